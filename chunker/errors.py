@@ -1,0 +1,85 @@
+"""Every exception that chunker raises on purpose.
+
+ChunkerError                        the message is one line and names the remedy
+├── UsageError (ValueError)         an argument that cannot be used
+├── MissingExtra (ImportError)      an optional dependency is not installed
+├── CorpusError                     training or evaluation text that cannot be used
+├── CheckpointError                 a training checkpoint that cannot be resumed
+├── ExactnessError                  this machine's arithmetic failed the start-up check
+├── ModelError
+│   ├── ModelNotFound               no file and no built-in model of that name
+│   ├── NotAModel                   not a model file, cut, or inconsistent
+│   └── ModelVersionError           written by a newer version of chunker
+└── ArchiveError
+    ├── NotAnArchive                does not begin with the magic bytes
+    ├── TruncatedArchive (EOFError) ends before it is complete
+    ├── CorruptArchive              a checksum or a field is wrong
+    ├── ArchiveVersionError         written by a newer version of chunker
+    └── WrongModel                  was compressed with another model
+"""
+
+from __future__ import annotations
+
+
+class ChunkerError(Exception):
+    """Base of all errors that a user can cause; `str(error)` is one line."""
+
+
+class UsageError(ChunkerError, ValueError):
+    """An argument that cannot be used."""
+
+
+class MissingExtra(ChunkerError, ImportError):
+    """An optional dependency is not installed; the message names the extra."""
+
+
+class CorpusError(ChunkerError):
+    """Training or evaluation text that cannot be used."""
+
+
+class CheckpointError(ChunkerError):
+    """A training checkpoint that cannot be resumed."""
+
+
+class ExactnessError(ChunkerError):
+    """This machine's arithmetic failed the start-up check, so no file would open elsewhere."""
+
+
+class ModelError(ChunkerError):
+    """Base of everything that can be wrong with a model file."""
+
+
+class ModelNotFound(ModelError):
+    """Neither a file nor a built-in model of that name."""
+
+
+class NotAModel(ModelError):
+    """The file is not a model, is cut, or its parts do not fit together."""
+
+
+class ModelVersionError(ModelError):
+    """The model was written by a newer version of chunker."""
+
+
+class ArchiveError(ChunkerError):
+    """Base of everything that can be wrong with an archive."""
+
+
+class NotAnArchive(ArchiveError):
+    """The input does not begin with the magic bytes of an archive."""
+
+
+class TruncatedArchive(ArchiveError, EOFError):
+    """The archive ends before it is complete."""
+
+
+class CorruptArchive(ArchiveError):
+    """A checksum or a field of the archive is wrong."""
+
+
+class ArchiveVersionError(ArchiveError):
+    """The archive was written by a newer version of chunker."""
+
+
+class WrongModel(ArchiveError):
+    """The archive was compressed with a model other than the one at hand."""
