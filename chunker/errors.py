@@ -5,6 +5,7 @@ ChunkerError                        the message is one line and names the remedy
 ├── MissingExtra (ImportError)      an optional dependency is not installed
 ├── CorpusError                     training or evaluation text that cannot be used
 ├── CheckpointError                 a training checkpoint that cannot be resumed
+├── TrainingError                   training cannot go on: the loss is no longer finite
 ├── ExactnessError                  this machine's arithmetic failed the start-up check
 ├── ModelError
 │   ├── ModelNotFound               no file and no built-in model of that name
@@ -39,6 +40,10 @@ class CorpusError(ChunkerError):
 
 class CheckpointError(ChunkerError):
     """A training checkpoint that cannot be resumed."""
+
+
+class TrainingError(ChunkerError):
+    """Training cannot go on, for example because the loss is no longer finite."""
 
 
 class ExactnessError(ChunkerError):

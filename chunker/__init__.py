@@ -1,0 +1,68 @@
+"""chunker: a neural history compressor.
+
+A stack of recurrent predictors in which each level gets only the inputs that the level below did not
+predict (Schmidhuber 1992). Compress with the built-in model, or train stacks of your own (extra `[train]`).
+
+    >>> import chunker
+    >>> archive = chunker.compress(b"to be or not to be")
+    >>> chunker.decompress(archive)
+    b'to be or not to be'
+
+Importing the package is cheap: numpy and the coder come with the first call, torch only with
+`chunker.learning`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from chunker.errors import ChunkerError
+
+if TYPE_CHECKING:
+    from chunker.coding.files import open
+    from chunker.coding.stream import Compressor, Decompressor, compress, decompress
+    from chunker.config import GateRule, StackConfig
+    from chunker.learning.stack import Stack
+    from chunker.modelfile import Model, builtin_models, load_model
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Compressor": "chunker.coding.stream",
+    "Decompressor": "chunker.coding.stream",
+    "GateRule": "chunker.config",
+    "Model": "chunker.modelfile",
+    "Stack": "chunker.learning.stack",
+    "StackConfig": "chunker.config",
+    "builtin_models": "chunker.modelfile",
+    "compress": "chunker.coding.stream",
+    "decompress": "chunker.coding.stream",
+    "load_model": "chunker.modelfile",
+    "open": "chunker.coding.files",
+}
+
+__all__ = [
+    "ChunkerError",
+    "Compressor",
+    "Decompressor",
+    "GateRule",
+    "Model",
+    "Stack",
+    "StackConfig",
+    "builtin_models",
+    "compress",
+    "decompress",
+    "load_model",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'chunker' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

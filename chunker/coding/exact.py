@@ -1,0 +1,80 @@
+"""Products of integers held in floats, exact whatever the machine.
+
+A product h @ W of integers held in float32 is exact, independent of the order of summation, of vector
+width, threads, fused multiply-add or BLAS kernel, as long as no partial sum leaves the 24-bit mantissa:
+max|h| * sum_i |W_ij| <= 2**24 for every column j. `activation_scale` picks the widest h for which that
+holds; `check_machine` compares this machine's products with plain integers before the first use.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chunker.coding import tables
+from chunker.errors import ExactnessError, NotAModel
+
+MANTISSA = 2**24
+MAX_ACTIVATION_BITS = 12
+TABLES_DIGEST = "20c60b88fc0973c90490c20c0b4a894e"
+
+Floats = NDArray[np.float32]
+
+
+def activation_scale(weights: NDArray[np.int8]) -> int:
+    """The largest power of two A, at most 2**12, with A * sum_i |weights_ij| <= 2**24 in every column.
+
+    weights: (K, N). Activations in [-1, 1] are rounded to multiples of 1/A before the product.
+
+    Raises
+    ------
+    NotAModel: even 4 bits do not fit.
+    """
+    if not weights.size:
+        return 1 << MAX_ACTIVATION_BITS
+    heaviest = int(np.abs(weights.astype(np.int64)).sum(0).max())
+    for bits in range(MAX_ACTIVATION_BITS, 3, -1):
+        if heaviest << bits <= MANTISSA:
+            return 1 << bits
+    raise NotAModel("a level is too wide for exact arithmetic; train one of at most 8000 units")
+
+
+def product(h: Floats, weights: Floats, out: Floats) -> Floats:
+    """out = h @ weights, (n, K) @ (K, N), integers held in float32 within the bound above."""
+    if check_machine():
+        return np.dot(h, weights, out=out)
+    out[...] = integer_product(h, weights)
+    return out
+
+
+def integer_product(h: Floats, weights: Floats) -> NDArray[np.int64]:
+    """The same in plain 64-bit integers: the reference, and the way out for a machine that fails."""
+    return h.astype(np.int64) @ weights.astype(np.int64)
+
+
+@cache
+def check_machine() -> bool:
+    """Whether float32 products of integers are exact here, tried on worst cases.
+
+    Raises
+    ------
+    ExactnessError: the tables or the element-wise arithmetic differ from every other machine's.
+    """
+    if tables.digest() != TABLES_DIGEST:
+        raise ExactnessError("the tables came out different on this machine; reinstall Python and numpy")
+    one, three, above_half = (np.full(9, x, dtype=np.float32) for x in (1.0, 3.0, 1.5 * 2.0**-24))
+    # 1 + 1.5 * 2**-24 lies between two floats and rounds to 1 + 2**-23, unless extra precision is kept.
+    if ((one + above_half) - one != 2.0**-23).any() or (one / three != 11184811 / 2**25).any():
+        raise ExactnessError("this machine's float32 arithmetic does not round as IEEE 754 asks")
+    rng = np.random.default_rng(0)
+    for rows, inner, columns in ((1, 515, 33), (7, 515, 64), (64, 129, 17)):
+        weights = (127 * rng.choice([-1, 1], (inner, columns))).astype(np.float32)
+        bound = MANTISSA // (127 * inner)
+        for h in (rng.integers(-bound, bound + 1, (rows, inner)), np.full((rows, inner), bound)):
+            floats = h.astype(np.float32)
+            worst: Floats = np.abs(weights) if h.min() == bound else weights
+            if not np.array_equal(np.dot(floats, worst), integer_product(floats, worst)):
+                return False
+    return True

@@ -1,0 +1,123 @@
+"""What a stack is made of, as plain data that travels in the model file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from chunker.errors import UsageError
+
+CELLS = ("rnn", "gru", "lstm")
+MODES = ("joint", "faithful")
+RULES = ("rate", "surprise", "argmax")
+GATES_PER_CELL = {"rnn": 1, "gru": 3, "lstm": 4}
+MAX_LEVELS = 16
+MAX_WIDTH = 16384
+MAX_SYMBOLS = 65536
+
+
+@dataclass(frozen=True)
+class GateRule:
+    """When an input counts as unexpected and goes up to the next level.
+
+    rule      value        an input x goes up iff
+    argmax    unused       x is not the most probable symbol (Schmidhuber 1992)
+    surprise  bits         -log2 p(x) > value; up to 1 bit the left-out inputs can be reconstructed
+    rate      share        as `surprise`, the threshold calibrated so that this share of the inputs goes up
+    """
+
+    rule: str = "rate"
+    value: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise UsageError(f"gate rule {self.rule!r} is not known; choose one of {', '.join(RULES)}")
+        if self.rule == "rate" and not 0 < self.value < 1:
+            raise UsageError(f"a gate rate of {self.value} makes no sense; choose one between 0 and 1")
+        if self.rule == "surprise" and not 0 < self.value <= 16:
+            raise UsageError(f"a gate threshold of {self.value} bits makes no sense; choose one in (0, 16]")
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """A stack of recurrent predictors.
+
+    Attributes
+    ----------
+    levels: hidden width of each level, lowest first.
+    cell: "rnn" (tanh), "gru" or "lstm" (with forget gate).
+    mode: "faithful" (1991: no top-down input, each level predicts its own next input) or "joint" (each
+        symbol's probability comes from the states of all levels).
+    symbols: size of the alphabet; 256 for bytes.
+    gate: the rule by which inputs go up, the same for all levels.
+    time_code: upper levels are told the time since their last input; only experiments turn it off.
+    """
+
+    levels: tuple[int, ...] = (256, 512)
+    cell: str = "gru"
+    mode: str = "joint"
+    symbols: int = 256
+    gate: GateRule = field(default_factory=GateRule)
+    time_code: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))
+        if not 1 <= len(self.levels) <= MAX_LEVELS:
+            raise UsageError(f"a stack has 1 to {MAX_LEVELS} levels, not {len(self.levels)}")
+        for width in self.levels:
+            if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= MAX_WIDTH:
+                raise UsageError(f"level width {width!r} is not a whole number from 1 to {MAX_WIDTH}")
+        if self.cell not in CELLS:
+            raise UsageError(f"cell {self.cell!r} is not known; choose one of {', '.join(CELLS)}")
+        if self.mode not in MODES:
+            raise UsageError(f"mode {self.mode!r} is not known; choose one of {', '.join(MODES)}")
+        if isinstance(self.symbols, bool) or not isinstance(self.symbols, int):
+            raise UsageError("the number of symbols must be a whole number")
+        if not 2 <= self.symbols <= MAX_SYMBOLS:
+            raise UsageError(f"an alphabet has 2 to {MAX_SYMBOLS} symbols, not {self.symbols}")
+
+    @property
+    def gates_per_cell(self) -> int:
+        """How many hidden-width blocks a cell's pre-activation has (3 for a GRU)."""
+        return GATES_PER_CELL[self.cell]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `from_json` reads back, ready for canonical JSON."""
+        return {**asdict(self), "levels": list(self.levels)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> StackConfig:
+        """The inverse of `to_json`.
+
+        Raises
+        ------
+        UsageError: a field is missing, unknown or out of range.
+        """
+        try:
+            gate = GateRule(**fields["gate"])
+            rest = {key: value for key, value in fields.items() if key != "gate"}
+            return cls(**{**rest, "levels": tuple(fields["levels"]), "gate": gate})
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"the stack's configuration cannot be read: {error}") from error
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling only: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def time_bounds() -> tuple[int, ...]:
+    """The log-scaled time code: bucket b holds the times t with bounds[b-1] < t <= bounds[b].
+
+    Exact up to 8, then four buckets an octave up to 2**14; everything later shares the last bucket.
+    `bisect_left(time_bounds(), t)` is the bucket of a time t >= 1 (in symbols).
+    """
+    exact = list(range(1, 9))
+    octaves = [2**k + 2**k * quarter // 4 for k in range(3, 14) for quarter in (1, 2, 3, 4)]
+    return tuple(exact + octaves)
+
+
+TIME_BOUNDS = time_bounds()
+TIME_BUCKETS = len(TIME_BOUNDS) + 1

@@ -1,0 +1,70 @@
+"""Checkpoints: everything that training goes on from, in one safetensors file.
+
+Tensors keep their names; everything else is canonical JSON under the metadata key "chunker". Nothing is
+pickled, so a checkpoint from a stranger can do no harm. Written to a temporary file and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from chunker.config import canonical_json
+from chunker.errors import CheckpointError
+
+_KEY = "chunker"
+_FORMAT = "training checkpoint"
+VERSION = 1
+
+
+def checkpoint_path(model: Path) -> Path:
+    """Where the checkpoint of a model that is being trained lies: beside it."""
+    return model.with_name(model.name + ".checkpoint")
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and JSON values; the old checkpoint stays until the new one is complete.
+
+    Raises OSError if the file cannot be written.
+    """
+    metadata = {_KEY: canonical_json({"format": _FORMAT, "version": VERSION, **facts})}
+    # Copies: states may be views of larger tensors, which safetensors refuses.
+    content = save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, metadata)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors (on the CPU) and JSON values of a checkpoint.
+
+    Raises CheckpointError if there is none, or it is damaged, no checkpoint, or of a newer version.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            facts = json.loads((file.metadata() or {})[_KEY])
+            if facts["format"] != _FORMAT:
+                raise CheckpointError(f"{path}: is not a checkpoint; start again with --force")
+            if facts["version"] > VERSION:
+                raise CheckpointError(f"{path}: was written by a newer version of chunker; update chunker")
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no mapping
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"{path}: no such checkpoint; start without --resume") from exc
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as exc:
+        raise CheckpointError(f"{path}: is damaged or no checkpoint; start again with --force") from exc

@@ -1,0 +1,316 @@
+"""Text to train on: files and folders, read as parallel streams or as lanes for validation.
+
+A *source* is one path of the command line: a file, or a folder whose files are read in sorted order as one
+long text. The last part of every file is its validation tail and is never trained on. Large plain files are
+memory-mapped, so a corpus may exceed the memory; .xz, .gz and .bz2 are unpacked into memory.
+
+Training reads B streams side by side, each walking contiguously through the corpus, window by window. At the
+end of a source a stream goes on at the beginning of another one, drawn by weight. At random window
+boundaries it is cut: it jumps to a random place and its network starts cold there, as the coder's lanes do.
+Both draws leave a character of a source of weight w to be read w times as often as one of weight 1.
+Needs numpy, not torch.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from chunker.errors import CheckpointError, CorpusError, UsageError
+
+Bytes = npt.NDArray[np.uint8]
+
+LANE_CHARACTERS = 8192  # about the length of a coder's lane, each of which starts cold
+_UNPACK = {".xz": lzma.decompress, ".gz": gzip.decompress, ".bz2": bz2.decompress}
+_MAPPED_FROM = 1 << 20  # smaller files are held in memory: mapping each would need a file descriptor
+_OPEN_MAPS = 128
+_EDGE = 1 << 16  # bytes at either end of a file that tell one corpus from another
+
+
+@lru_cache(maxsize=_OPEN_MAPS)
+def _map(path: Path) -> Bytes:
+    try:
+        return np.memmap(path, dtype=np.uint8, mode="r")
+    except (OSError, ValueError) as exc:
+        raise CorpusError(f"{path}: cannot be read any more ({exc}); put it back and use --resume") from exc
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """One file: `size` characters (bytes), in memory (`contents`) or mapped from `path` when needed."""
+
+    name: str
+    size: int
+    path: Path
+    contents: Bytes | None = None
+
+    def read(self, start: int, stop: int) -> Bytes:
+        """The characters start <= i < stop, as a view."""
+        whole = _map(self.path) if self.contents is None else self.contents
+        if len(whole) < stop:
+            raise CorpusError(f"{self.path}: became shorter during training; put it back and use --resume")
+        return whole[start:stop]
+
+
+class Strip:
+    """Stretches (file, start, stop) of several files, read as one text of `size` characters."""
+
+    def __init__(self, stretches: Iterable[tuple[TextFile, int, int]]) -> None:
+        self._stretches = [s for s in stretches if s[2] > s[1]]
+        self._ends = np.cumsum([stop - start for _, start, stop in self._stretches], dtype=np.int64)
+        self.size = int(self._ends[-1]) if self._stretches else 0
+
+    def read(self, start: int, stop: int) -> Bytes:
+        """The characters start <= i < stop, 0 <= start <= stop <= size, as a new array."""
+        out = np.empty(stop - start, dtype=np.uint8)
+        filled = 0
+        index = int(np.searchsorted(self._ends, start, side="right"))
+        while filled < len(out):
+            file, first, last = self._stretches[index]
+            skip = start + filled - (int(self._ends[index]) - (last - first))
+            taken = file.read(first + skip, min(last, first + skip + len(out) - filled))
+            out[filled : filled + len(taken)] = taken
+            filled += len(taken)
+            index += 1
+        return out
+
+
+class Source:
+    """One path of the corpus: `training` and `validation` text, and how often it is read (`weight`)."""
+
+    def __init__(self, name: str, files: Sequence[TextFile], weight: float, validation: float) -> None:
+        self.name = name
+        self.weight = weight
+        self.files = list(files)
+        cuts = [file.size - int(file.size * validation) for file in self.files]
+        self.training = Strip((file, 0, cut) for file, cut in zip(self.files, cuts, strict=True))
+        self.validation = Strip((file, cut, file.size) for file, cut in zip(self.files, cuts, strict=True))
+
+    def digest(self) -> str:
+        """Eight hex digits over names, sizes and the edges of all files, to notice a changed corpus."""
+        crc = 0
+        for file in self.files:
+            crc = zlib.crc32(f"{file.name}:{file.size}".encode(), crc)
+            crc = zlib.crc32(file.read(0, min(_EDGE, file.size)).tobytes(), crc)
+            crc = zlib.crc32(file.read(max(0, file.size - _EDGE), file.size).tobytes(), crc)
+        return f"{crc:08x}"
+
+
+def open_source(argument: str | os.PathLike[str], validation: float = 0.0) -> Source:
+    """The source named by `PATH` or `PATH:WEIGHT`; the last share `validation` of each file is held back.
+
+    Raises CorpusError if there is no such path, if it cannot be read or holds no character.
+    """
+    if not 0 <= validation <= 1:
+        raise UsageError(f"validation share {validation:g} is not between 0 and 1")
+    path, weight = _split_weight(os.fspath(argument))
+    folder = path.is_dir()
+    paths = _walk(path) if folder else [path]
+    files = [_open_file(p, p.relative_to(path).as_posix() if folder else p.name) for p in paths]
+    files = [file for file in files if file.size]
+    if not files:
+        raise CorpusError(f"{path}: holds no text; name a file or folder with something in it")
+    return Source(path.resolve().name or str(path), files, weight, validation)
+
+
+def _split_weight(argument: str) -> tuple[Path, float]:
+    head, colon, tail = argument.rpartition(":")
+    if not colon or os.path.lexists(argument):
+        return Path(argument), 1.0
+    try:
+        weight = float(tail)
+    except ValueError:
+        return Path(argument), 1.0
+    if not 0 < weight < float("inf"):
+        raise UsageError(f"{argument}: the weight after the colon must be above 0")
+    return Path(head), weight
+
+
+def _walk(folder: Path) -> list[Path]:
+    """All regular files below `folder` in sorted order, without hidden ones (.git and the like)."""
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        candidates = (Path(root, name) for name in names if not name.startswith("."))
+        found += [path for path in candidates if path.is_file()]
+    return sorted(found)
+
+
+def _open_file(path: Path, name: str) -> TextFile:
+    if not path.exists():
+        raise CorpusError(f"{path}: no such file or folder; check the path")
+    if not path.is_file():
+        raise CorpusError(f"{path}: is neither a file nor a folder; name a file that can be read twice")
+    unpack = _UNPACK.get(path.suffix.lower())
+    try:
+        size = path.stat().st_size
+        if unpack is None and size >= _MAPPED_FROM:
+            with path.open("rb"):  # permission is checked now, not in the middle of the training
+                return TextFile(name, size, path)
+        packed = path.read_bytes()
+        contents = np.frombuffer(unpack(packed) if unpack else packed, dtype=np.uint8)
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "is damaged or not packed so"
+        raise CorpusError(f"{path}: {reason}; leave it out or replace it") from exc
+    return TextFile(name, len(contents), path, contents)
+
+
+class Streams:
+    """Endless windows (T, B) of symbols from B parallel streams, all randomness from one seed.
+
+    `piece` is the mean number of characters between two cuts of a stream; 0 means never.
+    """
+
+    def __init__(self, sources: Sequence[Source], batch: int, window: int, piece: int, seed: int) -> None:
+        if batch < 1 or window < 1 or piece < 0:
+            raise UsageError("batch and window must be at least 1 and piece at least 0")
+        self.sources = [source for source in sources if source.training.size]
+        if not self.sources:
+            raise CorpusError("nothing is left to train on; lower the share --validation or add text")
+        self.batch, self.window, self.piece = batch, window, piece
+        self.characters = sum(source.training.size for source in self.sources)
+        weights = np.array([source.weight for source in self.sources])
+        reach = weights * [source.training.size for source in self.sources]
+        # Entered at its beginning in proportion to its weight and at a random place in proportion to
+        # weight * size, a source is read in proportion to weight * size either way.
+        self._entry, self._reach = np.cumsum(weights / weights.sum()), np.cumsum(reach / reach.sum())
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._source = np.zeros(batch, dtype=np.int64)
+        self._offset = np.zeros(batch, dtype=np.int64)
+        for row, share in enumerate((np.arange(batch) + self._rng.random()) / batch):
+            self._place(row, float(share))
+
+    def __iter__(self) -> Iterator[tuple[Bytes, npt.NDArray[np.bool_]]]:
+        while True:
+            yield self.next()
+
+    def next(self) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+        """The next window, symbols (T, B), and which rows (B,) start cold with it."""
+        cold = np.zeros(self.batch, dtype=np.bool_)
+        if self.piece:
+            cold = self._rng.random(self.batch) < self.window / self.piece
+            for row in np.flatnonzero(cold).tolist():
+                self._place(row, float(self._rng.random()))
+        rows = np.empty((self.batch, self.window), dtype=np.uint8)
+        for row in range(self.batch):
+            self._fill(row, rows[row])
+        return np.ascontiguousarray(rows.T), cold
+
+    def _place(self, row: int, share: float) -> None:
+        """Put a stream where the share 0 <= share < 1 of the weighted corpus lies before it."""
+        index = min(int(np.searchsorted(self._reach, share, side="right")), len(self.sources) - 1)
+        before = float(self._reach[index - 1]) if index else 0.0
+        inside = (share - before) / (float(self._reach[index]) - before)
+        size = self.sources[index].training.size
+        self._source[row], self._offset[row] = index, min(int(inside * size), size - 1)
+
+    def _fill(self, row: int, out: Bytes) -> None:
+        filled = 0
+        while filled < len(out):
+            text = self.sources[self._source[row]].training
+            start = int(self._offset[row])
+            stop = min(text.size, start + len(out) - filled)
+            out[filled : filled + stop - start] = text.read(start, stop)
+            filled += stop - start
+            self._offset[row] = stop
+            if stop == text.size:
+                drawn = int(np.searchsorted(self._entry, self._rng.random(), side="right"))
+                self._source[row], self._offset[row] = min(drawn, len(self.sources) - 1), 0
+
+    def position(self) -> dict[str, Any]:
+        """Everything that the next windows depend on besides the text, as JSON values."""
+        return {
+            "corpus": [[s.name, s.weight, s.training.size, s.digest()] for s in self.sources],
+            "shape": [self.batch, self.window, self.piece],
+            "source": self._source.tolist(),
+            "offset": self._offset.tolist(),
+            "random": self._rng.bit_generator.state,
+        }
+
+    def seek(self, position: Mapping[str, Any]) -> None:
+        """Go on where `position()` was taken. Raises CheckpointError if text, batch or window differ."""
+        here = self.position()
+        if here["corpus"] != position["corpus"]:
+            raise CheckpointError(
+                "the corpus is not the one of the checkpoint; give the same paths or --force"
+            )
+        if here["shape"] != position["shape"]:
+            raise CheckpointError(
+                "batch, window and piece must be as in the checkpoint: {}, {} and {}".format(
+                    *position["shape"]
+                )
+            )
+        self._source[:], self._offset[:] = position["source"], position["offset"]
+        self._rng.bit_generator.state = position["random"]
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Texts cut into lanes that all start cold.
+
+    symbols: (T, N) uint8, padded with zeros; lengths: (N,) characters per lane; owner: (N,) index into
+    `names`; shares: weight of each name in the overall figure, sum 1.
+    """
+
+    symbols: Bytes
+    lengths: npt.NDArray[np.int64]
+    owner: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+
+    def by_name(self, bits: npt.NDArray[np.float64]) -> dict[str, float]:
+        """Bits per character of each name from the bits of each lane (N,)."""
+        lanes = [self.owner == index for index in range(len(self.names))]
+        ratios = (float(bits[mine].sum() / self.lengths[mine].sum()) for mine in lanes)
+        return dict(zip(self.names, ratios, strict=True))
+
+
+def validation_lanes(
+    tails: Sequence[Source], texts: Sequence[Source], limit: int, lane: int = LANE_CHARACTERS
+) -> Lanes | None:
+    """About `limit` characters of validation text: the tails of `tails` and the whole of `texts`.
+
+    The lanes are spread evenly over each source, and over the sources by weight times size, at least one
+    each. None if there is no validation text.
+    """
+    strips = [(s.name, s.weight, s.validation) for s in tails] + [
+        (s.name, s.weight, s.training) for s in texts
+    ]
+    strips = [strip for strip in strips if strip[2].size]
+    if not strips:
+        return None
+    total = sum(weight * strip.size for _, weight, strip in strips)
+    shares = tuple(weight * strip.size / total for _, weight, strip in strips)
+    pieces: list[Bytes] = []
+    owner: list[int] = []
+    for index, (_, _, strip) in enumerate(strips):
+        length = min(lane, strip.size)
+        wanted = max(1, round(limit * shares[index] / length))
+        for number in np.unique(np.linspace(0, strip.size // length - 1, wanted).astype(np.int64)):
+            pieces.append(strip.read(int(number) * length, (int(number) + 1) * length))
+            owner.append(index)
+    names = tuple(
+        name if [n for n, _, _ in strips[:i]].count(name) == 0 else f"{name} ({i + 1})"
+        for i, (name, _, _) in enumerate(strips)
+    )
+    return Lanes(*stack_lanes(pieces), np.array(owner, dtype=np.int64), names, shares)
+
+
+def stack_lanes(pieces: Sequence[Bytes]) -> tuple[Bytes, npt.NDArray[np.int64]]:
+    """Texts of different lengths side by side: symbols (T, N), padded with zeros, and lengths (N,)."""
+    lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+    symbols = np.zeros((int(lengths.max()), len(pieces)), dtype=np.uint8)
+    for index, piece in enumerate(pieces):
+        symbols[: len(piece), index] = piece
+    return symbols, lengths

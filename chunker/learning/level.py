@@ -1,0 +1,125 @@
+"""A level: one recurrent predictor, over a whole sequence (`forward`) or one input at a time (`step`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from chunker.config import GATES_PER_CELL, TIME_BOUNDS, TIME_BUCKETS, StackConfig
+from chunker.learning.recurrence import recur
+
+
+@dataclass(frozen=True)
+class LevelState:
+    """What a level remembers, B rows.
+
+    h: (B, H) hidden state. c: (B, H) the LSTM's cell, else None.
+    since: (B,) int64, symbols since this level's last input. fresh: (B,) bool, no input received yet.
+    """
+
+    h: Tensor
+    c: Tensor | None
+    since: Tensor
+    fresh: Tensor
+
+    def detach(self) -> LevelState:
+        return replace(self, h=self.h.detach(), c=None if self.c is None else self.c.detach())
+
+    def reset(self, rows: Tensor) -> LevelState:
+        """The state with the rows (B,) bool made cold."""
+        keep = (~rows).unsqueeze(1)
+        return LevelState(
+            h=self.h * keep,
+            c=None if self.c is None else self.c * keep,
+            since=self.since.masked_fill(rows, 0),
+            fresh=self.fresh | rows,
+        )
+
+    def to(self, device: torch.device | str) -> LevelState:
+        return LevelState(
+            h=self.h.to(device),
+            c=None if self.c is None else self.c.to(device),
+            since=self.since.to(device),
+            fresh=self.fresh.to(device),
+        )
+
+
+class Level(nn.Module):
+    """One recurrent predictor of its own next input.
+
+    An input is a symbol, for upper levels together with the time since their last input (log-scaled code),
+    in joint mode together with the state of the level below (width `below`). All inputs enter the
+    pre-activation by addition; symbol and time by a table look-up.
+
+        symbol --table--.
+        time ----table--+--> pre-activation --cell--> h --readout--> logits of the next input
+        h below --W-----'          ^-----------------'
+    """
+
+    def __init__(self, config: StackConfig, index: int, below: int = 0) -> None:
+        super().__init__()
+        width, blocks = config.levels[index], config.gates_per_cell
+        self.cell, self.width, self.timed = config.cell, width, index > 0 and config.time_code
+        self.symbol_input = nn.Parameter(torch.randn(config.symbols, blocks * width))
+        self.time_input = nn.Parameter(torch.zeros(TIME_BUCKETS, blocks * width)) if self.timed else None
+        self.below = nn.Parameter(_orthogonal(below, width, blocks) * 0.5) if below else None
+        self.recurrent = nn.Parameter(_orthogonal(width, width, blocks))
+        self.candidate_bias = nn.Parameter(torch.zeros(width)) if config.cell == "gru" else None
+        self.bias = nn.Parameter(_initial_bias(config.cell, width))
+        self.readout = nn.Parameter(torch.randn(width, config.symbols) * 0.06)
+        self.readout_bias = nn.Parameter(torch.zeros(config.symbols))
+        self.register_buffer("time_bounds", torch.tensor(TIME_BOUNDS), persistent=False)
+        self.time_bounds: Tensor
+
+    def start(self, batch: int) -> LevelState:
+        """A cold state for `batch` rows."""
+        h = self.bias.new_zeros(batch, self.width)
+        return LevelState(
+            h=h,
+            c=h.clone() if self.cell == "lstm" else None,
+            since=torch.zeros(batch, dtype=torch.int64, device=h.device),
+            fresh=torch.ones(batch, dtype=torch.bool, device=h.device),
+        )
+
+    def preactivation(self, symbols: Tensor, times: Tensor | None, below: Tensor | None) -> Tensor:
+        """(T, B, G*H) from symbols (T, B), times since the last input (T, B), states below (T, B, H')."""
+        a = nn.functional.embedding(symbols, self.symbol_input) + self.bias
+        if self.time_input is not None and times is not None:
+            a = a + nn.functional.embedding(torch.bucketize(times, self.time_bounds), self.time_input)
+        if self.below is not None and below is not None:
+            a = a + (below @ self.below).to(a.dtype)
+        return a
+
+    def forward(
+        self, symbols: Tensor, state: LevelState, times: Tensor | None = None, below: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """States (T, B, H) after each of T inputs, and the LSTM's cells; see `preactivation`."""
+        a = self.preactivation(symbols, times, below)
+        return recur(self.cell, a, state.h, state.c, self.recurrent, self.candidate_bias)
+
+    def step(
+        self, symbols: Tensor, state: LevelState, times: Tensor | None = None, below: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """h (B, H) and c after one input; symbols (B,), times (B,), below (B, H')."""
+        one = [None if x is None else x.unsqueeze(0) for x in (times, below)]
+        hs, cs = self.forward(symbols.unsqueeze(0), state, *one)
+        return hs[0], None if cs is None else cs[0]
+
+    def logits(self, h: Tensor, bias: bool = True) -> Tensor:
+        """(..., V) from states (..., H); without the bias where it is added to a lower level's logits."""
+        z = (h @ self.readout).float()
+        return z + self.readout_bias if bias else z
+
+
+def _orthogonal(rows: int, width: int, blocks: int) -> Tensor:
+    return torch.cat([nn.init.orthogonal_(torch.empty(rows, width)) for _ in range(blocks)], 1)
+
+
+def _initial_bias(cell: str, width: int) -> Tensor:
+    """Zero, but for the LSTM's forget gate (Jozefowicz et al. 2015)."""
+    bias = torch.zeros(GATES_PER_CELL[cell] * width)
+    if cell == "lstm":  # blocks i, f, o, u
+        bias[width : 2 * width] = 1.0
+    return bias

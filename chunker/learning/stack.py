@@ -1,0 +1,328 @@
+"""The stack: level 0 reads every symbol, level l+1 only what level l did not predict.
+
+Schmidhuber 1992, section 3 ("the principle of history compression", multi-level predictor hierarchies).
+
+    paper                               here
+    predictor P_s                       Level s
+    x_p(t), o_p(t)                      symbol, logits
+    "unexpected input"                  event (gate.py)
+    unique representation of the time   time since the level's last input, log-scaled code
+
+Both modes gate level l+1 by the realised surprise of level l, so the events are known as soon as level l
+has run, and a training window is one call a level (`forward`) without a loop over time in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from chunker.config import StackConfig
+from chunker.errors import UsageError
+from chunker.learning.gate import NATS_PER_BIT, expected_set, follow_rate, surprise_bits, unexpected
+from chunker.learning.level import Level, LevelState
+
+
+@dataclass(frozen=True)
+class StackState:
+    """The states of all levels, lowest first; B rows."""
+
+    levels: tuple[LevelState, ...]
+
+    def detach(self) -> StackState:
+        return StackState(tuple(level.detach() for level in self.levels))
+
+    def reset(self, rows: Tensor) -> StackState:
+        """The state with the rows (B,) bool made cold."""
+        return StackState(tuple(level.reset(rows) for level in self.levels))
+
+    def to(self, device: torch.device | str) -> StackState:
+        return StackState(tuple(level.to(device) for level in self.levels))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All tensors by name, for a checkpoint."""
+        names = ("h", "c", "since", "fresh")
+        pairs = {f"{i}.{name}": getattr(level, name) for i, level in enumerate(self.levels) for name in names}
+        return {name: tensor for name, tensor in pairs.items() if tensor is not None}
+
+    @classmethod
+    def from_state_dict(cls, tensors: dict[str, Tensor]) -> StackState:
+        count = 1 + max(int(name.split(".")[0]) for name in tensors)
+        return cls(
+            tuple(
+                LevelState(
+                    tensors[f"{i}.h"], tensors.get(f"{i}.c"), tensors[f"{i}.since"], tensors[f"{i}.fresh"]
+                )
+                for i in range(count)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class StackOutput:
+    """What a stack made of a window of T symbols in B rows.
+
+    level_logits: per level (T, B, V): the level's own prediction (joint: levels 0..l together), held
+        between its ticks.
+    events: per level (T, B) bool, which symbols the level received; events[0] is all true.
+    surprises_bits: per gate (T, B): the realised surprise of each symbol under the level below the gate.
+    state: after the window, detached.
+    """
+
+    level_logits: tuple[Tensor, ...]
+    events: tuple[Tensor, ...]
+    surprises_bits: tuple[Tensor, ...]
+    state: StackState
+
+
+class Stack(nn.Module):
+    """A neural history compressor over symbols.
+
+    `forward` runs a window, `step` one symbol; both give the same probabilities up to float rounding (the
+    bit-exact path is chunker.coding.twin). Levels above `growing` do not exist yet for the loss and the
+    probabilities (faithful mode); in joint mode all levels are trained together.
+    """
+
+    thresholds_bits: Tensor
+
+    def __init__(self, config: StackConfig) -> None:
+        super().__init__()
+        self.config = config
+        joint = config.mode == "joint"
+        below = [0, *config.levels[:-1]] if joint else [0] * len(config.levels)
+        self.levels = nn.ModuleList(Level(config, i, below[i]) for i in range(len(config.levels)))
+        start = config.gate.value if config.gate.rule == "surprise" else 2.0
+        self.register_buffer("thresholds_bits", torch.full((len(config.levels) - 1,), start))
+        self.growing = len(config.levels) - 1 if joint else 0
+        self._freeze()
+
+    # ---- growing (faithful mode) -------------------------------------------------------------------
+
+    def grow(self) -> None:
+        """Freeze the level that was trained and start on the next (Schmidhuber 1992, section 3)."""
+        if self.growing + 1 >= len(self.config.levels):
+            raise UsageError(
+                f"all {len(self.config.levels)} levels are there; configure more to grow further"
+            )
+        self.growing += 1
+        self._freeze()
+
+    def _freeze(self) -> None:
+        for i, level in enumerate(self.levels):
+            level.requires_grad_(self.config.mode == "joint" or i == self.growing)
+
+    # ---- whole windows -----------------------------------------------------------------------------
+
+    def start(self, batch: int) -> StackState:
+        """A cold state for `batch` rows."""
+        return StackState(tuple(self._level(i).start(batch) for i in range(len(self.levels))))
+
+    def forward(self, symbols: Tensor, state: StackState) -> StackOutput:
+        """A window of symbols (T, B) int64; see StackOutput."""
+        joint = self.config.mode == "joint"
+        level_logits: list[Tensor] = []
+        events = [torch.ones_like(symbols, dtype=torch.bool)]
+        surprises: list[Tensor] = []
+        states: list[LevelState] = []
+        below: Tensor | None = None  # (T, B, H) states of the level below, held between its ticks
+        for i in range(self.growing + 1):
+            if i:
+                fresh = state.levels[i].fresh & (_exclusive_count(events[i - 1]) == 0)
+                with torch.no_grad():
+                    surprises.append(surprise_bits(level_logits[-1], symbols))
+                    missed = unexpected(
+                        level_logits[-1], symbols, self.config.gate, self.thresholds_bits[i - 1]
+                    )
+                events.append(events[-1] & (missed | fresh))
+            held, after, level_state = self._run_level(i, symbols, events[-1], state.levels[i], below)
+            level = self._level(i)
+            if joint and i:
+                level_logits.append(level_logits[-1] + _gather(level.logits(held.values, bias=False), held))
+            else:
+                level_logits.append(_gather(level.logits(held.values), held))
+            below = after
+            states.append(level_state)
+        states.extend(state.levels[len(states) :])
+        return StackOutput(
+            level_logits=tuple(level_logits),
+            events=tuple(events),
+            surprises_bits=tuple(surprises),
+            state=StackState(tuple(states)).detach(),
+        )
+
+    def _run_level(
+        self, index: int, symbols: Tensor, events: Tensor, state: LevelState, below: Tensor | None
+    ) -> tuple[_Held, Tensor, LevelState]:
+        """Run one level over its events only; the rest of the window sees its state held."""
+        level = self._level(index)
+        T, B = symbols.shape
+        clock = torch.arange(T, device=symbols.device).unsqueeze(1).expand(T, B)
+        if index == 0:
+            hs, cs = level(symbols, state)
+            before, count = clock, None
+            values = torch.cat([state.h.unsqueeze(0), hs])
+            since = torch.zeros_like(state.since)
+            final_h, final_c = hs[-1], None if cs is None else cs[-1]
+            after = hs
+        else:
+            count = events.sum(0)
+            packed = _pack(events, clock)  # (E, B) time of each row's e-th event; the rest repeats time 0
+            times = torch.diff(packed, dim=0, prepend=-1 - state.since.unsqueeze(0)).clamp_min(1)
+            lower = None if below is None or level.below is None else _at(below, packed)
+            hs, cs = level(symbols.gather(0, packed), state, times, lower)
+            values = torch.cat([state.h.unsqueeze(0), hs])
+            before = _exclusive_count(events)
+            final_h = _at(values, count.unsqueeze(0))[0]
+            final_c = None
+            if cs is not None and state.c is not None:
+                final_c = _at(torch.cat([state.c.unsqueeze(0), cs]), count.unsqueeze(0))[0]
+            last = torch.where(events, clock, -1).amax(0)
+            since = torch.where(count > 0, T - 1 - last, state.since + T)
+            after = _at(values, before + events)
+        fresh = state.fresh & ~events.any(0)
+        return _Held(values, before), after, LevelState(final_h, final_c, since, fresh)
+
+    # ---- one symbol at a time ------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def step(self, symbols: Tensor, state: StackState) -> tuple[Tensor, StackState]:
+        """Read symbols (B,); log-probabilities (B, V) of the next symbol, and the new state."""
+        event = torch.ones_like(symbols, dtype=torch.bool)
+        logits = self._held_logits(state)
+        states: list[LevelState] = []
+        below: Tensor | None = None
+        for i in range(self.growing + 1):
+            old, level = state.levels[i], self._level(i)
+            if i:
+                missed = unexpected(logits[i - 1], symbols, self.config.gate, self.thresholds_bits[i - 1])
+                event = event & (missed | old.fresh)
+            h, c = level.step(symbols, old, old.since + 1, below if level.below is not None else None)
+            keep = event.unsqueeze(1)
+            h = torch.where(keep, h, old.h)
+            c = None if c is None or old.c is None else torch.where(keep, c, old.c)
+            since = torch.where(event, 0, old.since + 1)
+            states.append(LevelState(h, c, since, old.fresh & ~event))
+            below = h
+        states.extend(state.levels[len(states) :])
+        new = StackState(tuple(states))
+        return self._combine(self._held_logits(new)), new
+
+    def first(self, state: StackState) -> Tensor:
+        """Log-probabilities (B, V) of the symbol after `state`."""
+        return self._combine(self._held_logits(state))
+
+    def _held_logits(self, state: StackState) -> list[Tensor]:
+        logits: list[Tensor] = []
+        for i in range(self.growing + 1):
+            add = self.config.mode == "joint" and i > 0
+            own = self._level(i).logits(state.levels[i].h, bias=not add)
+            logits.append(logits[-1] + own if add else own)
+        return logits
+
+    # ---- probabilities and losses --------------------------------------------------------------------
+
+    def _combine(self, level_logits: list[Tensor]) -> Tensor:
+        """The whole stack's log P(symbol), (..., V).
+
+        joint: the sum of all levels' logits. faithful: what level 0 expects has level 0's probability; the
+        rest of the mass is shared out as level 1 predicts, among the symbols that level 0 did not expect;
+        and so on upwards. This is the code "hit or miss, then the missed symbol", as one distribution.
+        """
+        if self.config.mode == "joint":
+            return torch.log_softmax(level_logits[-1], -1)
+        result = torch.log_softmax(level_logits[0], -1)
+        settled = torch.zeros_like(result, dtype=torch.bool)
+        for i in range(1, len(level_logits)):
+            settled = settled | expected_set(
+                level_logits[i - 1], self.config.gate, self.thresholds_bits[i - 1]
+            )
+            open_ = ~settled
+            rest = torch.logsumexp(result.masked_fill(settled, -torch.inf), -1, keepdim=True)
+            upper = torch.log_softmax(level_logits[i].masked_fill(settled, -torch.inf), -1)
+            mixed = torch.where(open_, rest + upper, result)
+            result = torch.where(open_.any(-1, keepdim=True), mixed, result)
+        return result
+
+    def loss_nats(self, output: StackOutput, symbols: Tensor, auxiliary: float = 0.2) -> Tensor:
+        """What training minimises, a scalar.
+
+        joint: mean nats per symbol of the whole stack, plus `auxiliary` times that of each partial stack
+        (level 0 must predict well alone, or the gate has nothing to go by). faithful: mean nats of the
+        growing level's prediction of its own next input.
+        """
+        flat = symbols.reshape(-1)
+        if self.config.mode == "joint":
+            losses = [
+                nn.functional.cross_entropy(z.reshape(len(flat), -1), flat) for z in output.level_logits
+            ]
+            return losses[-1] + auxiliary * sum(losses[:-1], losses[-1].new_zeros(()))
+        picked = output.events[self.growing].reshape(-1)
+        z = output.level_logits[self.growing].reshape(len(flat), -1)
+        if not bool(picked.any()):
+            return z.sum() * 0
+        return nn.functional.cross_entropy(z[picked], flat[picked])
+
+    def bits(self, output: StackOutput, symbols: Tensor) -> Tensor:
+        """(T, B) bits that each symbol costs under the whole stack."""
+        picked = self.log_probs(output).gather(-1, symbols.unsqueeze(-1)).squeeze(-1)
+        return -picked.detach() / NATS_PER_BIT
+
+    def log_probs(self, output: StackOutput) -> Tensor:
+        """(T, B, V) natural logarithms of the whole stack's P(symbol | everything before)."""
+        return self._combine(list(output.level_logits))
+
+    @torch.no_grad()
+    def calibrate(self, output: StackOutput, momentum: float = 0.98) -> None:
+        """With the rule "rate": move the thresholds towards the target rate, as seen in this window."""
+        if self.config.gate.rule != "rate":
+            return
+        for i, surprises in enumerate(output.surprises_bits):
+            if self.config.mode == "joint" or i == self.growing - 1:
+                given = surprises[output.events[i]]
+                self.thresholds_bits[i] = follow_rate(
+                    self.thresholds_bits[i], given, self.config.gate.value, momentum
+                )
+
+    def _level(self, index: int) -> Level:
+        level = self.levels[index]
+        if not isinstance(level, Level):
+            raise TypeError(f"level {index} is a {type(level).__name__}")
+        return level
+
+
+@dataclass(frozen=True)
+class _Held:
+    """States of a level by tick, and which of them holds before each symbol of the window.
+
+    values: (1 + E, B, H), values[0] the state before the window. before: (T, B) index into values.
+    """
+
+    values: Tensor
+    before: Tensor
+
+
+def _gather(values: Tensor, held: _Held) -> Tensor:
+    return _at(values, held.before)
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """values (N, B, W) picked by index (T, B) -> (T, B, W)."""
+    N, B, W = values.shape
+    flat = index * B + torch.arange(B, device=index.device)
+    return values.reshape(N * B, W).index_select(0, flat.reshape(-1)).view(*index.shape, W)
+
+
+def _exclusive_count(events: Tensor) -> Tensor:
+    """(T, B): how many events each row had before time t."""
+    return events.cumsum(0) - events.to(torch.int64)
+
+
+def _pack(events: Tensor, clock: Tensor) -> Tensor:
+    """(E, B): the time of the e-th event of each row; rows with fewer events are filled up with time 0."""
+    longest = int(events.sum(0).max()) if events.numel() else 0
+    packed = torch.zeros(longest + 1, events.shape[1], dtype=torch.int64, device=events.device)
+    slot = torch.where(events, _exclusive_count(events), longest)  # what is no event lands in a spare slot
+    packed.scatter_(0, slot, clock)
+    return packed[:longest]

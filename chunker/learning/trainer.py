@@ -1,0 +1,352 @@
+"""Truncated back-propagation through time over stateful streams, with a budget of minutes or characters.
+
+    corpus.Streams -> window (T, B) -> stack.forward -> loss -> clipped AdamW step -> gate thresholds
+                                                                         |
+    validation lanes, all cold, now and then: the best weights are kept, early stop
+
+Everything that the next window depends on is in `Trainer.snapshot`: a run that was stopped and resumed
+computes the same bits on the same machine as one that was not (with a budget of minutes the learning rate
+follows the clock, and no two runs are equal).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from chunker.config import StackConfig
+from chunker.errors import TrainingError
+from chunker.learning.corpus import Lanes, Streams
+from chunker.learning.evaluate import score_lanes
+from chunker.learning.meter import LogPoint, Meter
+from chunker.learning.recipe import Recipe, wants_bfloat16
+from chunker.learning.stack import Stack, StackState
+
+_MIN_GAIN = 1e-4  # bits per character; less does not count as an improvement
+_LEVEL_GAIN = 1e-3  # bits per character that a level must win to be kept (faithful mode)
+_VALIDATION_SHARE = 0.1  # of the elapsed time at most, with a budget of minutes
+_BETAS = (0.9, 0.99)  # the second moment forgets fast: a stream changes its subject
+
+
+class Trainer:
+    """Trains `stack` in place; `run` goes on until the budget is used, or until it is told to stop.
+
+    Joint mode trains all levels at once. Faithful mode trains level after level: each gets an equal part of
+    what is left of the budget, with a schedule of its own, and may stop early; training ends with the last
+    level or with one that does not help.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        streams: Streams,
+        recipe: Recipe,
+        validation: Lanes | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.stack = stack.to(self.device)
+        self.streams, self.recipe, self.validation = streams, recipe, validation
+        self.bfloat16 = wants_bfloat16(recipe.precision, self.device)
+        self.characters, self.steps, self.seconds = 0, 0, 0.0
+        self.level_begun = 0.0  # of the budget (characters or seconds), when the growing level began
+        self.finished = False
+        self.best: dict[str, Tensor] | None = None
+        self.best_figures: dict[str, Any] = {}  # the log point of the best weights
+        self.best_bits = math.inf
+        self.previous_figures: dict[str, Any] = {}  # faithful: the best without the growing level
+        self.previous_bits = math.inf
+        self.stale = 0  # validations in a row without improvement
+        self.validated = 0  # validations that were due so far on this level
+        self._begin_level()
+        self._meter = Meter(len(stack.config.levels), self.device)
+        self._metered_from = 0.0  # seconds
+
+    def _begin_level(self) -> None:
+        """What starts afresh with a level that grows (joint mode: once)."""
+        trained = [p for p in self.stack.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            trained,
+            lr=self.recipe.learning_rate,
+            betas=_BETAS,
+            weight_decay=self.recipe.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        self.state: StackState = self.stack.start(self.streams.batch).to(self.device)
+        self.average = [p.detach().clone() for p in self.stack.parameters()] if self.recipe.average else []
+        self.level_steps = 0
+
+    # ---- one step ------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Train on the next window."""
+        window, cold = self.streams.next()
+        symbols = torch.from_numpy(window).to(self.device).long()
+        if cold.any():
+            self.state = self.state.reset(torch.from_numpy(cold).to(self.device))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            output = self.stack(symbols, self.state)
+            loss = self.stack.loss_nats(output, symbols)
+        self.optimizer.zero_grad(set_to_none=True)
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(
+                [p for p in self.stack.parameters() if p.grad is not None], self.recipe.clip
+            )
+            self.optimizer.step()
+        self.stack.calibrate(output)
+        self.state = output.state
+        self.steps += 1
+        self.level_steps += 1
+        self.characters += symbols.numel()
+        self._follow_average()
+        with torch.no_grad():
+            self._meter.add(self.stack.bits(output, symbols), output.events)
+
+    def _follow_average(self) -> None:
+        if self.average:
+            keep = min(1 - 1 / self.recipe.average, (1 + self.level_steps) / (10 + self.level_steps))
+            with torch.no_grad():
+                for mean, weight in zip(self.average, self.stack.parameters(), strict=True):
+                    mean.lerp_(weight, 1 - keep)
+
+    # ---- budget --------------------------------------------------------------------------------------
+
+    @property
+    def used(self) -> float:
+        """Characters or seconds, whichever the budget counts."""
+        return float(self.characters) if self.recipe.characters is not None else self.seconds
+
+    @property
+    def share(self) -> float:
+        """The part of the whole budget that is used, 0 to 1."""
+        return min(self.used / self.recipe.budget, 1.0)
+
+    @property
+    def level_share(self) -> float:
+        """The part used of what the level (joint: the stack) that is being trained may use."""
+        joint = self.stack.config.mode == "joint"
+        to_come = 1 if joint else len(self.stack.config.levels) - self.stack.growing
+        budget = (self.recipe.budget - self.level_begun) / to_come
+        return min((self.used - self.level_begun) / budget, 1.0) if budget > 0 else 1.0
+
+    @property
+    def learning_rate(self) -> float:
+        return self.recipe.rate_at(self.level_share)
+
+    # ---- the loop ------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        report: Callable[[LogPoint], None] = lambda point: None,
+        stop: Callable[[], bool] = lambda: False,
+        log_seconds: float = 10.0,
+    ) -> None:
+        """Train until `finished`, or until `stop`, called after every step, returns True.
+
+        `report` gets a LogPoint after the first step, about every `log_seconds` and after each validation.
+
+        Raises
+        ------
+        TrainingError: the loss is no longer finite.
+        """
+        origin = time.monotonic() - self.seconds
+        validating = 0.0
+        due = self.seconds
+        while not self.finished:
+            self.step()
+            self.seconds = time.monotonic() - origin
+            ended, asked = self.level_share >= 1, self._validation_due()
+            allowed = self.recipe.minutes is None or validating <= _VALIDATION_SHARE * self.seconds
+            if ended or (asked and allowed):
+                report(self._validate(self._read_meter()))
+                validating += time.monotonic() - origin - self.seconds
+                if ended or 0 < self.recipe.patience <= self.stale:
+                    self._end_level()
+            elif self.seconds >= due:
+                report(self._read_meter())
+            if self._meter.characters == 0:  # it was read
+                due = self.seconds + log_seconds
+                self.seconds = self._metered_from = time.monotonic() - origin
+            if stop():
+                return
+
+    def _validation_due(self) -> bool:
+        passed = math.floor(self.level_share * self.recipe.validations)
+        due = passed > self.validated
+        self.validated = max(self.validated, passed)
+        return due
+
+    def _read_meter(self) -> LogPoint:
+        bits, rates = self._meter.read()
+        if not math.isfinite(bits):
+            raise TrainingError("the loss is no longer finite; start again with a lower --learning-rate")
+        trained = self.stack.growing + 1
+        point = LogPoint(
+            characters=self.characters,
+            seconds=round(self.seconds, 3),
+            bits_per_char=bits,
+            rates=rates[:trained],
+            thresholds_bits=self.stack.thresholds_bits[: trained - 1].tolist(),
+            learning_rate=self.learning_rate,
+            chars_per_second=round(self._meter.characters / max(self.seconds - self._metered_from, 1e-9), 1),
+        )
+        self._meter.restart()
+        return point
+
+    def _validate(self, point: LogPoint) -> LogPoint:
+        """Score the validation lanes with the weights that would be saved, and keep the best."""
+        if self.validation is None:
+            self.best, self.best_figures = self._weights(), point.to_json()
+            return point
+        lanes = self.validation
+        with self._averaged():
+            bits, _ = score_lanes(self.stack, lanes.symbols, lanes.lengths, bfloat16=self.bfloat16)
+        by_name = lanes.by_name(bits)
+        overall = sum(s * b for s, b in zip(lanes.shares, by_name.values(), strict=True))
+        self.stale = 0 if overall < self.best_bits - _MIN_GAIN else self.stale + 1
+        point = replace(point, validation_bits_per_char=overall, validation=by_name)
+        if overall < self.best_bits:
+            self.best_bits, self.best, self.best_figures = overall, self._weights(), point.to_json()
+        return point
+
+    def _end_level(self) -> None:
+        """Joint: training is over. Faithful: grow, unless all levels are there or this one did not help."""
+        if self.best is not None:
+            self.stack.load_state_dict(self.best)
+        config = self.stack.config
+        last = config.mode == "joint" or self.stack.growing + 1 == len(config.levels)
+        if last or not self._helped():
+            self.finished = True
+            return
+        self.previous_bits, self.best_bits = self.best_bits, math.inf
+        self.previous_figures = self.best_figures
+        self.stale, self.validated = 0, 0
+        self.level_begun = self.used
+        self.stack.grow()
+        self._begin_level()
+
+    def _helped(self) -> bool:
+        return self.validation is None or self.best_bits < self.previous_bits - _LEVEL_GAIN
+
+    # ---- weights -------------------------------------------------------------------------------------
+
+    def _weights(self) -> dict[str, Tensor]:
+        with self._averaged():
+            return {name: tensor.detach().clone() for name, tensor in self.stack.state_dict().items()}
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in place of the trained ones, for as long as the context lasts."""
+        live = [p.detach().clone() for p in self.stack.parameters()] if self.average else []
+        with torch.no_grad():
+            for weight, mean in zip(self.stack.parameters(), self.average, strict=False):
+                weight.copy_(mean)
+            try:
+                yield
+            finally:
+                for weight, kept in zip(self.stack.parameters(), live, strict=False):
+                    weight.copy_(kept)
+
+    def result(self) -> tuple[StackConfig, dict[str, Tensor], dict[str, Any]]:
+        """What to save: the best weights without a level that did not help, and their log point."""
+        config = self.stack.config
+        tensors = self.best if self.best is not None else self._weights()
+        if self._helped():
+            levels, figures = self.stack.growing + 1, self.best_figures
+        else:
+            levels, figures = self.stack.growing, self.previous_figures
+        if levels < len(config.levels):
+            config, tensors = replace(config, levels=config.levels[:levels]), _lower_levels(tensors, levels)
+        return config, tensors, figures
+
+    # ---- checkpoint ----------------------------------------------------------------------------------
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that training goes on from: tensors by name, and JSON values."""
+        tensors = {f"stack/{name}": t for name, t in self.stack.state_dict().items()}
+        tensors |= {f"best/{name}": t for name, t in (self.best or {}).items()}
+        tensors |= {f"average/{i}": t for i, t in enumerate(self.average)}
+        tensors |= {f"state/{name}": t for name, t in self.state.state_dict().items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": t for name, t in slots.items()}
+        tensors["random/cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
+        facts = {name: _to_json(getattr(self, name)) for name in _FACTS}
+        return tensors, {**facts, "growing": self.stack.growing, "position": self.streams.position()}
+
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Go on from a `snapshot` taken with the same configuration and corpus.
+
+        Raises CheckpointError if the corpus, batch, window or piece is another one.
+        """
+        self.streams.seek(facts["position"])
+        while self.stack.growing < facts["growing"]:
+            self.stack.grow()
+        self._begin_level()
+        for name in _FACTS:
+            setattr(self, name, math.inf if facts[name] is None else facts[name])
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition("/")
+            parts.setdefault(part, {})[rest] = tensor
+        self.stack.load_state_dict(parts["stack"])
+        self.best = {k: t.to(self.device) for k, t in parts["best"].items()} if "best" in parts else None
+        self.average = [
+            parts["average"][str(i)].to(self.device) for i in range(len(parts.get("average", {})))
+        ]
+        self.state = StackState.from_state_dict(parts["state"]).to(self.device)
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts.get("optimizer", {}).items():
+            index, _, slot = name.partition("/")
+            slots.setdefault(int(index), {})[slot] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        torch.set_rng_state(parts["random"]["cpu"].cpu())
+        if self.device.type == "cuda" and "cuda" in parts["random"]:
+            torch.cuda.set_rng_state(parts["random"]["cuda"].cpu(), self.device)
+        # A longer budget than before: what was due already may be due again.
+        self.validated = min(self.validated, math.floor(self.level_share * self.recipe.validations))
+        self._metered_from = self.seconds
+        self._meter.restart()
+
+
+_FACTS = (
+    "characters",
+    "steps",
+    "level_steps",
+    "seconds",
+    "level_begun",
+    "finished",
+    "best_bits",
+    "best_figures",
+    "previous_bits",
+    "previous_figures",
+    "stale",
+    "validated",
+)
+
+
+def _to_json(value: Any) -> Any:
+    """Infinity has no place in JSON."""
+    return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def _lower_levels(tensors: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
+    """The tensors of the first `levels` levels."""
+    kept = {}
+    for name, tensor in tensors.items():
+        head, _, rest = name.partition(".")
+        if head != "levels" or int(rest.partition(".")[0]) < levels:
+            kept[name] = tensor[: levels - 1] if name == "thresholds_bits" else tensor
+    return kept

@@ -1,0 +1,39 @@
+"""chunker compress"""
+
+from __future__ import annotations
+
+import click
+
+from chunker.cli import options
+from chunker.cli.work import Job, Worker, report_each
+
+
+@click.command(short_help="Compress files.")
+@options.files_argument
+@options.output_option
+@options.stdout_option
+@options.force_option
+@options.remove_option
+@options.model_option
+@options.threads_option
+@options.quiet_option
+@options.json_option
+def compress(
+    paths: tuple[str, ...],
+    output: str | None,
+    stdout: bool,
+    force: bool,
+    remove: bool,
+    model: str | None,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Write FILE.nhc for every FILE; "-" is standard input.
+
+    The source stays, and an existing target is an error. Prints one line for each file: its name, bytes
+    in, bytes out, their ratio, bits per character (a character is a byte) and the model.
+    """
+    job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet)
+    job.check(paths)
+    report_each(Worker(job).compress, paths, job, as_json)

@@ -1,0 +1,297 @@
+"""Sources that are checked before they are read, targets that appear complete or not at all.
+
+A target is written to a temporary file beside it and takes its name only when everything has been
+written: a failure, a signal or a full disk leaves the old file, or none, but never half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from chunker.errors import UsageError
+
+STANDARD = "-"  # standard input as a source, standard output as a target
+SUFFIX = ".nhc"
+
+_temporaries: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open input.
+
+    size: bytes, None if it cannot be known before the end (a pipe).
+    status: None for standard input; else what a target takes its mode and times from.
+    """
+
+    path: str
+    stream: BinaryIO
+    size: int | None
+    status: os.stat_result | None
+
+
+class CountedInput:
+    """A binary input that can only be read, and knows how much of it was."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, as the stream below gives them."""
+        data = self._stream.read(size)
+        self.count += len(data)
+        return data
+
+
+@contextlib.contextmanager
+def open_source(path: str, *, named_target: bool = False, remove: bool = False) -> Iterator[Source]:
+    """Open a file, or standard input for "-", for reading.
+
+    named_target: the user said where the output goes, so pipes and devices may be read.
+    remove: the source shall be deleted afterwards, so it must be a regular file and no symbolic link.
+
+    Raises
+    ------
+    UsageError: a directory, a special file or a symbolic link where none can be used.
+    OSError: the file cannot be opened.
+    """
+    if path == STANDARD:
+        if sys.stdin is None:
+            raise UsageError("standard input is closed; name a file")
+        stream = sys.stdin.buffer
+        yield Source(path, stream, _regular_size(stream), None)
+        return
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise UsageError("is a directory; pack it with `tar -I nhc -cf NAME.tar.nhc DIRECTORY`")
+    if not stat.S_ISREG(status.st_mode) and (remove or not named_target):
+        raise UsageError("is no regular file; name the output with -o or -c to read it nevertheless")
+    if remove and os.path.islink(path):
+        raise UsageError("is a symbolic link, which --rm would delete in place of the file; leave out --rm")
+    with open(path, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        yield Source(path, stream, _regular_size(stream), status)
+
+
+def _regular_size(stream: BinaryIO) -> int | None:
+    """Bytes from the current position to the end of a regular file; None for anything else."""
+    try:
+        status = os.fstat(stream.fileno())
+        return max(status.st_size - stream.tell(), 0) if stat.S_ISREG(status.st_mode) else None
+    except OSError:  # no descriptor, or a regular file that cannot tell
+        return None
+
+
+def target_for_compressing(path: str) -> str:
+    """FILE -> FILE.nhc; "-" -> "-".
+
+    Raises
+    ------
+    UsageError: the file has that suffix already.
+    """
+    if path == STANDARD:
+        return STANDARD
+    if path.endswith(SUFFIX):
+        raise UsageError(f"has the suffix {SUFFIX} already; name the output with -o to compress it again")
+    return path + SUFFIX
+
+
+def target_for_decompressing(path: str) -> str:
+    """FILE.nhc -> FILE; "-" -> "-".
+
+    Raises
+    ------
+    UsageError: the file has another suffix.
+    """
+    if path == STANDARD:
+        return STANDARD
+    if not path.endswith(SUFFIX) or os.path.basename(path) == SUFFIX:
+        raise UsageError(f"has not the suffix {SUFFIX}; name the output with -o")
+    return path.removesuffix(SUFFIX)
+
+
+@contextlib.contextmanager
+def open_target(
+    path: str, source: Source, *, force: bool = False, durable: bool = False
+) -> Iterator[BinaryIO]:
+    """Open a file, or standard output for "-", for writing; it appears when the block ends without error.
+
+    force: replace an existing file. durable: wait until it is on the disk, because the source goes away.
+
+    Raises
+    ------
+    UsageError: the target exists, is the source itself, or cannot be a target.
+    OSError: it cannot be written; no part of it remains.
+    """
+    if path in (STANDARD, "/dev/stdout"):
+        if sys.stdout is None:
+            raise UsageError("standard output is closed; name a file with -o")
+        stream = sys.stdout.buffer
+        _refuse_same_file(source, _status_of(stream))
+        yield stream
+        stream.flush()
+        return
+    status = _existing(path, source, force)
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        with open(path, "wb") as stream:  # a pipe or /dev/null cannot be replaced, only written to
+            yield stream
+        return
+    with _replaced(path, source, force=force, durable=durable) as stream:
+        yield stream
+
+
+def _existing(path: str, source: Source, force: bool) -> os.stat_result | None:
+    """The status of an existing target that may be used, None if there is none."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise UsageError(f"{shown(path)} is a symbolic link to nothing; remove it first") from None
+    _refuse_same_file(source, status)
+    if stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"{shown(path)} is a directory; name a file")
+    if stat.S_ISREG(status.st_mode) and not force:
+        raise _exists(path)
+    if stat.S_ISBLK(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+        raise UsageError(f"{shown(path)} is a disk or a socket; name a file")
+    return status
+
+
+def _exists(path: str) -> UsageError:
+    return UsageError(f"{shown(path)} exists; replace it with -f or choose another name with -o")
+
+
+def _refuse_same_file(source: Source, target: os.stat_result | None) -> None:
+    status = source.status or _status_of(source.stream)
+    if status is None or target is None or not stat.S_ISREG(status.st_mode):
+        return
+    if os.path.samestat(status, target):
+        raise UsageError("input and output are the same file; choose another name with -o")
+
+
+def _status_of(stream: BinaryIO) -> os.stat_result | None:
+    try:
+        return os.fstat(stream.fileno())
+    except OSError:  # a stream in memory
+        return None
+
+
+@contextlib.contextmanager
+def _replaced(path: str, source: Source, *, force: bool, durable: bool) -> Iterator[BinaryIO]:
+    directory = os.path.dirname(path)
+    # A short name of its own: the target's may already be as long as names can be.
+    temporary = os.path.join(directory, f".{secrets.token_hex(8)}.nhc-part")
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    _temporaries.add(temporary)
+    try:
+        try:
+            # Nobody else reads a private file's content while it is being written.
+            descriptor = os.open(temporary, flags, 0o666 if source.status is None else 0o600)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error
+        with open(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        if source.status is not None:
+            _carry_over(source.status, temporary)
+        _publish(temporary, path, force)
+        if durable:
+            _sync_directory(directory)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        _temporaries.discard(temporary)
+
+
+def _carry_over(status: os.stat_result, path: str) -> None:
+    """Give `path` the owner, mode and times of `status`, as far as this user may."""
+    mode = stat.S_IMODE(status.st_mode) & 0o777
+    if hasattr(os, "chown"):
+        for owner, group in ((-1, status.st_gid), (status.st_uid, -1)):
+            with contextlib.suppress(PermissionError):
+                os.chown(path, owner, group)
+        if os.stat(path).st_gid != status.st_gid:
+            # Another group now: it may do no more than everybody could before.
+            mode &= ~0o070 | ((mode & 0o007) << 3)
+    with contextlib.suppress(PermissionError):  # a file system without modes
+        os.chmod(path, mode)
+    with contextlib.suppress(PermissionError):
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _publish(temporary: str, path: str, force: bool) -> None:
+    """Give the complete file its name; without force, never in place of a file that came up meanwhile."""
+    if force:
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)  # unlike a rename, this fails if the name is taken
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise _exists(path) from None
+        os.rename(temporary, path)
+
+
+def _sync_directory(directory: str) -> None:
+    with contextlib.suppress(OSError):  # not every system can
+        descriptor = os.open(directory or ".", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_source(source: Source) -> None:
+    """Delete a source that was used up, unless its name means another file by now."""
+    if source.status is None:
+        return
+    if not os.path.samestat(os.lstat(source.path), source.status):
+        raise UsageError("was replaced while it was read, so it is not deleted")
+    os.unlink(source.path)
+
+
+def remove_temporaries() -> None:
+    """Delete what unfinished targets left; for a process that ends without its `finally` clauses."""
+    for path in list(_temporaries):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def refuse_terminal_output(target: BinaryIO, force: bool) -> None:
+    """Keep compressed bytes off a terminal.
+
+    Raises
+    ------
+    UsageError: the target is a terminal and nothing forces it.
+    """
+    if not force and target.isatty():
+        raise UsageError("compressed data is not written to a terminal; redirect it, or name a file with -o")
+
+
+def refuse_terminal_input(force: bool) -> None:
+    """Do not wait for an archive that somebody would have to type.
+
+    Raises
+    ------
+    UsageError: standard input is a terminal and nothing forces it.
+    """
+    if not force and sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError("compressed data is not read from a terminal; name a file, see --help")
+
+
+def shown(path: str) -> str:
+    """A file name as it can be printed: no control characters, no undecodable bytes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in path)

@@ -1,0 +1,30 @@
+"""`chunker freeze MODEL -o SMALLER`: keep only the integers of a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from chunker.cli import options
+from chunker.cli.files import shown
+from chunker.errors import UsageError
+
+
+@click.command("freeze", short_help="Write the integer copy of a trained model.")
+@click.argument("model_name", metavar="MODEL", shell_complete=options.complete_model)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write.")
+@click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
+def freeze(model_name: str, output: Path, force: bool) -> None:
+    """Write the integer copy of MODEL: a quarter of the size, the same fingerprint, the same archives.
+
+    What is left out is only of use to `chunker evaluate` and to further training.
+    """
+    from chunker.modelfile import load_model, save_stack
+
+    if output.exists() and not force:
+        raise UsageError(f"{shown(str(output))} exists; replace it with --force")
+    model = load_model(model_name)
+    save_stack(output, model.integer_tensors, model.config, model.summary)
+    size = output.stat().st_size
+    click.echo(f"{shown(str(output))}: {size:,} bytes, fingerprint {model.fingerprint.hex()[:16]}")

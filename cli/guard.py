@@ -1,0 +1,187 @@
+"""Every way to fail ends in one line on standard error and an exit code, never in a traceback.
+
+0   done
+1   at least one file failed
+2   the command line makes no sense (click's own code)
+130 interrupted by Ctrl-C; 143, 129: SIGTERM, SIGHUP
+141 whoever read standard output went away (the process dies of SIGPIPE, as tar and shells expect)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from chunker.cli import files
+from chunker.errors import ChunkerError
+
+FAILURE = 1
+CLOSED_PIPE = 141
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+# What one bad file may raise without stopping the others.
+FILE_ERRORS = (ChunkerError, OSError, MemoryError)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the process to end; raised in the main thread, so that `finally` clauses run."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+class GuardedCommand(click.Command):
+    """A click command whose failures are one line each."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return _guarded(ctx, super().invoke)
+
+
+class GuardedGroup(click.Group):
+    """A click group whose commands' failures are one line each."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return _guarded(ctx, super().invoke)
+
+
+def _guarded(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
+    # Here and not around `main`: click would turn a TruncatedArchive, which is an EOFError, into "Aborted!".
+    try:
+        value = invoke(ctx)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return value
+    except KeyboardInterrupt as error:
+        complain(describe(error))
+        ctx.exit(128 + (error.number if isinstance(error, Stopped) else signal.SIGINT))
+    except BrokenPipeError:
+        # A filter says nothing about `nhc -dc x | head`; a command that was asked for a report does.
+        if ctx.find_root().info_name != "nhc":
+            complain("whoever read the output closed it before the end")
+        ctx.exit(CLOSED_PIPE)
+    except FILE_ERRORS as error:
+        complain(describe(error))
+        ctx.exit(FAILURE)
+
+
+def each_file(paths: Iterable[str], action: Callable[[str], None]) -> list[dict[str, str]]:
+    """Call `action` on every path, complain about those that fail and go on.
+
+    Returns the failures as `{"name": path, "error": message}`.
+    """
+    failures = []
+    for path in paths:
+        try:
+            action(path)
+        except BrokenPipeError:
+            raise
+        except FILE_ERRORS as error:
+            message = describe(error, path)
+            complain(f"{files.shown(path)}: {message}")
+            failures.append({"name": path, "error": message})
+    return failures
+
+
+def leave(failures: list[dict[str, str]]) -> None:
+    """Exit with the worst code of several files; return if all went well."""
+    if failures:
+        click.get_current_context().exit(FAILURE)
+
+
+def describe(error: BaseException, path: str | None = None) -> str:
+    """One line on what went wrong; the file's name is left out if it is `path`."""
+    if isinstance(error, Stopped):
+        text = str(error)
+    elif isinstance(error, KeyboardInterrupt):
+        text = "interrupted"
+    elif isinstance(error, MemoryError):
+        text = "out of memory; use fewer threads (-T 1)"
+    elif isinstance(error, OSError) and not isinstance(error, ChunkerError) and error.strerror:
+        text = error.strerror
+        if error.errno == errno.ENOSPC:
+            text += "; free some space or write elsewhere with -o"
+        if error.filename is not None and os.fsdecode(error.filename) != path:
+            text = f"{files.shown(os.fsdecode(error.filename))}: {text}"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def complain(text: str) -> None:
+    """Write one line, headed by the program's name, on standard error if there still is one."""
+    ctx = click.get_current_context(silent=True)
+    program = ctx.find_root().info_name if ctx is not None else None
+    try:
+        click.echo(f"{program or 'chunker'}: {text}", err=True)
+    except OSError:
+        return  # nobody left to tell; the exit code still says it
+
+
+def run(command: click.Command, program: str) -> NoReturn:
+    """Run a command as a process: signals, standard streams and the exit code included."""
+    _catch_signals()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is shown escaped
+            stream.reconfigure(errors="backslashreplace")
+    code = 0
+    try:
+        command.main(prog_name=program)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt as error:  # before or after the command proper
+        complain(describe(error))
+        code = 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+    except OSError as error:  # --help and --version on a full disk
+        complain(describe(error))
+        code = FAILURE
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        if code == 0:
+            complain(describe(error))
+            code = FAILURE
+    if code == CLOSED_PIPE and hasattr(signal, "SIGPIPE"):
+        # GNU tar stops reading at the end of its archive: it forgives SIGPIPE, but no exit code.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+    if code != 0:
+        # Not sys.exit: it would wait for the threads' current blocks, and flush what cannot be written.
+        with contextlib.suppress(OSError, AttributeError):  # closed, or not there at all
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(0)
+
+
+def _catch_signals() -> None:
+    caught = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):
+        caught.append(signal.SIGHUP)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in caught:
+            signal.signal(each, stop_at_once)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Stopped(number)
+
+    def stop_at_once(number: int, frame: FrameType | None) -> None:
+        files.remove_temporaries()
+        os._exit(128 + number)
+
+    for number in caught:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(number, stop)

@@ -1,0 +1,106 @@
+"""chunker list"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chunker.cli import files, options
+from chunker.cli.guard import each_file, leave
+from chunker.cli.report import Figures, number, print_json, print_table
+
+if TYPE_CHECKING:
+    from chunker.coding.archive import ArchiveInfo
+
+COLUMNS = ("<archive", "bytes in", "bytes out", "ratio", "bits/char", "<blocks", "<model", "<fingerprint")
+
+
+@click.command("list", short_help="Show sizes, blocks and models of archives.")
+@options.files_argument
+@options.json_option
+def list_command(paths: tuple[str, ...], as_json: bool) -> None:
+    """Show what is in every FILE, from its index alone: no content is decoded or checked.
+
+    bytes in is the size of the original, bytes out that of the archive; blocks are counted by kind: coded
+    by the net, by lzma, or kept raw.
+    """
+    show_archives(paths, as_json=as_json)
+
+
+def show_archives(paths: tuple[str, ...], *, as_json: bool) -> None:
+    """Print a table or a JSON document about archives; exit with the worst code."""
+    infos: list[tuple[str, ArchiveInfo]] = []
+
+    def one(path: str) -> None:
+        from chunker.coding.archive import read_info
+
+        if path == files.STANDARD:
+            files.refuse_terminal_input(force=False)
+        with files.open_source(path, named_target=True) as source:
+            infos.append((path, read_info(source.stream)))
+
+    failures = each_file(paths, one)
+    if as_json:
+        print_json({"archives": [_to_json(*info) for info in infos], "errors": failures})
+    elif infos:
+        print_table(COLUMNS, _rows(infos))
+    leave(failures)
+
+
+def _rows(infos: list[tuple[str, ArchiveInfo]]) -> list[list[str]]:
+    rows = []
+    for path, info in infos:
+        models = [_model_name(fingerprint) or "unknown" for fingerprint in info.fingerprints]
+        rows.append(
+            [
+                files.shown(path),
+                *_figures(Figures(info.bytes_in, info.bytes_out)),
+                ", ".join(f"{count} {kind}" for kind, count in _kinds(info).items()) or "-",
+                ", ".join(map(files.shown, models)) or "-",
+                ", ".join(fingerprint.hex() for fingerprint in info.fingerprints) or "-",
+            ]
+        )
+    if len(infos) > 1:
+        total = Figures(sum(i.bytes_in for _, i in infos), sum(i.bytes_out for _, i in infos))
+        rows.append(["total", *_figures(total), "", "", ""])
+    return rows
+
+
+def _figures(figures: Figures) -> list[str]:
+    return [
+        f"{figures.original:,}",
+        f"{figures.archive:,}",
+        number(figures.ratio, 3),
+        number(figures.bits_per_char, 3),
+    ]
+
+
+def _to_json(path: str, info: ArchiveInfo) -> dict[str, Any]:
+    return {
+        "name": path,
+        **Figures(info.bytes_in, info.bytes_out).to_json(),
+        "archives": info.archives,
+        "format_version": info.version,
+        "blocks": _kinds(info),
+        "models": [
+            {"name": _model_name(fingerprint), "fingerprint": fingerprint.hex()}
+            for fingerprint in info.fingerprints
+        ],
+    }
+
+
+def _kinds(info: ArchiveInfo) -> dict[str, int]:
+    """How many blocks there are of each kind, in order of appearance."""
+    return dict(Counter(block.kind.name.lower() for block in info.blocks))
+
+
+def _model_name(fingerprint: bytes) -> str | None:
+    """The built-in model whose fingerprint begins like this; None if there is none."""
+    from chunker.modelfile import builtin_models, load_model
+
+    for name in builtin_models():
+        if load_model(name).fingerprint.startswith(fingerprint):
+            return name
+    return None

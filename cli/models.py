@@ -1,0 +1,73 @@
+"""chunker models"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chunker.cli import options
+from chunker.cli.files import shown
+from chunker.cli.guard import each_file, leave
+from chunker.cli.report import number, print_json, print_table
+
+if TYPE_CHECKING:
+    from chunker.modelfile import Model
+
+COLUMNS = ("<model", "<levels", "<cell", "<mode", "parameters", "bytes", "bits/char", "<fingerprint")
+
+
+@click.command(short_help="Show the built-in models, or model files.")
+@click.argument("paths", metavar="[FILE]...", nargs=-1, shell_complete=options.complete_model)
+@options.json_option
+def models(paths: tuple[str, ...], as_json: bool) -> None:
+    """Show the built-in models, or the model files that are named.
+
+    levels: hidden widths, lowest first. bits/char: on the validation text of its own training, before
+    coding. An archive names its model by the first bytes of the fingerprint.
+    """
+    from chunker.modelfile import builtin_models, load_model
+
+    found: list[Model] = []
+    failures = each_file(paths or builtin_models(), lambda path: found.append(load_model(path)))
+    if as_json:
+        print_json({"models": [_to_json(model) for model in found], "errors": failures})
+    elif found:
+        print_table(COLUMNS, [_row(model) for model in found])
+    leave(failures)
+
+
+def _to_json(model: Model) -> dict[str, Any]:
+    config = model.config
+    return {
+        "name": model.name,
+        "path": str(model.path),
+        "levels": [*config.levels],
+        "cell": config.cell,
+        "mode": config.mode,
+        "parameters": model.parameters,
+        "bytes": model.path.stat().st_size,
+        "bits_per_char": _bits_per_char(model),
+        "fingerprint": model.fingerprint.hex(),
+        "summary": model.summary,
+    }
+
+
+def _row(model: Model) -> list[str]:
+    config = model.config
+    return [
+        shown(model.name),
+        " ".join(map(str, config.levels)),
+        config.cell,
+        config.mode,
+        f"{model.parameters:,}",
+        f"{model.path.stat().st_size:,}",
+        number(_bits_per_char(model), 3),
+        model.fingerprint.hex()[:16],
+    ]
+
+
+def _bits_per_char(model: Model) -> float | None:
+    """On validation text, as its training summary tells it; None if it does not."""
+    value = model.summary.get("validation_bits_per_char")
+    return float(value) if isinstance(value, (int, float)) else None

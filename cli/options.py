@@ -1,0 +1,83 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from chunker import __version__
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For the shell: the names of built-in models, and its own completion of files."""
+    from chunker.modelfile import builtin_models
+
+    names = [CompletionItem(name) for name in builtin_models() if name.startswith(incomplete)]
+    return [*names, CompletionItem(incomplete, type="file")]
+
+
+def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    return value or None  # 0 means all cores, as in xz
+
+
+def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the program's name and version, and exit."""
+    if not value or ctx.resilient_parsing:
+        return
+    click.echo(f"{ctx.find_root().info_name} {__version__}")
+    ctx.exit()
+
+
+version_option = click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version and exit.",
+)
+model_option = click.option(
+    "-m",
+    "--model",
+    shell_complete=complete_model,
+    metavar="MODEL",
+    help="A built-in model's name or a model file.",
+)
+threads_option = click.option(
+    "-T",
+    "--threads",
+    type=click.IntRange(min=0),
+    callback=_threads,
+    metavar="N",
+    help="Threads to use; 0 or left out: as many as there are cores. The output does not depend on it.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+force_option = click.option(
+    "-f", "--force", is_flag=True, help="Replace existing files, and let archives go to a terminal."
+)
+remove_option = click.option(
+    "--rm", "remove", is_flag=True, help="Delete each source once its result is complete."
+)
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help='Where the result goes; "-" for standard output.',
+)
+stdout_option = click.option("-c", "--stdout", is_flag=True, help="Write to standard output.")
+files_argument = click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+
+
+def output_of(output: str | None, stdout: bool) -> str | None:
+    """Join -o and -c.
+
+    Raises
+    ------
+    click.UsageError: both are given and differ.
+    """
+    if stdout and output not in (None, "-"):
+        raise click.UsageError("-o and -c name two different outputs; give one of them")
+    return "-" if stdout else output

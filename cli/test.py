@@ -1,0 +1,24 @@
+"""chunker test"""
+
+from __future__ import annotations
+
+import click
+
+from chunker.cli import options
+from chunker.cli.work import Job, Worker, report_each
+
+
+@click.command(short_help="Check that archives can be decompressed.")
+@options.files_argument
+@options.model_option
+@options.threads_option
+@options.quiet_option
+@options.json_option
+def test(paths: tuple[str, ...], model: str | None, threads: int | None, quiet: bool, as_json: bool) -> None:
+    """Decompress every FILE without writing anything; "-" is standard input.
+
+    Everything that decompressing would check is checked. In --json, bytes_in is the content's size and
+    bytes_out the archive's.
+    """
+    job = Job(model=model, threads=threads, quiet=quiet)
+    report_each(Worker(job).test, paths, job, as_json, line=lambda outcome: f"{outcome.line()}, OK")

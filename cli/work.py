@@ -1,0 +1,187 @@
+"""Compress, decompress or test one file: sources and targets on one side, the codec on the other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import click
+
+from chunker.cli import files
+from chunker.cli.guard import each_file, leave
+from chunker.cli.progress import Progress, watched
+from chunker.cli.report import Figures, Outcome, print_json
+from chunker.errors import ArchiveError
+
+if TYPE_CHECKING:
+    from chunker.modelfile import Model
+
+CHUNK_BYTES = 1 << 17
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the command line asks of every file.
+
+    output: a name, "-" for standard output, None for FILE.nhc or the name without it.
+    model: a name or path, None for the default when compressing and the archive's own otherwise.
+    threads: None for as many as there are cores.
+    """
+
+    output: str | None = None
+    force: bool = False
+    remove: bool = False
+    model: str | None = None
+    threads: int | None = None
+    quiet: bool = False
+
+    def check(self, paths: tuple[str, ...]) -> None:
+        """Raise click.UsageError if the options do not go together."""
+        if self.output not in (None, files.STANDARD) and len(paths) > 1:
+            raise click.UsageError("-o names one output, so it takes one file; use -c to join several")
+        if self.remove and self.output == files.STANDARD:
+            raise click.UsageError("--rm and standard output do not go together: the result may get lost")
+
+
+def report_each(
+    action: Callable[[str], Outcome],
+    paths: tuple[str, ...],
+    job: Job,
+    as_json: bool,
+    line: Callable[[Outcome], str] = Outcome.line,
+) -> None:
+    """Do `action` to every path, print a line for each or one JSON document, exit with the worst code."""
+    data_on_stdout = job.output == files.STANDARD or (job.output is None and files.STANDARD in paths)
+    outcomes: list[Outcome] = []
+
+    def one(path: str) -> None:
+        outcomes.append(action(path))
+        if not (job.quiet or as_json):
+            click.echo(line(outcomes[-1]), err=data_on_stdout)
+
+    if as_json and data_on_stdout:
+        raise click.UsageError("--json and data cannot both go to standard output; name the output with -o")
+    failures = each_file(paths, one)
+    if as_json:
+        print_json({"files": [outcome.to_json() for outcome in outcomes], "errors": failures})
+    leave(failures)
+
+
+class Worker:
+    """Does one job on any number of files, with the model loaded once."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    @cached_property
+    def model(self) -> Model:
+        """The model to compress with."""
+        from chunker.modelfile import load_model
+
+        return load_model(self.job.model)
+
+    @property
+    def model_to_read(self) -> Model | None:
+        """The model that was asked for; None: the archive's own, found by its fingerprint."""
+        return None if self.job.model is None else self.model
+
+    def compress(self, path: str) -> Outcome:
+        """Write the archive of one file; `files` and the codec say what can be raised."""
+        job = self.job
+        name = job.output or files.target_for_compressing(path)
+        with self._open(path) as source, self._open_target(name, source) as target:
+            files.refuse_terminal_output(target, job.force)
+            bar = Progress(path, source.size, quiet=job.quiet)
+            with contextlib.closing(bar):
+                archive = pack(source.stream, target, self.model, job.threads, bar)
+        if job.remove:
+            files.remove_source(source)
+        return Outcome(path, Figures(bar.done, archive), bar.seconds, target=name, model=self.model.name)
+
+    def decompress(self, path: str) -> Outcome:
+        """Write the content of one archive; `files` and the codec say what can be raised."""
+        name = self.job.output or files.target_for_decompressing(path)
+        if path == files.STANDARD:
+            files.refuse_terminal_input(self.job.force)
+        with self._open(path) as source, self._open_target(name, source) as target:
+            figures, seconds = self._unpack(source, target)
+        if self.job.remove:
+            files.remove_source(source)
+        return Outcome(path, figures, seconds, target=name, unpacking=True)
+
+    def test(self, path: str) -> Outcome:
+        """Decode one archive and throw the content away; raises what `decompress` raises."""
+        if path == files.STANDARD:
+            files.refuse_terminal_input(self.job.force)
+        with files.open_source(path, named_target=True) as source:
+            figures, seconds = self._unpack(source, None)
+        return Outcome(path, figures, seconds)
+
+    def _open(self, path: str) -> contextlib.AbstractContextManager[files.Source]:
+        return files.open_source(path, named_target=self.job.output is not None, remove=self.job.remove)
+
+    def _open_target(self, name: str, source: files.Source) -> contextlib.AbstractContextManager[BinaryIO]:
+        return files.open_target(name, source, force=self.job.force, durable=self.job.remove)
+
+    def _unpack(self, source: files.Source, target: BinaryIO | None) -> tuple[Figures, float]:
+        bar = Progress(source.path, _content_bytes(source), quiet=self.job.quiet)
+        archive = files.CountedInput(source.stream)
+        with contextlib.closing(bar):
+            unpack(cast(BinaryIO, archive), target, self.model_to_read, self.job.threads, bar)
+        return Figures(bar.done, archive.count), bar.seconds
+
+
+def _content_bytes(source: files.Source) -> int | None:
+    """The size of an archive's content, if there is somebody to show it to and it can be looked up."""
+    if source.size is None or not watched():
+        return None
+    from chunker.coding.archive import read_info
+
+    begin = source.stream.tell()
+    try:
+        return read_info(source.stream).bytes_in
+    except ArchiveError:
+        return None  # decoding it will say why
+    finally:
+        source.stream.seek(begin)
+
+
+def pack(
+    source: BinaryIO, target: BinaryIO, model: Model, threads: int | None, bar: Progress | None = None
+) -> int:
+    """Stream a source into an archive; returns the archive's size in bytes."""
+    from chunker.coding.stream import Compressor
+
+    compressor = Compressor(model, threads=threads)
+    written = 0
+    try:
+        while data := source.read(CHUNK_BYTES):
+            written += target.write(compressor.compress(data))
+            if bar is not None:
+                bar.advance(len(data))
+        if bar is not None:
+            bar.pulse()
+        return written + target.write(compressor.flush())
+    finally:
+        compressor.close()
+
+
+def unpack(
+    source: BinaryIO,
+    target: BinaryIO | None,
+    model: Model | None,
+    threads: int | None,
+    bar: Progress | None = None,
+) -> None:
+    """Stream the content of an archive, or of several in a row, into a target, or nowhere."""
+    from chunker.coding.stream import contents
+
+    with contextlib.closing(contents(source, model, threads)) as blocks:
+        for block in blocks:
+            if target is not None:
+                target.write(block)
+            if bar is not None:
+                bar.advance(len(block))

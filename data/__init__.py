@@ -1,0 +1,1 @@
+"""Data that comes with the package: small samples for examples and tests."""

@@ -1,0 +1,197 @@
+"""Writes tests/golden/*.nhc, archives that every version has to treat alike; `--check` decodes the good ones.
+
+    python tests/make_golden.py            only after a change of format, with a new version number
+    python tests/make_golden.py --check    exit code 0 if all of them decode on this machine, as it is set now
+
+They need golden/tiny.safetensors, a model that is small and fixed. Contents come from hashes, not from a
+random generator whose stream another version of numpy could change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from zlib import crc32
+
+GOLDEN = Path(__file__).parent / "golden"
+if __name__ == "__main__":
+    sys.path.insert(0, str(GOLDEN.parent.parent))
+
+from chunker.coding import blocks, frames
+from chunker.coding.frames import Kind
+from chunker.coding.stream import decompress
+from chunker.errors import (
+    ArchiveError,
+    ArchiveVersionError,
+    CorruptArchive,
+    NotAnArchive,
+    TruncatedArchive,
+    WrongModel,
+)
+from chunker.modelfile import Model, load_model
+
+VOCABULARY = """
+    the of and to in a is that for it as was with be by on not he his but at are this have from or had an
+    which one all were their there been has when who will more if no out so said what up its about into than
+"""
+WORDS = VOCABULARY.split()
+
+
+def noise(n_bytes: int) -> bytes:
+    blocks_ = (hashlib.blake2b(number.to_bytes(4, "big")).digest() for number in range(n_bytes // 64 + 1))
+    return b"".join(blocks_)[:n_bytes]
+
+
+def text(n_bytes: int) -> bytes:
+    """Words in the order of a hash, with full stops."""
+    out = bytearray()
+    for number in noise(n_bytes):
+        out += WORDS[number % len(WORDS)].encode() + (b".\n" if number > 230 else b" ")
+    return bytes(out[:n_bytes])
+
+
+CONTENTS = {
+    "empty": b"",
+    "one-byte": b"x",
+    "record": b"There was no one at the door when he had said that it was so",
+    "lanes": text(1003),
+    "lzma": b"The same line, again and again, until the end.\n" * 40,
+    "noise": noise(300),
+    "full": text(3000) + noise(500) + bytes(1500) + text(1500)[::-1],
+    "no-blocks": b"",
+    "two": b"x" + text(1003),
+}
+
+
+def net_block(model: Model, content: bytes, lanes: int) -> tuple[int, bytes]:
+    payload = blocks.encode_net(model.integer_stack(), content, lanes, len(content))
+    if payload is None:
+        raise SystemExit("tiny.safetensors does not shrink the text of the golden archives: train it longer")
+    return lanes, payload
+
+
+def full(model: Model, parts: list[tuple[Kind, bytes, int]]) -> bytes:
+    """A full archive of blocks (kind, content, lanes)."""
+    out, heads, crc = frames.full_start(model.fingerprint), b"", 0
+    for kind, content, lanes in parts:
+        payload = content
+        if kind is Kind.LZMA:
+            payload = blocks.encode_lzma(content)
+        elif kind is Kind.NET:
+            lanes, payload = net_block(model, content, lanes)
+        head = frames.make_head(kind, len(content), lanes, len(payload))
+        out += frames.block_frame(head, payload, content)
+        heads += head.raw
+        crc = crc32(content, crc)
+    return out + frames.trailer(heads, crc)
+
+
+def compact(model: Model, kind: Kind, content: bytes, lanes: int = 1) -> bytes:
+    payload = content
+    if kind is Kind.LZMA:
+        payload = blocks.encode_lzma(content)
+    elif kind is Kind.NET:
+        lanes, payload = net_block(model, content, lanes)
+    return frames.compact_archive(kind, lanes, payload, content, model.fingerprint)
+
+
+def good(model: Model) -> dict[str, bytes]:
+    """The archive of each of CONTENTS."""
+    whole = CONTENTS["full"]
+    cuts = [(Kind.NET, whole[:3000], 4), (Kind.RAW, whole[3000:3500], 0), (Kind.LZMA, whole[3500:5000], 0)]
+    lanes = compact(model, Kind.NET, CONTENTS["lanes"], lanes=5)
+    return {
+        "empty": compact(model, Kind.RAW, b""),
+        "one-byte": compact(model, Kind.RAW, b"x"),
+        "record": compact(model, Kind.NET, CONTENTS["record"]),
+        "lanes": lanes,
+        "lzma": compact(model, Kind.LZMA, CONTENTS["lzma"]),
+        "noise": compact(model, Kind.RAW, CONTENTS["noise"]),
+        "full": full(model, [*cuts, (Kind.NET, whole[5000:], 7)]),
+        "no-blocks": full(model, []),
+        "two": compact(model, Kind.RAW, b"x") + lanes,
+    }
+
+
+def flipped(data: bytes, at: int, bit: int = 0) -> bytes:
+    out = bytearray(data)
+    out[at] ^= 1 << bit
+    return bytes(out)
+
+
+def bad(archives: dict[str, bytes]) -> dict[str, tuple[bytes, type[ArchiveError]]]:
+    """Archives that must be refused, each with the error that says so."""
+    whole, record = archives["full"], archives["record"]
+    start = frames.START_BYTES
+    head = frames.read_head(whole, start)
+    if head is None:
+        raise SystemExit("good-full.nhc has no block")
+    payload_at = start + len(head.raw)
+    crc_at = payload_at + head.payload_size
+    newer_method = flipped(whole, 4)[: start - 4]
+    return {
+        "empty-file": (b"", TruncatedArchive),
+        "text-file": (b"This is no archive.\n", NotAnArchive),
+        "truncated-payload": (whole[: payload_at + 100], TruncatedArchive),
+        "truncated-index": (whole[:-20], TruncatedArchive),
+        "truncated-by-one": (whole[:-1], TruncatedArchive),
+        "truncated-record": (record[:-1], TruncatedArchive),
+        "flipped-magic": (flipped(whole, 1), NotAnArchive),
+        "flipped-fingerprint": (flipped(whole, 6), CorruptArchive),
+        "flipped-start-crc": (flipped(whole, start - 1), CorruptArchive),
+        "flipped-kind": (flipped(whole, start), CorruptArchive),
+        "flipped-size": (flipped(whole, start + 1), CorruptArchive),
+        "flipped-payload": (flipped(whole, payload_at + 50), CorruptArchive),
+        "flipped-last-payload-bit": (flipped(whole, crc_at - 1), CorruptArchive),
+        "flipped-crc": (flipped(whole, crc_at), CorruptArchive),
+        "flipped-index": (flipped(whole, len(whole) - 21), CorruptArchive),
+        "flipped-content-crc": (flipped(whole, len(whole) - 19), CorruptArchive),
+        "flipped-index-size": (flipped(whole, len(whole) - 15), CorruptArchive),
+        "flipped-index-crc": (flipped(whole, len(whole) - 7), CorruptArchive),
+        "flipped-end": (flipped(whole, len(whole) - 1), CorruptArchive),
+        "wrong-model": (frames.full_start(b"another!") + whole[start:], WrongModel),
+        "flipped-record-fingerprint": (flipped(record, 4), WrongModel),
+        "flipped-record-payload": (flipped(record, 12), CorruptArchive),
+        "flipped-record-crc": (flipped(record, len(record) - 1), CorruptArchive),
+        "trailing-zeros": (whole + bytes(512), CorruptArchive),
+        "trailing-text": (record + b"\n", CorruptArchive),
+        "newer-version": (flipped(whole, 3, bit=5), ArchiveVersionError),
+        "newer-form": (flipped(record, 3, bit=3), ArchiveVersionError),
+        "newer-method": (newer_method + crc32(newer_method).to_bytes(4, "little"), ArchiveVersionError),
+        "terabytes": (frames.MAGIC + b"\x11" + b"\xff" * 6 + b"\x7f", CorruptArchive),
+        "block-too-big": (whole[:start] + b"\x01" + frames.varint((1 << 22) + 1) + bytes(64), CorruptArchive),
+        "lanes-too-many": (whole[:start] + b"\x03\xe8\x07\x64\xe9\x07" + bytes(64), CorruptArchive),
+    }
+
+
+def tiny_model() -> Model:
+    return load_model(GOLDEN / "tiny.safetensors")
+
+
+def check() -> int:
+    """How many of the good archives do not decode to their content."""
+    model = tiny_model()
+    wrong = 0
+    for name, content in CONTENTS.items():
+        if decompress((GOLDEN / f"good-{name}.nhc").read_bytes(), model=model) != content:
+            print(f"good-{name}.nhc decodes to something else", file=sys.stderr)
+            wrong += 1
+    return wrong
+
+
+def main() -> int:
+    if "--check" in sys.argv[1:]:
+        return check()
+    archives = good(tiny_model())
+    for old in GOLDEN.glob("*.nhc"):
+        old.unlink()
+    for name, data in archives.items():
+        (GOLDEN / f"good-{name}.nhc").write_bytes(data)
+    for name, (data, _) in bad(archives).items():
+        (GOLDEN / f"bad-{name}.nhc").write_bytes(data)
+    return check()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

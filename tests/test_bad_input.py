@@ -1,0 +1,311 @@
+"""Damage of every kind is an error of one line, found by whoever reads; no content is taken for good."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import tracemalloc
+
+import pytest
+from counting_model import CountingModel, CountingSession, CountingStack, noise, skewed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chunker.coding import archive, blocks, files, frames
+from chunker.coding.frames import Kind
+from chunker.coding.stream import Compressor, Decompressor, compress, decompress
+from chunker.errors import (
+    ArchiveError,
+    ArchiveVersionError,
+    CorruptArchive,
+    NotAnArchive,
+    TruncatedArchive,
+    WrongModel,
+)
+
+MODEL = CountingModel()
+
+
+def full_archive(data: bytes, block_bytes: int, lane_bytes: int = 20) -> bytes:
+    """The full form whatever the size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "BLOCK_BYTES", block_bytes)
+        patch.setattr(blocks, "SMALL_BYTES", 1)
+        patch.setattr(blocks, "LANE_BYTES", lane_bytes)
+        return compress(data, MODEL, threads=1)
+
+
+# Small enough for every bit and every length; between them all forms and kinds.
+SMALL = {
+    "compact raw": compress(b"seven b", MODEL),
+    "compact empty": compress(b"", MODEL),
+    "compact lzma": compress(b"again and " * 20, MODEL),
+    "compact net": compress(skewed(70), MODEL),
+    "compact net lanes": frames.compact_archive(
+        Kind.NET,
+        3,
+        blocks.encode_net(MODEL.integer_stack(), skewed(90), 3, 90) or b"",
+        skewed(90),
+        MODEL.fingerprint,
+    ),
+    "full": full_archive(noise(60) + b"again and " * 6 + skewed(130), 60),
+    "full, no blocks": frames.full_start(MODEL.fingerprint) + frames.trailer(b"", 0),
+    "two": compress(skewed(50), MODEL) + compress(b"raw", MODEL),
+}
+
+
+def readers(data: bytes) -> list[tuple[str, object]]:
+    """What each way of reading all of it gives: content or the error."""
+
+    def at_once() -> bytes:
+        return decompress(data, model=MODEL, threads=1)
+
+    def incremental() -> bytes:
+        out, rest = b"", data
+        while rest or not data:
+            decompressor = Decompressor(MODEL, threads=1)
+            fed = 0
+            while fed < len(rest) and not decompressor.eof:
+                out += decompressor.decompress(rest[fed : fed + 50])
+                fed += 50
+            if not decompressor.eof:
+                raise TruncatedArchive("the end is missing")
+            rest = decompressor.unused_data + rest[fed:]
+        return out
+
+    def opened() -> bytes:
+        with files.open(io.BytesIO(data), model=MODEL, threads=1) as file:
+            return bytes(file.read())
+
+    results: list[tuple[str, object]] = []
+    for read in (at_once, incremental, opened):
+        try:
+            results.append((read.__name__, read()))
+        except ArchiveError as error:
+            results.append((read.__name__, error))
+    return results
+
+
+def assert_refused(data: bytes, what: object = "") -> None:
+    for name, result in readers(data):
+        assert isinstance(result, ArchiveError), f"{what}: {name} took it for good"
+        assert str(result)
+        assert "\n" not in str(result)
+
+
+def test_the_samples_are_good():
+    forms = {data[3] & 15 for data in SMALL.values()}
+    assert forms == set(frames.Form)
+    kinds = {b.kind for b in archive.read_info(io.BytesIO(SMALL["full"])).blocks}
+    assert kinds == set(Kind)
+    for data in SMALL.values():
+        assert len({result for _, result in readers(data)}) == 1
+        assert all(isinstance(result, bytes) for _, result in readers(data))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_flipped_bit(name):
+    good = SMALL[name]
+    for at in range(len(good)):
+        for bit in range(8):
+            bad = bytearray(good)
+            bad[at] ^= 1 << bit
+            assert_refused(bytes(bad), (at, bit))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_truncation(name):
+    good = SMALL[name]
+    whole = len(compress(skewed(50), MODEL)) if name == "two" else 0  # there the first archive ends
+    for size in range(len(good)):
+        if size != whole or size == 0:
+            assert_refused(good[:size], size)
+            with pytest.raises(TruncatedArchive):
+                decompress(good[:size], model=MODEL)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "tail", [b"\0", b"\0" * 600, b"\n", b"garbage", frames.MAGIC, frames.MAGIC[:1], b"\xa7NX"]
+)
+def test_trailing_garbage(name, tail):
+    assert_refused(SMALL[name] + tail)
+
+
+BIG = full_archive(skewed(3000) + noise(2000, 3) + bytes(2000) + skewed(3000, 4), 700, 100)
+
+
+@settings(max_examples=150, deadline=None)
+@given(at=st.integers(0, len(BIG) * 8 - 1))
+def test_flipped_bits_of_a_bigger_archive(at):
+    bad = bytearray(BIG)
+    bad[at // 8] ^= 1 << at % 8
+    with pytest.raises(ArchiveError):
+        decompress(bad, model=MODEL)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_other_damage(data):
+    """Bytes overwritten, lost, doubled or exchanged."""
+    a, b, c = sorted(data.draw(st.lists(st.integers(0, len(BIG)), min_size=3, max_size=3)))
+    way = data.draw(st.sampled_from(["overwrite", "lose", "double", "exchange"]))
+    bad = {
+        "overwrite": BIG[:a] + data.draw(st.binary(min_size=b - a, max_size=b - a)) + BIG[b:]
+        if b - a < 50
+        else BIG,
+        "lose": BIG[:a] + BIG[b:],
+        "double": BIG[:b] + BIG[a:],
+        "exchange": BIG[:a] + BIG[b:c] + BIG[a:b] + BIG[c:],
+    }[way]
+    if bad != BIG:
+        with pytest.raises(ArchiveError):
+            decompress(bad, model=MODEL)
+
+
+def test_lost_doubled_and_exchanged_blocks():
+    """Each block is sound, but not the archive."""
+    parser = archive.Parser()
+    parser.feed(BIG)
+    ends = [frames.START_BYTES]
+    while parser.next_block() is not None:
+        ends.append(parser.consumed_bytes)
+    frame = [BIG[a:b] for a, b in itertools.pairwise(ends)]
+    start, trailer = BIG[: ends[0]], BIG[ends[0] + sum(map(len, frame)) :]
+    first = next(i for i in range(len(frame) - 1) if frame[i] != frame[i + 1])
+    for order in (
+        frame[1:],
+        frame[:-1],
+        frame + frame[-1:],
+        [*frame[:first], frame[first + 1], frame[first], *frame[first + 2 :]],
+    ):
+        with pytest.raises(CorruptArchive):
+            decompress(start + b"".join(order) + trailer, model=MODEL)
+    assert decompress(start + b"".join(frame) + trailer, model=MODEL)
+
+
+def test_exchanged_blocks_of_equal_heads_fail_the_whole_checksum():
+    packed = full_archive(noise(300), 100)
+    a, size = frames.START_BYTES, frames.make_head(Kind.RAW, 100, 0, 100).stored_size
+    swapped = packed[:a] + packed[a + size : a + 2 * size] + packed[a : a + size] + packed[a + 2 * size :]
+    with pytest.raises(CorruptArchive, match="content fails its checksum"):
+        decompress(swapped, model=MODEL)
+
+
+HUGE = {
+    "compact, 128 TB": frames.MAGIC + b"\x11" + b"\xff" * 6 + b"\x7f",
+    "compact, 256 MB": frames.MAGIC + b"\x13abcd" + b"\xff\xff\xff\x7f\x05",
+    "block of 256 MB": frames.full_start(MODEL.fingerprint) + b"\x03\xff\xff\xff\x7f\x05\x01",
+    "block of 4 MB + 1": frames.full_start(MODEL.fingerprint) + b"\x01" + frames.varint((1 << 22) + 1),
+    "a million lanes": frames.full_start(MODEL.fingerprint) + b"\x03\x80\x80\x80\x02\x05\x80\x80\x40",
+}
+
+
+@pytest.mark.parametrize("data", HUGE.values(), ids=HUGE.keys())
+def test_nothing_is_allocated_for_an_impossible_header(data):
+    decompress(SMALL["compact net"], model=MODEL)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptArchive):
+            decompress(data, model=MODEL)
+        with pytest.raises(CorruptArchive):
+            archive.read_info(io.BytesIO(data))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_index_of_terabytes_is_not_loaded():
+    bad = bytearray(SMALL["full"])
+    bad[-15:-7] = (1 << 42).to_bytes(8, "little")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveError):
+            archive.read_info(io.BytesIO(bad))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_possible_header_without_its_payload_is_only_cut_off():
+    with pytest.raises(TruncatedArchive):
+        decompress(
+            frames.full_start(MODEL.fingerprint) + b"\x01" + frames.varint(1 << 22) + b"abc", model=MODEL
+        )
+
+
+@pytest.mark.parametrize("version", range(2, 16))
+def test_newer_version(version):
+    for name in ("compact net", "full"):
+        bad = bytearray(SMALL[name])
+        bad[3] = version << 4 | bad[3] & 15
+        with pytest.raises(ArchiveVersionError, match="upgrade"):
+            decompress(bad, model=MODEL)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"PK\x03\x04", b"\x1f\x8b\x08\0", noise(100), b"plain text\n" * 9]
+)
+def test_no_archive_at_all(data):
+    with pytest.raises((NotAnArchive, TruncatedArchive), match="check the name"):
+        decompress(data, model=MODEL)
+
+
+class OtherStack(CountingStack):
+    def session(self, lanes: int) -> CountingSession:
+        session = super().session(lanes)
+        session.counts[:, 99] += 1
+        return session
+
+
+class OtherModel(CountingModel):
+    """Predicts something else than CountingModel, whatever its fingerprint says."""
+
+    def integer_stack(self) -> CountingStack:
+        return OtherStack()
+
+
+@pytest.mark.parametrize("name", ["compact net", "full"])
+def test_the_fingerprint_is_believed_and_the_content_checked(name):
+    with pytest.raises(CorruptArchive):
+        decompress(SMALL[name], model=OtherModel())
+    with pytest.raises(WrongModel):
+        decompress(SMALL[name], model=CountingModel(b"another model's fingerprint ...."))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.binary(max_size=2000))
+def test_any_bytes_in(data):
+    for reader in (lambda: decompress(data, model=MODEL), lambda: archive.read_info(io.BytesIO(data))):
+        with pytest.raises(ArchiveError):
+            reader()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.binary(max_size=3000))
+def test_any_bytes_survive(data):
+    packed = compress(data, MODEL, threads=1)
+    assert decompress(packed, model=MODEL) == data
+    assert len(packed) <= len(data) * 1.001 + 64
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, 127, 128, 16_383, 65_535, 65_536, 1_000_000, 3_000_000])
+def test_noise_grows_by_almost_nothing(n_bytes):
+    data = noise(n_bytes)
+    packed = compress(data, CountingModel())
+    assert len(packed) <= n_bytes * 1.001 + 64
+    assert decompress(packed) == data, "stored blocks need no model"
+
+
+def test_streaming_detects_damage_before_the_end():
+    """A reader gets the sound blocks before the damage, then the error, never the damaged content."""
+    data = noise(50_000)
+    compressor = Compressor(MODEL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "BLOCK_BYTES", 10_000)
+        packed = bytearray(compressor.compress(data) + compressor.flush())
+    packed[frames.START_BYTES + 25_000] ^= 64
+    with files.open(io.BytesIO(packed), model=MODEL) as file:
+        assert file.read(20_000) == data[:20_000]
+        with pytest.raises(CorruptArchive):
+            file.read(1)

@@ -1,0 +1,311 @@
+"""The commands of `chunker`, in this process."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cli_support
+import click
+import pytest
+from cli_support import TEXT
+from click.testing import Result
+
+from chunker import __version__
+from chunker.cli import measure, peers, report
+from chunker.cli.main import COMMANDS, chunker
+from chunker.errors import ChunkerError
+
+
+@pytest.fixture(autouse=True)
+def model(tmp_path, monkeypatch, tiny_model) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_bytes(TEXT)
+    return str(tiny_model.path)
+
+
+call = functools.partial(cli_support.call, chunker)
+
+
+def document(result: Result) -> Any:
+    """The one JSON document that --json promises."""
+    return json.loads(result.stdout)
+
+
+def test_there_and_back(model):
+    result = call("compress", "a.txt", "-m", model)
+    size = os.path.getsize("a.txt.nhc")
+    assert Path("a.txt").read_bytes() == TEXT
+    name, rest = result.stdout.rstrip("\n").split(": ")
+    assert name == "a.txt"
+    assert rest == (
+        f"{len(TEXT)} -> {size} bytes, ratio {len(TEXT) / size:.3f}, "
+        f"{8 * size / len(TEXT):.3f} bits/char, model {Path(model).stem}"
+    )
+    assert result.stderr == ""
+    result = call("decompress", "a.txt.nhc", "-o", "copy", "-m", model)
+    assert result.stdout.startswith(f"a.txt.nhc: {size} -> {len(TEXT)} bytes, ratio")
+    assert Path("copy").read_bytes() == TEXT
+    assert Path("a.txt.nhc").exists()
+    assert "OK" in call("test", "a.txt.nhc", "-m", model).stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 100])
+def test_odd_content(model, content):
+    Path("odd").write_bytes(content)
+    call("compress", "odd", "-m", model, "--rm")
+    assert not Path("odd").exists()
+    call("decompress", "odd.nhc", "-m", model, "--rm")
+    assert Path("odd").read_bytes() == content
+    assert not Path("odd.nhc").exists()
+
+
+def test_json_of_compress_decompress_and_test(model):
+    done = document(call("compress", "a.txt", "-m", model, "--json"))
+    assert done["errors"] == []
+    (file,) = done["files"]
+    size = os.path.getsize("a.txt.nhc")
+    assert file.pop("seconds") >= 0
+    figures = {"ratio": round(len(TEXT) / size, 4), "bits_per_char": round(8 * size / len(TEXT), 4)}
+    assert file == {
+        "name": "a.txt",
+        "target": "a.txt.nhc",
+        "bytes_in": len(TEXT),
+        "bytes_out": size,
+        "model": Path(model).stem,
+        **figures,
+    }
+    tested = document(call("test", "a.txt.nhc", "-m", model, "--json"))["files"][0]
+    assert (tested["bytes_in"], tested["bytes_out"], tested["target"]) == (len(TEXT), size, None)
+    unpacked = document(call("decompress", "a.txt.nhc", "-o", "copy", "-m", model, "--json"))["files"][0]
+    assert (unpacked["bytes_in"], unpacked["bytes_out"]) == (size, len(TEXT))
+    assert unpacked["bits_per_char"] == figures["bits_per_char"]
+
+
+def test_one_bad_file_does_not_stop_the_others(model):
+    Path("b.txt").write_bytes(b"b")
+    result = call("compress", "a.txt", "nothing", "b.txt", "-m", model, code=1)
+    assert result.stderr == "chunker: nothing: No such file or directory\n"
+    assert len(result.stdout.splitlines()) == 2
+    assert Path("a.txt.nhc").exists()
+    assert Path("b.txt.nhc").exists()
+    os.unlink("b.txt.nhc")
+    result = call("compress", "a.txt", "b.txt", "-m", model, "--json", code=1)
+    done = document(result)
+    assert [file["name"] for file in done["files"]] == ["b.txt"]
+    assert [error["name"] for error in done["errors"]] == ["a.txt"]
+    assert "exists; replace it with -f" in done["errors"][0]["error"]
+    call("compress", "a.txt", "b.txt", "-m", model, "-f")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "garbage", "other"])
+def test_damaged_archives_leave_nothing(model, damage):
+    call("compress", "a.txt", "-m", model)
+    archive = bytearray(Path("a.txt.nhc").read_bytes())
+    if damage == "cut":
+        del archive[-3:]
+    elif damage == "flipped":
+        archive[len(archive) // 2] ^= 4
+    elif damage == "garbage":
+        archive += b"garbage"
+    else:
+        archive = bytearray(b"no archive")
+    Path("bad.nhc").write_bytes(archive)
+    before = sorted(os.listdir())
+    for command in ("decompress", "test"):
+        result = call(command, "bad.nhc", "-m", model, code=1)
+        assert result.stderr.startswith("chunker: bad.nhc: ")
+        assert len(result.stderr.splitlines()) == 1
+        assert result.stdout == ""
+    assert sorted(os.listdir()) == before
+
+
+def test_missing_models(model):
+    Path("no-model").write_bytes(b"nothing of the kind")
+    for wrong in ("no-such-model", "no-model"):
+        result = call("compress", "a.txt", "-m", wrong, code=1)
+        assert len(result.stderr.splitlines()) == 1
+        assert wrong in result.stderr
+    assert sorted(os.listdir()) == ["a.txt", "no-model"]
+
+
+def test_standard_streams(model):
+    packed = call("compress", "-", "-m", model, stdin=TEXT)
+    assert packed.stderr.startswith("-: ")
+    Path("from-stdin.nhc").write_bytes(packed.stdout_bytes)
+    plain = call("decompress", "from-stdin.nhc", "-c", "-q", "-m", model)
+    assert plain.stdout_bytes == TEXT
+    assert plain.stderr == ""
+    joined = call("compress", "a.txt", "a.txt", "-c", "-q", "-m", model)
+    assert call("decompress", "-", "-q", "-m", model, stdin=joined.stdout_bytes).stdout_bytes == TEXT + TEXT
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["compress"],
+        ["compress", "a.txt", "b.txt", "-o", "c"],
+        ["compress", "a.txt", "-c", "-o", "c"],
+        ["compress", "a.txt", "-c", "--rm"],
+        ["compress", "a.txt", "-c", "--json"],
+        ["compress", "a.txt", "-T", "-1"],
+        ["compress", "a.txt", "--nonsense"],
+        ["bench", "a.txt", "--piece", "0"],
+        ["nonsense"],
+    ],
+)
+def test_usage_errors(args):
+    result = call(*args, code=2)
+    assert "Error: " in result.stderr
+    assert sorted(os.listdir()) == ["a.txt"]
+
+
+def test_output_does_not_depend_on_threads(model):
+    Path("big").write_bytes(os.urandom(1 << 16) + bytes(1 << 18))
+    call("compress", "big", "-m", model, "-T", "1", "-o", "one")
+    call("compress", "big", "-m", model, "-T", "3", "-o", "three")
+    assert Path("one").read_bytes() == Path("three").read_bytes()
+    call("decompress", "one", "-T", "3", "-m", model, "-o", "copy")
+    assert Path("copy").read_bytes() == Path("big").read_bytes()
+
+
+def test_list(model):
+    Path("noise").write_bytes(os.urandom(1 << 16))
+    call("compress", "a.txt", "noise", "-m", model)
+    result = call("list", "a.txt.nhc", "noise.nhc", "missing.nhc", code=1)
+    head, first, second, total = result.stdout.splitlines()
+    assert head.split("  ")[0] == "archive"
+    assert first.split()[:3] == ["a.txt.nhc", str(len(TEXT)), str(os.path.getsize("a.txt.nhc"))]
+    assert "2 raw" in second
+    assert total.split()[1] == f"{len(TEXT) + (1 << 16):,}"
+    listed = document(call("list", "noise.nhc", "--json"))["archives"][0]
+    assert listed["bytes_in"] == 1 << 16
+    assert listed["blocks"] == {"raw": 2}
+    assert listed["bits_per_char"] > 8
+
+
+def test_list_tells_the_model(model, tiny_model):
+    Path("coded").write_bytes(b"e" * 9)
+    call("compress", "coded", "-m", model)
+    listed = document(call("list", "coded.nhc", "--json"))["archives"][0]
+    for found in listed["models"]:
+        assert tiny_model.fingerprint.hex().startswith(found["fingerprint"])
+
+
+def test_models(model, tiny_model):
+    (described,) = document(call("models", model, "--json"))["models"]
+    assert described["fingerprint"] == tiny_model.fingerprint.hex()
+    assert described["levels"] == list(tiny_model.config.levels)
+    assert described["parameters"] > 0
+    assert described["bytes"] == os.path.getsize(model)
+    assert tiny_model.fingerprint.hex()[:16] in call("models", model).stdout
+    assert "no-such-model" in call("models", "no-such-model", code=1).stderr
+
+
+def test_bench(model):
+    Path("b.txt").write_bytes(TEXT[:50])
+    args = ("bench", "a.txt", "b.txt", "-m", model, "--only", "gzip", "--only", "bzip2", "--repeat", "2")
+    done = document(call(*args, "--json"))
+    assert [file["name"] for file in done["files"]] == ["a.txt", "b.txt"]
+    for rows in (done["files"][0]["results"], done["total"]):
+        assert [row["compressor"] for row in rows][1:] == ["gzip -9", "bzip2 -9"]
+        for row in rows:
+            assert row["round_trip"] is True
+            assert row["bits_per_char"] == round(8 * row["bytes_out"] / row["bytes_in"], 4)
+            assert {"compress_seconds", "decompress_cpu_seconds", "compress_kb_per_second"} <= set(row)
+    assert done["total"][0]["bytes_in"] == len(TEXT) + 50
+    table = call(*args).stdout
+    assert table.count("gzip -9") == 3
+    assert "total: 270 bytes" in table
+
+
+def test_bench_in_pieces(model):
+    args = ("bench", "a.txt", "-m", model, "--only", "gzip", "--piece", "100")
+    whole = document(call(*args[:-2], "--json"))["files"][0]["results"]
+    pieces = document(call(*args, "--json"))["files"][0]["results"]
+    assert [row["bytes_in"] for row in pieces] == [len(TEXT)] * 2
+    assert all(piece["bytes_out"] > alone["bytes_out"] for piece, alone in zip(pieces, whole, strict=True))
+    assert "in pieces of 100 bytes" in call(*args).stdout
+
+
+def test_bench_needs_files_that_stay(model):
+    os.mkdir("folder")
+    result = call("bench", "folder", "a.txt", "-m", model, "--only", "gzip", code=1)
+    assert result.stderr.startswith("chunker: folder: is no regular file")
+    assert "a.txt" in result.stdout
+
+
+@pytest.mark.parametrize("group", peers.all_peers(None), ids=lambda group: group[0].label)
+@pytest.mark.parametrize("content", [b"", TEXT * 20])
+def test_peers_give_back_what_they_got(group, content, tmp_path):
+    source = tmp_path / "-n"
+    source.write_bytes(content)
+    result = measure.best_of(group, lambda: [source], tmp_path, 1)
+    assert result.error is None
+    assert result.original == len(content)
+    assert result.setting in {peer.setting for peer in group}
+
+
+def test_failing_peer_is_told_and_not_fatal(tmp_path):
+    def broken(source: Path, target: Path) -> None:
+        raise peers.PeerError("gave up")
+
+    def forgetful(source: Path, target: Path) -> None:
+        target.write_bytes(b"")
+
+    source = tmp_path / "a.txt"
+    result = measure.best_of([peers.Peer("x", broken, broken)], lambda: [source], tmp_path, 1)
+    assert result.cells()[-1] == "gave up"
+    assert result.to_json()["bytes_out"] is None
+    result = measure.best_of([peers.Peer("x", forgetful, forgetful)], lambda: [source], tmp_path, 1)
+    assert result.error == "round trip failed"
+
+
+def test_help_names_every_command():
+    text = call("--help").stdout
+    for name, line in COMMANDS.items():
+        assert name in text
+        assert line in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_are_what_the_table_says(name):
+    command = chunker.get_command(click.Context(chunker), name)
+    assert command is not None
+    assert command.name == name
+    assert command.get_short_help_str(200) == COMMANDS[name]
+    assert call(name, "--help").stdout.startswith("Usage: chunker")
+
+
+def test_version():
+    assert call("--version").stdout == f"chunker {__version__}\n"
+
+
+def test_completion(monkeypatch):
+    monkeypatch.setenv("COMP_WORDS", "chunker de")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    monkeypatch.setenv("_CHUNKER_COMPLETE", "bash_complete")
+    assert call().stdout == "plain,decompress\n"
+
+
+def test_ratios_without_bytes():
+    assert report.Figures(0, 5).to_json()["bits_per_char"] is None
+    assert report.Figures(0, 0).ratio is None
+    assert (
+        report.Outcome("x", report.Figures(0, 5), 0.1).line() == "x: 0 -> 5 bytes, ratio 0.000, - bits/char"
+    )
+
+
+def test_json_has_no_infinities():
+    with pytest.raises(ChunkerError, match="no JSON"):
+        report.print_json({"bits_per_char": float("nan")})
+
+
+def test_table_for_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    report.print_table(["<name", "bytes"], [["[red]a[/]", "1"]], title="T")
+    out = capsys.readouterr().out
+    assert "[red]a[/]" in out, "file names are no markup"

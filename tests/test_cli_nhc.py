@@ -1,0 +1,154 @@
+"""`nhc` behaves as people and tar expect of something in gzip's shape."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cli_support
+import click
+import pytest
+from cli_support import ROOT, TEXT, environment
+
+from chunker import __version__
+from chunker.cli.nhc import nhc, without_levels
+
+
+@pytest.fixture(autouse=True)
+def model(tmp_path, monkeypatch, tiny_model) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_bytes(TEXT)
+    return str(tiny_model.path)
+
+
+call = functools.partial(cli_support.call, nhc)
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        (["-1"], []),
+        (["-9", "f"], ["f"]),
+        (["-9c", "f"], ["-c", "f"]),
+        (["-c9", "f"], ["-c", "f"]),
+        (["-d6k"], ["-dk"]),
+        (["-1", "-9"], []),
+        (["--fast", "--best", "-c"], ["-c"]),
+        (["-T4", "-9"], ["-T4"]),
+        (["-T", "4"], ["-T", "4"]),
+        (["-9T4"], ["-T4"]),
+        (["-9T", "4"], ["-T", "4"]),
+        (["-o", "-9", "-9"], ["-o", "-9"]),
+        (["-o9", "f"], ["-o9", "f"]),
+        (["--output", "-9"], ["--output", "-9"]),
+        (["--output=-9"], ["--output=-9"]),
+        (["--threads", "12"], ["--threads", "12"]),
+        (["-", "--", "-9", "-19"], ["-", "--", "-9", "-19"]),
+        (["-o"], ["-o"]),
+        ([], []),
+    ],
+)
+def test_levels_are_taken_out(given, left):
+    assert without_levels(given) == left
+
+
+@pytest.mark.parametrize("given", ["-19", "-0", "-10", "-c19", "-22c", "-99"])
+def test_what_is_no_level_is_no_two_flags(given):
+    with pytest.raises(click.UsageError, match="levels are -1 to -9"):
+        without_levels([given])
+    assert "Error" in call(given, "a.txt", code=2).stderr
+    assert os.listdir() == ["a.txt"]
+
+
+def test_there_and_back_in_silence(model):
+    result = call("a.txt", "-m", model)
+    assert result.output == ""
+    assert Path("a.txt").exists()
+    os.rename("a.txt", "before")
+    assert call("-d", "a.txt.nhc", "-m", model).output == ""
+    assert Path("a.txt").read_bytes() == TEXT
+    assert "exists; replace it with -f" in call("-d", "a.txt.nhc", "-m", model, code=1).stderr
+    call("-df", "a.txt.nhc", "-m", model)
+
+
+def test_filter(model):
+    packed = call("-9", "-m", model, stdin=TEXT).stdout_bytes
+    assert call("-d", "-m", model, stdin=packed).stdout_bytes == TEXT
+    assert call("-dc", "-", "-m", model, stdin=packed).stdout_bytes == TEXT
+    call("-o", "out.nhc", "-m", model, stdin=TEXT)
+    assert call("-dc", "out.nhc", "-m", model).stdout_bytes == TEXT
+
+
+@pytest.mark.parametrize("flag", ["-d", "--decompress", "--uncompress"])
+@pytest.mark.parametrize("out", ["-c", "--stdout", "--to-stdout"])
+def test_long_names(model, flag, out):
+    packed = call("-c", "--threads", "1", "--model", model, "a.txt").stdout_bytes
+    Path("p.nhc").write_bytes(packed)
+    assert call(flag, out, "p.nhc", "--model", model).stdout_bytes == TEXT
+
+
+def test_keep_and_remove(model):
+    call("-k", "-n", "a.txt", "-m", model)
+    assert sorted(os.listdir()) == ["a.txt", "a.txt.nhc"]
+    call("-f", "--rm", "a.txt", "-m", model)
+    assert os.listdir() == ["a.txt.nhc"]
+    call("-d", "--rm", "a.txt.nhc", "-m", model)
+    assert os.listdir() == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    "args", [["-k", "--rm"], ["-t", "-l"], ["-t", "--rm"], ["-c", "--rm"], ["-T", "x"], ["--json"]]
+)
+def test_contradictions(args):
+    assert "Error: " in call("a.txt", *args, code=2).stderr
+    assert os.listdir() == ["a.txt"]
+
+
+def test_failed_source_is_not_removed(model):
+    Path("a.txt.nhc").write_bytes(b"not an archive")
+    assert call("-d", "--rm", "-f", "a.txt.nhc", "-m", model, code=1).stderr.startswith("nhc: a.txt.nhc: ")
+    assert Path("a.txt.nhc").exists()
+    assert Path("a.txt").read_bytes() == TEXT
+
+
+def test_test_list_and_verbose(model):
+    shown = call("-v", "a.txt", "-m", model)
+    assert shown.stdout == ""
+    assert shown.stderr.startswith(f"a.txt: {len(TEXT)} -> ")
+    assert call("-v", "-q", "-f", "a.txt", "-m", model).output == ""
+    assert call("-t", "a.txt.nhc", "-m", model).output == ""
+    assert "a.txt.nhc" in call("-l", "a.txt.nhc").stdout
+    assert json.loads(call("-l", "--json", "a.txt.nhc").stdout)["archives"][0]["bytes_in"] == len(TEXT)
+    assert call("-t", "a.txt", "-m", model, code=1).stderr.startswith("nhc: a.txt: ")
+    assert call("-V").stdout == f"nhc {__version__}\n"
+
+
+@pytest.mark.skipif(shutil.which("tar") is None or os.name != "posix", reason="needs tar")
+@pytest.mark.parametrize("many", [False, True])
+def test_tar(model, many):
+    script = Path("nhc")
+    script.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        f"sys.argv[1:1] = ['-m', {model!r}]\nfrom chunker.cli.nhc import main\nmain()\n"
+    )
+    script.chmod(0o755)
+    os.mkdir("folder")
+    Path("folder/first").write_bytes(TEXT)
+    if many:  # tar stops reading after the wanted file, long before the end
+        Path("folder/second").write_bytes(os.urandom(1 << 21))
+
+    def tar(*args: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["tar", "-I", str(script.absolute()), *args]
+        return subprocess.run(command, env=environment(), capture_output=True, timeout=60, check=False)
+
+    done = tar("-cf", "x.tar.nhc", "folder/first", *(["folder/second"] if many else []))
+    assert (done.returncode, done.stderr) == (0, b"")
+    os.rename("folder", "original")
+    done = tar("-xf", "x.tar.nhc", "--occurrence=1", "folder/first")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert Path("folder/first").read_bytes() == TEXT

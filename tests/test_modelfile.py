@@ -1,0 +1,163 @@
+"""Model files: what is saved comes back, what is damaged is refused in one line, fingerprints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from chunker.coding.freeze import float_shapes, freeze
+from chunker.config import GateRule, StackConfig
+from chunker.errors import ModelError, ModelNotFound, ModelVersionError, NotAModel
+from chunker.modelfile import METADATA_KEY, load_model, load_stack_tensors, save_stack
+
+CONFIG = StackConfig(levels=(6, 5), gate=GateRule("surprise", 2.0))
+
+
+@pytest.fixture
+def tensors():
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal(s).astype(np.float32) for name, s in float_shapes(CONFIG).items()}
+
+
+@pytest.fixture
+def path(tmp_path, tensors):
+    save_stack(tmp_path / "m.safetensors", tensors, CONFIG, {"characters": 5})
+    return tmp_path / "m.safetensors"
+
+
+def test_what_is_saved_comes_back(path, tensors):
+    config, loaded, summary = load_stack_tensors(path)
+    assert config == CONFIG
+    assert summary == {"characters": 5}
+    assert loaded.keys() == tensors.keys()
+    assert all(np.array_equal(loaded[name], tensors[name]) for name in tensors)
+    assert load_model(path).name == "m"
+
+
+def test_saving_twice_gives_the_same_bytes(path, tensors, tmp_path):
+    save_stack(tmp_path / "again", tensors, CONFIG, {"characters": 5})
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "m.safetensors"]
+
+
+def test_the_frozen_copy_has_the_same_fingerprint_and_a_fraction_of_the_size(path, tensors, tmp_path):
+    model = load_model(path)
+    save_stack(tmp_path / "frozen", model.integer_tensors, CONFIG, {})
+    frozen = load_model(tmp_path / "frozen")
+    assert frozen.fingerprint == model.fingerprint
+    assert len(frozen.fingerprint) == 32
+    assert not frozen.is_float
+    assert (tmp_path / "frozen").stat().st_size < 0.4 * path.stat().st_size
+
+
+def test_the_fingerprint_tells_weights_and_configurations_apart(path, tensors, tmp_path):
+    before = load_model(path).fingerprint
+    tensors["0.bias"][0] += np.float32(2**-20)
+    save_stack(tmp_path / "other", tensors, CONFIG, {"characters": 5})
+    assert load_model(tmp_path / "other").fingerprint != before
+    tensors["0.bias"][0] -= np.float32(2**-20)
+    save_stack(tmp_path / "other", tensors, StackConfig(levels=(6, 5), gate=GateRule("argmax")), {})
+    assert load_model(tmp_path / "other").fingerprint != before
+    save_stack(tmp_path / "other", tensors, CONFIG, {"other": "summary"})
+    assert load_model(tmp_path / "other").fingerprint == before
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(ModelNotFound, match="nowhere"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(ModelNotFound, match="built-in"):
+        load_model("no-such-model")
+
+
+def test_every_cut_of_a_model_is_refused(path):
+    whole = path.read_bytes()
+    for length in [0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(NotAModel) as caught:
+            load_model(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"", b"hello", b"\xff" * 5000, b"{}" * 99, b"\x10" + bytes(7) + b"x" * 16])
+def test_other_files_are_refused(path, text):
+    path.write_bytes(text)
+    with pytest.raises(NotAModel):
+        load_model(path)
+
+
+def _resave(path, tensors, **changes):
+    fields = {"config": CONFIG.to_json(), "summary": {}, "version": 1, **changes}
+    save_file(tensors, path, metadata={METADATA_KEY: json.dumps(fields)})
+
+
+def test_a_newer_version_is_refused(path, tensors):
+    _resave(path, tensors, version=99)
+    with pytest.raises(ModelVersionError, match="upgrade"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"config": {}},
+        {"config": None},
+        {"config": {**CONFIG.to_json(), "levels": [10**9]}},
+        {"config": {**CONFIG.to_json(), "levels": "no"}},
+        {"config": {**CONFIG.to_json(), "levels": [6, 7]}},
+        {"config": {**CONFIG.to_json(), "extra": 1}},
+        {"version": "one"},
+        {"summary": 3},
+    ],
+)
+def test_descriptions_that_do_not_fit_are_refused(path, tensors, changes):
+    _resave(path, tensors, **changes)
+    with pytest.raises(ModelError) as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_safetensors_of_another_program_are_refused(path, tensors):
+    save_file(tensors, path)
+    with pytest.raises(NotAModel, match="not a chunker model"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "extra", "shape", "type", "nan"])
+def test_tensors_that_do_not_fit_are_refused(path, tensors, damage):
+    frozen = freeze(tensors)
+    if damage == "missing":
+        del frozen["0.bias"]
+    elif damage == "extra":
+        frozen["more"] = np.zeros(3, dtype=np.float32)
+    elif damage == "shape":
+        frozen["0.bias"] = frozen["0.bias"][1:].copy()
+    elif damage == "type":
+        frozen["0.bias"] = frozen["0.bias"].astype(np.float64)
+    else:
+        frozen["0.bias"][0] = np.nan
+    _resave(path, frozen)
+    with pytest.raises(NotAModel):
+        load_model(path)
+
+
+def test_a_failed_save_leaves_the_old_model_and_nothing_else(path, tensors, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        save_stack(path, tensors, CONFIG, {})
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_diverged_model_is_not_saved(tmp_path, tensors):
+    tensors["0.bias"][:] = np.inf
+    with pytest.raises(NotAModel, match="not finite"):
+        save_stack(Path(tmp_path, "m"), tensors, CONFIG, {})

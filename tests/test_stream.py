@@ -1,0 +1,285 @@
+"""Compressor, Decompressor, compress and decompress."""
+
+from __future__ import annotations
+
+import functools
+import io
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+from counting_model import CountingModel, CountingStack, mixed, noise, skewed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chunker.coding import archive, blocks, pool, stream
+from chunker.coding.blocks import Model
+from chunker.coding.frames import Kind
+from chunker.coding.stream import Compressor, Decompressor, compress, decompress
+from chunker.errors import CorruptArchive, UsageError, WrongModel
+
+MODEL = CountingModel()
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 1000 bytes and lanes of 200, so that short inputs have many."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(blocks, "SMALL_BYTES", 300)
+    monkeypatch.setattr(blocks, "LANE_BYTES", 200)
+
+
+INPUTS = {
+    "empty": b"",
+    "one byte": b"x",
+    "record": b"GET /index.html HTTP/1.1 200 OK 5120 bytes in 12 ms from cache",
+    "just small": skewed(blocks.SMALL_BYTES - 1),
+    "just large": skewed(blocks.SMALL_BYTES),
+    "noise": noise(200_000),
+    "zeros": bytes(3 * blocks.BLOCK_BYTES),
+}
+
+
+@pytest.mark.parametrize("data", INPUTS.values(), ids=INPUTS.keys())
+def test_round_trip(data):
+    packed = compress(data, MODEL)
+    assert decompress(packed, model=MODEL) == data
+    info = archive.read_info(io.BytesIO(packed))
+    assert (info.bytes_in, info.bytes_out) == (len(data), len(packed))
+    assert [b.bytes_in for b in info.blocks] == (blocks.block_plan(len(data)) or [0])
+    assert len(packed) <= len(data) * 1.001 + 64
+
+
+def test_small_input_is_compact():
+    assert len(compress(b"", MODEL)) == 9
+    assert len(compress(noise(60), MODEL)) == 60 + 9
+    assert len(compress(skewed(blocks.SMALL_BYTES - 1), MODEL)) < len(
+        compress(skewed(blocks.SMALL_BYTES), MODEL)
+    )
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("n_bytes", [299, 300, 301, 1999, 2000, 2001, 12_345])
+def test_output_depends_on_nothing_but_the_bytes(n_bytes):
+    data = mixed(n_bytes)
+    expected = compress(data, MODEL, threads=1)
+    for threads in (2, 3, 8):
+        assert compress(data, MODEL, threads=threads) == expected
+    for step in (1, 7, 999, 1000, 5000):
+        compressor = Compressor(MODEL, threads=2)
+        pieces = [compressor.compress(data[at : at + step]) for at in range(0, len(data), step)]
+        assert b"".join(pieces) + compressor.flush() == expected
+    for threads in (1, 2, 3, 8):
+        assert decompress(expected, model=MODEL, threads=threads) == data
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_all_kinds_meet_in_one_archive():
+    info = archive.read_info(io.BytesIO(compress(mixed(12_000), MODEL)))
+    assert {b.kind for b in info.blocks} == set(Kind)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_compressor_hands_out_early_and_holds_little():
+    compressor = Compressor(MODEL, threads=2)
+    out = b"".join(compressor.compress(mixed(1000)) for _ in range(50))
+    assert len(archive_blocks(out)) >= 50 - 2 - 2 * 2 - 1
+    assert decompress(out + compressor.flush(), model=MODEL) == mixed(1000) * 50
+
+
+def archive_blocks(data: bytes) -> list[archive.Block]:
+    parser = archive.Parser()
+    parser.feed(data)
+    return list(iter(parser.next_block, None))
+
+
+def test_compressor_is_used_up_by_flush():
+    compressor = Compressor(MODEL)
+    compressor.flush()
+    for call in (compressor.flush, lambda: compressor.compress(b"x")):
+        with pytest.raises(UsageError, match="use a new one"):
+            call()
+
+
+@pytest.mark.parametrize("wrap", [bytearray, memoryview, lambda d: memoryview(d).cast("H")])
+def test_any_buffer_will_do(wrap):
+    data = skewed(10_000)
+    packed = compress(wrap(data), MODEL)
+    assert packed == compress(data, MODEL)
+    assert decompress(bytearray(packed), model=MODEL) == data
+
+
+@pytest.mark.parametrize("threads", [-1, -8])
+def test_threads_cannot_be_negative(threads):
+    with pytest.raises(UsageError, match="threads"):
+        compress(b"", MODEL, threads=threads)
+
+
+def test_threads_default_to_the_cores():
+    assert pool.thread_count(None) == pool.thread_count(0) == pool.core_count() >= 1
+    assert pool.thread_count(3) == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n_bytes=st.integers(0, 5000),
+    step=st.integers(1, 4000),
+    max_length=st.integers(0, 3000),
+    threads=st.integers(1, 3),
+)
+def test_decompressor_keeps_to_max_length(n_bytes, step, max_length, threads):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "BLOCK_BYTES", 1000)
+        patch.setattr(blocks, "SMALL_BYTES", 300)
+        data = mixed(n_bytes)
+        packed = compress(data, MODEL) + b"the rest"
+    decompressor = Decompressor(MODEL, threads=threads)
+    out = b""
+    for at in range(0, len(packed), step):
+        if decompressor.eof:
+            break
+        out += (piece := decompressor.decompress(packed[at : at + step], max_length))
+        assert len(piece) <= max_length
+        while not decompressor.needs_input and not decompressor.eof:
+            out += (piece := decompressor.decompress(b"", max_length or 1))
+            assert 0 <= len(piece) <= (max_length or 1)
+    assert decompressor.eof
+    assert not decompressor.needs_input
+    assert out == data
+    assert b"the rest".startswith(decompressor.unused_data)
+    with pytest.raises(EOFError, match="new Decompressor"):
+        decompressor.decompress(b"")
+
+
+def test_decompressor_at_once():
+    data = skewed(100_000)
+    packed = compress(data, MODEL)
+    decompressor = Decompressor(MODEL)
+    assert decompressor.needs_input
+    assert decompressor.decompress(packed + packed) == data
+    assert decompressor.eof
+    assert decompressor.unused_data == packed
+    for thread in chunker_threads():
+        thread.join(timeout=60)
+    assert not chunker_threads()
+
+
+def test_decompressor_holds_no_bomb():
+    """80 blocks that fit into one read: only what is asked for is unfolded."""
+    packed = compress(bytes(80 * blocks.BLOCK_BYTES), MODEL)
+    assert len(packed) < archive.READ_BYTES
+    decompressor = Decompressor(MODEL, threads=2)
+    assert len(decompressor.decompress(packed, 10)) == 10
+    assert len(decompressor._ready) <= blocks.BLOCK_BYTES
+    assert len(decompressor._decoder._waiting) <= 4
+    decompressor.close()
+
+
+def test_decompressor_does_not_go_on_after_an_error():
+    packed = bytearray(compress(noise(100_000), MODEL))
+    packed[1000] ^= 1
+    decompressor = Decompressor(MODEL)
+    with pytest.raises(CorruptArchive):
+        decompressor.decompress(packed)
+    with pytest.raises(UsageError, match="use a new one"):
+        decompressor.decompress(b"")
+
+
+def test_cut_off_is_for_the_caller_to_see():
+    packed = compress(skewed(1000), MODEL)
+    decompressor = Decompressor(MODEL)
+    assert decompressor.decompress(packed[:-1]) == b""
+    assert not decompressor.eof
+    assert decompressor.needs_input
+    assert decompressor.decompress(packed[-1:]) == skewed(1000)
+    assert decompressor.eof
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_concatenated_archives(threads):
+    order = ["empty", "record", "noise", "one byte", "empty", "just large", "zeros", "record"]
+    packed = b"".join(compress(INPUTS[name], MODEL) for name in order)
+    assert decompress(packed, model=MODEL, threads=threads) == b"".join(INPUTS[name] for name in order)
+
+
+def test_many_small_archives_in_a_row():
+    records = [b"record %d" % number for number in range(3000)]
+    packed = b"".join(compress(record, MODEL, threads=1) for record in records)
+    assert decompress(packed, model=MODEL) == b"".join(records)
+
+
+def test_models_may_differ_from_archive_to_archive(monkeypatch):
+    other = CountingModel(bytes(range(100, 132)))
+    known = {"first": MODEL, "second": other}
+    monkeypatch.setattr(stream, "_builtin", known.__getitem__)
+    monkeypatch.setattr("chunker.modelfile.builtin_models", lambda: list(known))
+    data = skewed(500)
+    packed = compress(data, MODEL) + compress(data, other)
+    assert decompress(packed) == 2 * data
+    assert decompress(packed, model=other) == 2 * data
+
+
+@pytest.mark.parametrize("n_bytes", [500, 100_000])
+def test_wrong_model(n_bytes):
+    packed = compress(skewed(n_bytes), MODEL)
+    for model in (None, CountingModel(bytes(32))):
+        with pytest.raises(WrongModel, match=r"01020304.*-m MODEL") as caught:
+            decompress(packed, model=model)
+        assert "\n" not in str(caught.value)
+
+
+def test_stored_blocks_need_no_model():
+    data = noise(100_000)
+    assert decompress(compress(data, MODEL), model=CountingModel(bytes(32))) == data
+
+
+class Interrupting(CountingModel):
+    """Sends the main thread an interrupt in the middle of the third block."""
+
+    def integer_stack(self) -> CountingStack:
+        super().integer_stack()
+        if self.sessions == 3:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return CountingStack()
+
+
+def chunker_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("chunker")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pthread_kill")
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("way", ["compress", "decompress"])
+def test_an_interrupt_stops_everything(way, threads):
+    data = skewed(40_000)
+    ways: dict[str, Callable[[Model], bytes]] = {
+        "compress": lambda model: compress(data, model, threads=threads),
+        "decompress": functools.partial(_decompress, compress(data, MODEL), threads),
+    }
+    model = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        ways[way](model)
+    for thread in chunker_threads():
+        thread.join(timeout=60)
+    assert not chunker_threads()
+    assert model.sessions <= 3 + 2 * threads, "blocks were begun after the interrupt"
+
+
+def _decompress(packed: bytes, threads: int, model: Model) -> bytes:
+    return decompress(packed, model=model, threads=threads)
+
+
+class FailingModel(CountingModel):
+    def integer_stack(self) -> CountingStack:
+        raise RuntimeError("broken")
+
+
+def test_a_failing_model_stops_everything():
+    with pytest.raises(RuntimeError, match="broken"):
+        compress(skewed(300_000), FailingModel(), threads=2)
+    for thread in chunker_threads():
+        thread.join(timeout=60)
+    assert not chunker_threads()

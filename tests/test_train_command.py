@@ -1,0 +1,275 @@
+"""`chunker train` and `chunker evaluate` as a user meets them: refusals, signals, resume, the files left."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import textwrap
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+
+from chunker.cli.main import chunker
+from chunker.learning.trainer import Trainer
+from chunker.modelfile import load_model
+
+TEXT = inspect.getsource(textwrap)
+TINY = ["--levels", "8,6", "--batch", "4", "--window", "16", "--piece", "100", "--precision", "float32"]
+TINY += ["--validations", "4", "--patience", "0", "--threads", "1", "--device", "cpu"]
+BUDGET = ["--characters", str(20 * 64)]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "a.txt").write_text(TEXT)
+    (folder / "b.txt").write_text(TEXT[::-1])
+    return folder
+
+
+# click 8.1 mixes the two streams unless told not to, later versions never do.
+APART: dict[str, Any] = (
+    {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+)
+
+
+def call(*arguments):
+    return CliRunner(**APART).invoke(chunker, [str(a) for a in arguments])
+
+
+def train(corpus, model, *more, budget=BUDGET):
+    return call("train", corpus, "-o", model, *TINY, *budget, *more)
+
+
+def one_line(result):
+    lines = [line for line in result.stderr.splitlines() if line.startswith("chunker")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Send this process a signal in the middle of the n-th step, as `kill` or Ctrl-C would."""
+
+    def arm(steps, number):
+        real = Trainer.step
+
+        def step(self):
+            real(self)
+            if self.steps == steps:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(Trainer, "step", step)
+
+    return arm
+
+
+def test_a_model_a_log_and_nothing_else_is_left(corpus, tmp_path):
+    model = tmp_path / "out" / "m.safetensors"
+    model.parent.mkdir()
+    result = train(corpus, model)
+    assert result.exit_code == 0, result.stderr
+    assert sorted(os.listdir(model.parent)) == ["m.safetensors", "m.safetensors.jsonl"]
+    points = [
+        json.loads(line) for line in (tmp_path / "out" / "m.safetensors.jsonl").read_text().splitlines()
+    ]
+    assert points[-1]["characters"] == 20 * 64
+    loaded = load_model(model)
+    assert loaded.config.levels == (8, 6)
+    summary = loaded.summary
+    assert summary["characters"] == 20 * 64
+    assert summary["sources"] == [{"name": "corpus", "bytes": 2 * len(TEXT), "weight": 1.0}]
+    assert summary["validation_bits_per_char"] == min(
+        p["validation_bits_per_char"] for p in points if "validation_bits_per_char" in p
+    )
+    assert str(tmp_path) not in json.dumps(summary)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_and_resumed_gives_the_same_model(corpus, tmp_path, stop_after, number, code):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train(corpus, whole).exit_code == 0
+    stop_after(9, number)
+    result = train(corpus, cut)
+    assert result.exit_code == code
+    assert "go on with --resume" in result.stderr
+    assert not cut.exists()
+    assert (tmp_path / "cut.checkpoint").exists()
+    # The options are those of the checkpoint, given again or not.
+    result = call("train", corpus, "-o", cut, "--resume", "--levels", "8,6")
+    assert result.exit_code == 0, result.stderr
+    assert not (tmp_path / "cut.checkpoint").exists()
+    assert load_model(cut).fingerprint == load_model(whole).fingerprint
+    characters = [
+        json.loads(line)["characters"] for line in (tmp_path / "cut.jsonl").read_text().splitlines()
+    ]
+    assert characters == sorted(characters)
+    assert characters[-1] == 20 * 64
+
+
+def test_the_signal_handlers_are_put_back(corpus, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    train(corpus, tmp_path / "m")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_resuming_with_other_options_is_refused(corpus, tmp_path, stop_after):
+    stop_after(3, signal.SIGTERM)
+    train(corpus, tmp_path / "m")
+    for option, message in (
+        (("--levels", "8,7"), "--levels was 8,6 so far"),
+        (("--batch", "5"), "--batch was 4 so far"),
+        (("--seed", "1"), "--seed was 0 so far"),
+        (("--minutes", "1"), "budget was in characters"),
+    ):
+        result = call("train", corpus, "-o", tmp_path / "m", "--resume", *option)
+        assert result.exit_code == 1
+        assert message in one_line(result)
+    (corpus / "a.txt").write_text("other")
+    result = call("train", corpus, "-o", tmp_path / "m", "--resume")
+    assert "corpus is not the one" in one_line(result)
+
+
+def test_a_larger_budget_may_be_given_on_resume(corpus, tmp_path, stop_after):
+    stop_after(3, signal.SIGTERM)
+    train(corpus, tmp_path / "m")
+    result = call("train", corpus, "-o", tmp_path / "m", "--resume", "--characters", 30 * 64)
+    assert result.exit_code == 0, result.stderr
+    assert load_model(tmp_path / "m").summary["characters"] == 30 * 64
+
+
+def test_existing_targets_are_refused_without_force(corpus, tmp_path):
+    model = tmp_path / "m"
+    assert train(corpus, model).exit_code == 0
+    before = model.read_bytes()
+    assert "--force" in one_line(train(corpus, model))
+    assert "is finished" in one_line(train(corpus, model, "--resume"))
+    assert model.read_bytes() == before
+    assert train(corpus, model, "--force", "--seed", "5").exit_code == 0
+    assert model.read_bytes() != before
+
+
+def test_bad_targets_are_found_before_training(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "step", lambda self: pytest.fail("trained"))
+    assert "does not exist" in one_line(train(corpus, tmp_path / "no" / "m"))
+    assert "is a folder" in one_line(train(corpus, tmp_path))
+    assert "one of them" in one_line(train(corpus, tmp_path / "m", "--force", "--resume"))
+
+
+def test_a_failed_save_loses_no_training(corpus, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("chunker.modelfile.save_stack", full)
+        assert "No space left" in one_line(train(corpus, tmp_path / "m"))
+    monkeypatch.setattr(Trainer, "step", lambda self: pytest.fail("trained again"))
+    result = call("train", corpus, "-o", tmp_path / "m", "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert load_model(tmp_path / "m").summary["characters"] == 20 * 64
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rate", "2"], "between 0 and 1"),
+        (["--gate", "argmax", "--rate", "0.3"], "--rate goes with"),
+        (["--surprise", "1"], "--surprise goes with"),
+        (["--minutes", "1"], "either in minutes or in characters"),
+        (["--validation", "1"], "--validation"),
+        (["--device", "abacus"], "--device auto"),
+        (["--batch", "0"], "at least 1"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_line(corpus, tmp_path, options, message):
+    result = train(corpus, tmp_path / "m", *options)
+    assert result.exit_code == 1
+    assert message in one_line(result)
+    assert sorted(os.listdir(tmp_path)) == ["corpus"]
+
+
+def test_levels_that_are_no_numbers_are_a_usage_error(corpus, tmp_path):
+    result = train(corpus, tmp_path / "m", "--levels", "wide")
+    assert result.exit_code == 2
+    assert "like 128,384" in result.stderr
+
+
+def test_without_torch_the_extra_is_named(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("chunker.learning.find_spec", lambda name: None)
+    result = train(corpus, tmp_path / "m")
+    assert result.exit_code == 1
+    assert 'pip install "neural-chunker[train]"' in one_line(result)
+
+
+def test_quiet_is_quiet(corpus, tmp_path):
+    result = train(corpus, tmp_path / "m", "--quiet")
+    assert result.exit_code == 0
+    assert result.output == ""
+
+
+# ---- evaluate ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(corpus, tmp_path):
+    assert train(corpus, tmp_path / "m").exit_code == 0
+    return tmp_path / "m"
+
+
+def test_evaluate_compares_twin_and_stack(corpus, model):
+    result = call("evaluate", model, corpus / "a.txt", corpus / "b.txt", "--json", "--limit", "2000")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert [file["characters"] for file in document["files"]] == [2000, 2000]
+    assert document["total"]["characters"] == 4000
+    for file in document["files"]:
+        assert abs(file["loss_percent"]) < 1
+        assert file["rates"][0] == 1
+        assert file["bits_per_char"] == pytest.approx(file["float_bits_per_char"], rel=0.01)
+    mean = sum(file["bits_per_char"] for file in document["files"]) / 2
+    assert document["total"]["bits_per_char"] == pytest.approx(mean, abs=1e-5)
+
+
+def test_evaluate_without_torch_measures_the_twin(corpus, model, monkeypatch):
+    monkeypatch.setattr("chunker.learning.find_spec", lambda name: None)
+    document = json.loads(call("evaluate", model, corpus / "a.txt", "--json", "--limit", "300").stdout)
+    assert document["total"]["bits_per_char"] > 0
+    assert document["total"]["loss_percent"] is None
+
+
+def test_evaluate_cuts_lanes_as_asked(corpus, model):
+    document = json.loads(
+        call("evaluate", model, corpus / "a.txt", "--json", "--lanes", "7", "--limit", "300").stdout
+    )
+    assert document["total"]["lanes"] == 7
+    assert document["total"]["characters"] == 300
+
+
+def test_evaluate_goes_on_after_a_bad_file(corpus, model, tmp_path):
+    (tmp_path / "empty").touch()
+    result = call(
+        "evaluate", model, tmp_path / "missing", tmp_path / "empty", corpus / "a.txt", "--limit", "300"
+    )
+    assert result.exit_code == 1
+    assert "a.txt" in result.stdout
+    assert "is empty" in result.stderr
+    assert "missing" in result.stderr
+
+
+def test_evaluate_counts_every_character_the_coder_would(corpus, model):
+    """The archive's payload is what evaluate says, up to the range coder's tail and the frame."""
+    from chunker.coding.blocks import encode_net, lane_plan
+
+    text = (corpus / "a.txt").read_bytes()[:3000]
+    payload = encode_net(load_model(model).integer_stack(), text, lane_plan(len(text)), 10**9)
+    document = json.loads(call("evaluate", model, corpus / "a.txt", "--json", "--limit", "3000").stdout)
+    bits = document["total"]["bits_per_char"] * 3000
+    assert payload is not None
+    assert 0 <= 8 * len(payload) - bits < 64 + 0.001 * bits
