@@ -128,6 +128,8 @@ def complain(text: str) -> None:
 
 def run(command: click.Command, program: str) -> NoReturn:
     """Run a command as a process: signals, standard streams and the exit code included."""
+    for name in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):  # see chunker.coding.blas
+        os.environ.setdefault(name, "1")
     _catch_signals()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is shown escaped

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from chunker.coding import frames
 from chunker.coding.archive import Block
+from chunker.coding.blas import single_threaded
 from chunker.coding.entropy import Decoder, Encoder, Rows
 from chunker.coding.frames import Kind, damaged
 
@@ -140,6 +141,11 @@ def encode_net(stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: Sto
 
     Raises Stopped.
     """
+    with single_threaded(len(data)):
+        return _encode_net(stack, data, lanes, best_bytes, stop)
+
+
+def _encode_net(stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: Stop) -> bytes | None:
     steps, last_lanes = to_steps(data, lanes)
     session = stack.session(lanes)
     encoder = Encoder()
@@ -165,6 +171,11 @@ def encode_net(stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: Sto
 
 def decode_net(stack: Stack, payload: bytes, n_bytes: int, lanes: int, stop: Stop = never) -> bytes:
     """The content of a block that `encode_net` coded. Raises CorruptArchive, Stopped."""
+    with single_threaded(n_bytes):
+        return _decode_net(stack, payload, n_bytes, lanes, stop)
+
+
+def _decode_net(stack: Stack, payload: bytes, n_bytes: int, lanes: int, stop: Stop) -> bytes:
     n_steps = -(-n_bytes // lanes)
     last_lanes = n_bytes - (n_steps - 1) * lanes
     steps = np.zeros((n_steps, lanes), dtype=np.uint8)
