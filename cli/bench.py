@@ -38,6 +38,7 @@ COLUMNS = (
 @options.files_argument
 @options.model_option
 @options.threads_option
+@options.fast_option
 @options.json_option
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=1, metavar="N", help="Show the fastest of N runs."
@@ -51,6 +52,7 @@ def bench(
     paths: tuple[str, ...],
     model: str | None,
     threads: int | None,
+    preset: str,
     as_json: bool,
     repeat: int,
     piece: int | None,
@@ -68,7 +70,7 @@ def bench(
     from chunker.modelfile import load_model
 
     chosen = load_model(model)
-    ours = chunker_as_peer(chosen, threads)
+    ours = chunker_as_peer(chosen, threads, preset)
     peers = [group for group in all_peers(threads) if any(name in group[0].label for name in only or ("",))]
     results: list[tuple[str, list[Result]]] = []
 
@@ -80,7 +82,13 @@ def bench(
     failures = each_file(paths, one)
     totals = [sum(group[1:], group[0]) for group in zip(*(rows for _, rows in results), strict=True)]
     if as_json:
-        settings = {"model": chosen.name, "threads": threads, "piece_bytes": piece, "repeat": repeat}
+        settings = {
+            "model": chosen.name,
+            "threads": threads,
+            "preset": preset,
+            "piece_bytes": piece,
+            "repeat": repeat,
+        }
         each = [{"name": path, "results": [row.to_json() for row in rows]} for path, rows in results]
         print_json(
             {**settings, "files": each, "total": [row.to_json() for row in totals], "errors": failures}
@@ -92,18 +100,19 @@ def bench(
         click.get_current_context().exit(FAILURE)
 
 
-def chunker_as_peer(model: Model, threads: int | None) -> Peer:
+def chunker_as_peer(model: Model, threads: int | None, preset: str = "default") -> Peer:
     """Our own codec, packing a file into another like the others do."""
 
     def compress(source: Path, target: Path) -> None:
         with source.open("rb") as plain, target.open("wb") as packed:
-            work.pack(plain, packed, model, threads)
+            work.pack(plain, packed, model, threads, preset=preset)
 
     def decompress(source: Path, target: Path) -> None:
         with source.open("rb") as packed, target.open("wb") as plain:
             work.unpack(packed, plain, model, threads)
 
-    return Peer(f"chunker ({model.name})", compress, decompress)
+    fast = " --fast" if preset == "fast" else ""
+    return Peer(f"chunker{fast} ({model.name})", compress, decompress)
 
 
 def _compare(

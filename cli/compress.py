@@ -16,6 +16,7 @@ from chunker.cli.work import Job, Worker, report_each
 @options.remove_option
 @options.model_option
 @options.threads_option
+@options.fast_option
 @options.quiet_option
 @options.json_option
 def compress(
@@ -26,6 +27,7 @@ def compress(
     remove: bool,
     model: str | None,
     threads: int | None,
+    preset: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -34,6 +36,6 @@ def compress(
     The source stays, and an existing target is an error. Prints one line for each file: its name, bytes
     in, bytes out, their ratio, bits per character (a character is a byte) and the model.
     """
-    job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet)
+    job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet, preset)
     job.check(paths)
     report_each(Worker(job).compress, paths, job, as_json)

@@ -11,7 +11,8 @@ from chunker.cli.files import STANDARD
 from chunker.cli.guard import HELP_OPTIONS, GuardedCommand, each_file, leave, run
 from chunker.cli.work import Job, Worker
 
-_LONG_LEVELS = {"--fast", "--best"}
+_LONG_LEVELS = {"--fast": "1", "--best": "9"}
+_FAST_LEVELS = {"1", "2"}
 _SHORT_WITH_VALUE = "omT"
 _LONG_WITH_VALUE = {"--output", "--model", "--threads"}
 
@@ -20,43 +21,46 @@ class GzipShaped(GuardedCommand):
     """Takes gzip's levels out of the arguments before click sees them: click reads `-19` as `-1 -9`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; levels 1 to 9 are accepted and mean nothing, for the model decides."""
+        """Parse the arguments; levels 1 to 9 are accepted and mean nothing but for 1 and 2, which are --fast."""
         return super().parse_args(ctx, list(without_levels(args)))
 
 
 def without_levels(args: list[str]) -> list[str]:
-    """The arguments without `-1` ... `-9`, `--fast` and `--best`, also inside of flags as in `-9c`.
+    """The arguments without `-1` ... `-9`, `--fast` and `--best`, also inside of flags as in `-9c`; in front
+    of them `--fast` if the last level was -1 or -2.
 
     Raises
     ------
     click.UsageError: a number that is no level of gzip's, as in `-19`.
     """
-    kept = []
+    kept, last = [], ""
     rest = iter(args)
     for arg in rest:
         if arg == "--":
             kept.append(arg)
             break
         if arg in _LONG_LEVELS:
+            last = _LONG_LEVELS[arg]
             continue
         if arg.startswith("--") or not arg.startswith("-") or arg == STANDARD:
             kept.append(arg)
             takes_next = arg in _LONG_WITH_VALUE
         else:
-            flags, takes_next = _without_level(arg)
+            flags, takes_next, level = _without_level(arg)
+            last = level or last
             if flags != "-":
                 kept.append(flags)
         if takes_next:
             kept.extend(value for value in [next(rest, None)] if value is not None)
-    return [*kept, *rest]
+    return [*(["--fast"] if last in _FAST_LEVELS else []), *kept, *rest]
 
 
-def _without_level(arg: str) -> tuple[str, bool]:
-    """One argument such as `-9cT4` without its level; whether its last flag takes the next argument."""
+def _without_level(arg: str) -> tuple[str, bool, str]:
+    """One argument such as `-9cT4` without its level; whether its last flag takes the next one; the level."""
     kept, level = "-", ""
     for position, flag in enumerate(arg[1:], start=1):
         if flag in _SHORT_WITH_VALUE:
-            return kept + arg[position:], position == len(arg) - 1
+            return kept + arg[position:], position == len(arg) - 1, level
         if flag.isascii() and flag.isdigit():
             level += flag
             if level == "0" or len(level) > 1:
@@ -65,11 +69,13 @@ def _without_level(arg: str) -> tuple[str, bool]:
                 )
         else:
             kept += flag
-    return kept, False
+    return kept, False, level
 
 
 @click.command(
-    cls=GzipShaped, context_settings=HELP_OPTIONS, epilog="-1 to -9, --fast, --best: as in gzip, no effect."
+    cls=GzipShaped,
+    context_settings=HELP_OPTIONS,
+    epilog="-1 and -2 are --fast; -3 to -9 and --best are the default.",
 )
 @click.argument("paths", metavar="[FILE]...", nargs=-1, type=click.Path())
 @click.option("-d", "--decompress", "--uncompress", "decompress", is_flag=True, help="Decompress.")
@@ -83,6 +89,7 @@ def _without_level(arg: str) -> tuple[str, bool]:
 @click.option("--json", "as_json", is_flag=True, help="With -l: print one JSON document instead.")
 @options.model_option
 @options.threads_option
+@options.fast_option
 @click.option("-n", "--no-name", is_flag=True, hidden=True, help="As in gzip: no names or times are stored.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each file on standard error.")
@@ -100,6 +107,7 @@ def nhc(
     as_json: bool,
     model: str | None,
     threads: int | None,
+    preset: str,
     no_name: bool,
     quiet: bool,
     verbose: bool,
@@ -117,7 +125,7 @@ def nhc(
         raise click.UsageError("-l, -t and --rm do not go together")
     if as_json and not list_:
         raise click.UsageError("--json goes with -l; `chunker compress` has it, too")
-    job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet)
+    job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet, preset)
     job.check(paths)
     paths = paths or (STANDARD,)
     if list_:

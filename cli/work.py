@@ -28,7 +28,7 @@ class Job:
 
     output: a name, "-" for standard output, None for FILE.nhc or the name without it.
     model: a name or path, None for the default when compressing and the archive's own otherwise.
-    threads: None for as many as there are cores.
+    threads: None for as many as there are cores. preset: of chunker.coding.blocks.PRESETS.
     """
 
     output: str | None = None
@@ -37,6 +37,7 @@ class Job:
     model: str | None = None
     threads: int | None = None
     quiet: bool = False
+    preset: str = "default"
 
     def check(self, paths: tuple[str, ...]) -> None:
         """Raise click.UsageError if the options do not go together."""
@@ -96,7 +97,7 @@ class Worker:
             files.refuse_terminal_output(target, job.force)
             bar = Progress(path, source.size, quiet=job.quiet)
             with contextlib.closing(bar):
-                archive = pack(source.stream, target, self.model, job.threads, bar)
+                archive = pack(source.stream, target, self.model, job.threads, bar, job.preset)
         if job.remove:
             files.remove_source(source)
         return Outcome(path, Figures(bar.done, archive), bar.seconds, target=name, model=self.model.name)
@@ -150,12 +151,17 @@ def _content_bytes(source: files.Source) -> int | None:
 
 
 def pack(
-    source: BinaryIO, target: BinaryIO, model: Model, threads: int | None, bar: Progress | None = None
+    source: BinaryIO,
+    target: BinaryIO,
+    model: Model,
+    threads: int | None,
+    bar: Progress | None = None,
+    preset: str = "default",
 ) -> int:
     """Stream a source into an archive; returns the archive's size in bytes."""
     from chunker.coding.stream import Compressor
 
-    compressor = Compressor(model, threads=threads)
+    compressor = Compressor(model, threads=threads, preset=preset)
     written = 0
     try:
         while data := source.read(CHUNK_BYTES):

@@ -30,7 +30,7 @@ class CountingSession:
 
 
 class CountingStack:
-    def session(self, lanes: int) -> CountingSession:
+    def session(self, lanes: int, learn: bool = False) -> CountingSession:
         return CountingSession(lanes)
 
 

@@ -61,11 +61,14 @@ CONTENTS = {
     "full": text(3000) + noise(500) + bytes(1500) + text(1500)[::-1],
     "no-blocks": b"",
     "two": b"x" + text(1003),
+    "learning-record": text(400),
+    "learning": text(4000) + text(1500)[::-1],
 }
 
 
-def net_block(model: Model, content: bytes, lanes: int) -> tuple[int, bytes]:
-    payload = blocks.encode_net(model.integer_stack(), content, lanes, len(content))
+def net_block(model: Model, kind: Kind, content: bytes, lanes: int) -> tuple[int, bytes]:
+    learn = kind is Kind.LEARNING_NET
+    payload = blocks.encode_net(model.integer_stack(), content, lanes, len(content), learn=learn)
     if payload is None:
         raise SystemExit("tiny.safetensors does not shrink the text of the golden archives: train it longer")
     return lanes, payload
@@ -78,8 +81,8 @@ def full(model: Model, parts: list[tuple[Kind, bytes, int]]) -> bytes:
         payload = content
         if kind is Kind.LZMA:
             payload = blocks.encode_lzma(content)
-        elif kind is Kind.NET:
-            lanes, payload = net_block(model, content, lanes)
+        elif kind.needs_model:
+            lanes, payload = net_block(model, kind, content, lanes)
         head = frames.make_head(kind, len(content), lanes, len(payload))
         out += frames.block_frame(head, payload, content)
         heads += head.raw
@@ -91,8 +94,8 @@ def compact(model: Model, kind: Kind, content: bytes, lanes: int = 1) -> bytes:
     payload = content
     if kind is Kind.LZMA:
         payload = blocks.encode_lzma(content)
-    elif kind is Kind.NET:
-        lanes, payload = net_block(model, content, lanes)
+    elif kind.needs_model:
+        lanes, payload = net_block(model, kind, content, lanes)
     return frames.compact_archive(kind, lanes, payload, content, model.fingerprint)
 
 
@@ -111,6 +114,14 @@ def good(model: Model) -> dict[str, bytes]:
         "full": full(model, [*cuts, (Kind.NET, whole[5000:], 7)]),
         "no-blocks": full(model, []),
         "two": compact(model, Kind.RAW, b"x") + lanes,
+        "learning-record": compact(model, Kind.LEARNING_NET, CONTENTS["learning-record"]),
+        "learning": full(
+            model,
+            [
+                (Kind.LEARNING_NET, CONTENTS["learning"][:4000], 3),
+                (Kind.LEARNING_NET, CONTENTS["learning"][4000:], 40),
+            ],
+        ),
     }
 
 

@@ -220,7 +220,7 @@ IMPOSSIBLE = {
     "no lanes": block(NET, b"\x05\x01\x00"),
     "more lanes than bytes": block(NET, b"\x05\x01\x06"),
     "too many lanes": block(NET, frames.varint(1 << 20), b"\x01", frames.varint(4097)),
-    "unknown kind": block(b"\x04\x01"),
+    "unknown kind": block(b"\x05\x01"),
     "compact terabytes": frames.MAGIC + b"\x11\xff\xff\xff\xff\xff\x7f",
     "compact lanes": frames.MAGIC + b"\x14abcd" + frames.varint(5000) + b"\x01" + frames.varint(4999),
     "version 0": frames.MAGIC + b"\x00",
@@ -242,7 +242,7 @@ def test_impossible_fields_are_refused_at_once(data):
     [
         frames.MAGIC + b"\x20",
         frames.MAGIC + b"\xf1",
-        frames.MAGIC + b"\x15",
+        frames.MAGIC + b"\x17",
         (s := frames.full_start(b"12345678")[:4] + b"\x01" + b"12345678") + crc32(s).to_bytes(4, "little"),
     ],
     ids=["version 2", "version 15", "unknown form", "unknown method"],

@@ -26,13 +26,13 @@ from chunker.errors import (
 MODEL = CountingModel()
 
 
-def full_archive(data: bytes, block_bytes: int, lane_bytes: int = 20) -> bytes:
+def full_archive(data: bytes, block_bytes: int, lane_bytes: int = 20, preset: str = "default") -> bytes:
     """The full form whatever the size."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK_BYTES", block_bytes)
         patch.setattr(blocks, "SMALL_BYTES", 1)
         patch.setattr(blocks, "LANE_BYTES", lane_bytes)
-        return compress(data, MODEL, threads=1)
+        return compress(data, MODEL, threads=1, preset=preset)
 
 
 # Small enough for every bit and every length; between them all forms and kinds.
@@ -40,7 +40,8 @@ SMALL = {
     "compact raw": compress(b"seven b", MODEL),
     "compact empty": compress(b"", MODEL),
     "compact lzma": compress(b"again and " * 20, MODEL),
-    "compact net": compress(skewed(70), MODEL),
+    "compact net": compress(skewed(70), MODEL, preset="fast"),
+    "compact learning net": compress(skewed(70), MODEL),
     "compact net lanes": frames.compact_archive(
         Kind.NET,
         3,
@@ -48,7 +49,15 @@ SMALL = {
         skewed(90),
         MODEL.fingerprint,
     ),
+    "compact learning net lanes": frames.compact_archive(
+        Kind.LEARNING_NET,
+        3,
+        blocks.encode_net(MODEL.integer_stack(), skewed(90), 3, 90, learn=True) or b"",
+        skewed(90),
+        MODEL.fingerprint,
+    ),
     "full": full_archive(noise(60) + b"again and " * 6 + skewed(130), 60),
+    "full, fast": full_archive(skewed(130), 60, preset="fast"),
     "full, no blocks": frames.full_start(MODEL.fingerprint) + frames.trailer(b"", 0),
     "two": compress(skewed(50), MODEL) + compress(b"raw", MODEL),
 }
@@ -96,7 +105,8 @@ def assert_refused(data: bytes, what: object = "") -> None:
 def test_the_samples_are_good():
     forms = {data[3] & 15 for data in SMALL.values()}
     assert forms == set(frames.Form)
-    kinds = {b.kind for b in archive.read_info(io.BytesIO(SMALL["full"])).blocks}
+    both = SMALL["full"] + SMALL["full, fast"]
+    kinds = {b.kind for b in archive.read_info(io.BytesIO(both)).blocks}
     assert kinds == set(Kind)
     for data in SMALL.values():
         assert len({result for _, result in readers(data)}) == 1
@@ -252,7 +262,7 @@ def test_no_archive_at_all(data):
 
 
 class OtherStack(CountingStack):
-    def session(self, lanes: int) -> CountingSession:
+    def session(self, lanes: int, learn: bool = False) -> CountingSession:
         session = super().session(lanes)
         session.counts[:, 99] += 1
         return session

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chunker.coding import blocks, frames
 from chunker.coding.archive import Block
 from chunker.coding.frames import Kind
-from chunker.errors import CorruptArchive
+from chunker.errors import CorruptArchive, UsageError
 
 
 @given(n_bytes=st.integers(0, 50 * blocks.BLOCK_BYTES))
@@ -71,7 +71,7 @@ class WatchedSession(CountingSession):
 
 
 class WatchedStack(CountingStack):
-    def session(self, lanes: int) -> CountingSession:
+    def session(self, lanes: int, learn: bool = False) -> CountingSession:
         return WatchedSession(lanes)
 
 
@@ -101,7 +101,7 @@ def test_net_stops_on_request():
         (b"a", Kind.RAW),
         (noise(100), Kind.RAW),
         (noise(50_000), Kind.RAW),
-        (skewed(50_000), Kind.NET),
+        (skewed(50_000), Kind.LEARNING_NET),
         (bytes(100_000), Kind.LZMA),
         (noise(30_000) * 2, Kind.LZMA),
     ],
@@ -115,6 +115,14 @@ def test_choice_is_the_smallest(data, kind):
     head = frames.make_head(coded.kind, len(data), coded.lanes, len(coded.payload))
     crc = frames.block_crc(head.raw, coded.payload, data)
     assert blocks.decode_block(model, Block(head, coded.payload, crc, model.fingerprint)) == data
+
+
+def test_a_preset_says_how_the_net_is_used():
+    data = skewed(3000)
+    for preset, kind in (("fast", Kind.NET), ("default", Kind.LEARNING_NET)):
+        assert blocks.encode_block(CountingModel(), data, blocks.kind_of(preset)).kind is kind
+    with pytest.raises(UsageError, match="fast, default"):
+        blocks.kind_of("faster")
 
 
 def test_noise_costs_the_net_nothing():

@@ -32,7 +32,9 @@ call = functools.partial(cli_support.call, nhc)
 @pytest.mark.parametrize(
     ("given", "left"),
     [
-        (["-1"], []),
+        (["-1"], ["--fast"]),
+        (["-2c", "f"], ["--fast", "-c", "f"]),
+        (["-9", "--fast"], ["--fast"]),
         (["-9", "f"], ["f"]),
         (["-9c", "f"], ["-c", "f"]),
         (["-c9", "f"], ["-c", "f"]),

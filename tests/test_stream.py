@@ -77,8 +77,10 @@ def test_output_depends_on_nothing_but_the_bytes(n_bytes):
 
 @pytest.mark.usefixtures("small_blocks")
 def test_all_kinds_meet_in_one_archive():
-    info = archive.read_info(io.BytesIO(compress(mixed(12_000), MODEL)))
+    both = compress(mixed(12_000), MODEL) + compress(mixed(12_000), MODEL, preset="fast")
+    info = archive.read_info(io.BytesIO(both))
     assert {b.kind for b in info.blocks} == set(Kind)
+    assert decompress(both, model=MODEL) == mixed(12_000) * 2
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -202,7 +202,7 @@ def read_info(file: BinaryIO) -> ArchiveInfo:
     """
     table, bytes_out = _read_table(file)
     infos = [BlockInfo(head.kind, head.size, head.stored_size, head.lanes) for head, _, _ in table.blocks]
-    needed = (print_ for head, _, print_ in table.blocks if head.kind is Kind.NET)
+    needed = (print_ for head, _, print_ in table.blocks if head.kind.needs_model)
     return ArchiveInfo(
         bytes_in=sum(info.bytes_in for info in infos),
         bytes_out=bytes_out,

@@ -27,6 +27,7 @@ from chunker.coding.archive import Block
 from chunker.coding.blas import single_threaded
 from chunker.coding.entropy import Decoder, Encoder, Rows
 from chunker.coding.frames import Kind, damaged
+from chunker.errors import UsageError
 
 # To be tuned: none of these is part of the format.
 BLOCK_BYTES = 1 << 19
@@ -39,8 +40,12 @@ LOOK_EVERY = 64  # steps between two looks at whether to go on
 NOISE_BYTES = 1 << 14
 TRIAL_PART = 16
 TRIAL_SHARE = 1.3
+LEARNING_TRIAL_SHARE = 2.5  # a net that learns has its worst steps behind it by then
 
 _LZMA_READ = [{"id": lzma.FILTER_LZMA2, "dict_size": frames.MAX_BLOCK_BYTES}]
+
+PRESETS = {"fast": Kind.NET, "default": Kind.LEARNING_NET}
+DEFAULT_PRESET = "default"
 
 Stop = Callable[[], bool]
 
@@ -61,8 +66,8 @@ class Session(Protocol):
 class Stack(Protocol):
     """A frozen net; `chunker.coding.twin.IntegerStack` is one."""
 
-    def session(self, lanes: int) -> Session:
-        """A new session without history."""
+    def session(self, lanes: int, learn: bool = False) -> Session:
+        """A new session without history; `learn`: its readout learns from what it codes."""
 
 
 class Model(Protocol):
@@ -136,19 +141,24 @@ def from_steps(steps: npt.NDArray[np.uint8], n_bytes: int) -> bytes:
     return b"".join((steps[:, :longer].T.tobytes(), steps[:short, longer:].T.tobytes()))
 
 
-def encode_net(stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: Stop = never) -> bytes | None:
+def encode_net(
+    stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: Stop = never, learn: bool = False
+) -> bytes | None:
     """The payload of a block under the net, or None as soon as it cannot become smaller than `best_bytes`.
 
     Raises Stopped.
     """
     with single_threaded(len(data)):
-        return _encode_net(stack, data, lanes, best_bytes, stop)
+        return _encode_net(stack, data, lanes, best_bytes, stop, learn)
 
 
-def _encode_net(stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: Stop) -> bytes | None:
+def _encode_net(
+    stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: Stop, learn: bool
+) -> bytes | None:
     steps, last_lanes = to_steps(data, lanes)
-    session = stack.session(lanes)
+    session = stack.session(lanes, learn)
     encoder = Encoder()
+    share = LEARNING_TRIAL_SHARE if learn else TRIAL_SHARE
     trial_at = len(steps) // TRIAL_PART // LOOK_EVERY * LOOK_EVERY
     last = len(steps) - 1
     for t, symbols in enumerate(steps):
@@ -157,7 +167,7 @@ def _encode_net(stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: St
                 raise Stopped
             if encoder.size_bytes >= best_bytes + 8:  # `finish` takes back up to 8 bytes
                 return None
-            if t and t == trial_at and encoder.size_bytes * len(steps) > TRIAL_SHARE * best_bytes * t:
+            if t and t == trial_at and encoder.size_bytes * len(steps) > share * best_bytes * t:
                 return None
         if t == last and last_lanes < lanes:
             session.keep(last_lanes)
@@ -169,17 +179,19 @@ def _encode_net(stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: St
     return payload if len(payload) < best_bytes else None
 
 
-def decode_net(stack: Stack, payload: bytes, n_bytes: int, lanes: int, stop: Stop = never) -> bytes:
+def decode_net(
+    stack: Stack, payload: bytes, n_bytes: int, lanes: int, stop: Stop = never, learn: bool = False
+) -> bytes:
     """The content of a block that `encode_net` coded. Raises CorruptArchive, Stopped."""
     with single_threaded(n_bytes):
-        return _decode_net(stack, payload, n_bytes, lanes, stop)
+        return _decode_net(stack, payload, n_bytes, lanes, stop, learn)
 
 
-def _decode_net(stack: Stack, payload: bytes, n_bytes: int, lanes: int, stop: Stop) -> bytes:
+def _decode_net(stack: Stack, payload: bytes, n_bytes: int, lanes: int, stop: Stop, learn: bool) -> bytes:
     n_steps = -(-n_bytes // lanes)
     last_lanes = n_bytes - (n_steps - 1) * lanes
     steps = np.zeros((n_steps, lanes), dtype=np.uint8)
-    session = stack.session(lanes)
+    session = stack.session(lanes, learn)
     decoder = Decoder(payload)
     for t in range(n_steps):
         if t % LOOK_EVERY == 0 and stop():
@@ -263,10 +275,23 @@ class Coded:
     payload: bytes
 
 
-def encode_block(model: Model, data: bytes, net_extra_bytes: int = 0, stop: Stop = never) -> Coded:
+def kind_of(preset: str) -> Kind:
+    """The kind of block under the net that a preset makes. Raises UsageError."""
+    if preset not in PRESETS:
+        raise UsageError(f"preset {preset!r} is not known: choose one of {', '.join(PRESETS)}")
+    return PRESETS[preset]
+
+
+def encode_block(
+    model: Model,
+    data: bytes,
+    kind: Kind = PRESETS[DEFAULT_PRESET],
+    net_extra_bytes: int = 0,
+    stop: Stop = never,
+) -> Coded:
     """The smallest of raw, lzma and net for one block of at most BLOCK_BYTES; `data` may be empty.
 
-    net_extra_bytes: what the archive adds to a block under the net only. Raises Stopped.
+    kind: how the net is to be used. net_extra_bytes: what the archive adds to a block under the net only. Raises Stopped.
     """
     best = Coded(Kind.RAW, 0, data)
     if only_noise(data):
@@ -278,33 +303,37 @@ def encode_block(model: Model, data: bytes, net_extra_bytes: int = 0, stop: Stop
     if best_bytes <= 0 or looks_like_noise(data):
         return best
     lanes = lane_plan(len(data))
-    payload = encode_net(stack_of(model), data, lanes, best_bytes, stop)
-    return best if payload is None else Coded(Kind.NET, lanes, payload)
+    payload = encode_net(stack_of(model), data, lanes, best_bytes, stop, kind is Kind.LEARNING_NET)
+    return best if payload is None else Coded(kind, lanes, payload)
 
 
-def encode_frame(model: Model, data: bytes, stop: Stop = never) -> tuple[bytes, bytes]:
+def encode_frame(model: Model, data: bytes, kind: Kind, stop: Stop = never) -> tuple[bytes, bytes]:
     """(head, whole block) as a full archive holds them. Raises Stopped."""
-    coded = encode_block(model, data, stop=stop)
+    coded = encode_block(model, data, kind, stop=stop)
     head = frames.make_head(coded.kind, len(data), coded.lanes, len(coded.payload))
     return head.raw, frames.block_frame(head, coded.payload, data)
 
 
-def encode_compact(model: Model, data: bytes, stop: Stop = never) -> bytes:
+def encode_compact(
+    model: Model, data: bytes, kind: Kind = PRESETS[DEFAULT_PRESET], stop: Stop = never
+) -> bytes:
     """A whole compact archive. Raises Stopped."""
-    coded = encode_block(model, data, frames.COMPACT_FINGERPRINT_BYTES + 1, stop)
+    coded = encode_block(model, data, kind, frames.COMPACT_FINGERPRINT_BYTES + 1, stop)
     return frames.compact_archive(coded.kind, coded.lanes, coded.payload, data, model.fingerprint)
 
 
 def decode_block(model: Model | None, block: Block, stop: Stop = never) -> bytes:
-    """The content of a block, checked; only Kind.NET uses the model. Raises CorruptArchive, Stopped."""
+    """The content of a block, checked; only the net needs the model. Raises CorruptArchive, Stopped."""
     head = block.head
     if head.kind is Kind.RAW:
         content = block.payload
     elif head.kind is Kind.LZMA:
         content = decode_lzma(block.payload, head.size)
     elif model is None:
-        raise ValueError("a block of kind NET needs a model")
+        raise ValueError("a block under the net needs a model")
     else:
-        content = decode_net(stack_of(model), block.payload, head.size, head.lanes, stop)
+        content = decode_net(
+            stack_of(model), block.payload, head.size, head.lanes, stop, head.kind is Kind.LEARNING_NET
+        )
     block.check(content)
     return content

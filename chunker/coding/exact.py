@@ -54,6 +54,16 @@ def integer_product(h: Floats, weights: Floats) -> NDArray[np.int64]:
     return h.astype(np.int64) @ weights.astype(np.int64)
 
 
+def gradient(error: NDArray[np.float64], h: Floats) -> NDArray[np.float64]:
+    """error.T @ h, (n, V) and (n, H) -> (V, H), integers held in floats; every sum stays below 2**53."""
+    sums: NDArray[np.float64]
+    if check_machine():
+        sums = error.T @ h.astype(np.float64)
+    else:
+        sums = (error.astype(np.int64).T @ h.astype(np.int64)).astype(np.float64)
+    return sums
+
+
 @cache
 def check_machine() -> bool:
     """Whether float32 products of integers are exact here, tried on worst cases.
@@ -77,4 +87,7 @@ def check_machine() -> bool:
             worst: Floats = np.abs(weights) if h.min() == bound else weights
             if not np.array_equal(np.dot(floats, worst), integer_product(floats, worst)):
                 return False
+        wide = rng.integers(-(2**40), 2**40, (rows, columns))
+        if not np.array_equal(h.T.astype(np.float64) @ wide.astype(np.float64), h.T @ wide):
+            return False
     return True

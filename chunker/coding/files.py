@@ -153,12 +153,14 @@ class ArchiveWriter(io.BufferedIOBase):
     """Compresses what is written. Closing it completes the archive, leaving a `with` by an exception does not:
     what there is then ends without its index, and no reader takes it for the whole."""
 
-    def __init__(self, file: BinaryIO, model: ModelLike, threads: int | None, owned: bool) -> None:
+    def __init__(
+        self, file: BinaryIO, model: ModelLike, threads: int | None, owned: bool, preset: str = "default"
+    ) -> None:
         self._file = file
         self._owned = owned
         self._at = 0
         self._compressor: Compressor | None = None
-        self._compressor = Compressor(model, threads=threads)
+        self._compressor = Compressor(model, threads=threads, preset=preset)
 
     @property
     def name(self) -> Any:
@@ -243,6 +245,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
+    preset: str = "default",
 ) -> io.BufferedReader: ...
 @overload
 def open(
@@ -251,6 +254,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
+    preset: str = "default",
 ) -> ArchiveWriter: ...
 @overload
 def open(
@@ -259,6 +263,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
+    preset: str = "default",
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -270,6 +275,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
+    preset: str = "default",
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -282,6 +288,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
+    preset: str = "default",
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -290,7 +297,7 @@ def open(
 
     file: a path, or a binary file, which is then left open by `close`.
     mode: r, w (replace), x (only if there is none) or a (append an archive), with b (default) or t for text.
-    model: as for `compress` and `decompress`. threads: None or 0 for one per core.
+    model: as for `compress` and `decompress`. threads: None or 0 for one per core. preset: when writing.
     encoding, errors, newline: for text, as in the built-in open.
     Raises UsageError, OSError, and while reading ArchiveError.
     """
@@ -300,6 +307,7 @@ def open(
     text = kind == "t"
     if not text and (encoding, errors, newline) != (None, None, None):
         raise UsageError(f"encoding, errors and newline are for text: use mode {way + 't'!r}")
+    blocks.kind_of(preset)
     if way != "r" or model is not None:
         model = as_model(model)  # before a file is touched
     owned = isinstance(file, (str, os.PathLike))
@@ -310,7 +318,7 @@ def open(
                 ArchiveReader(raw, model, threads, owned), _BUFFER_BYTES
             )
             return io.TextIOWrapper(reader, encoding, errors, newline) if text else reader
-        writer = ArchiveWriter(raw, model, threads, owned)
+        writer = ArchiveWriter(raw, model, threads, owned, preset)
         if text:
             return _TextWriter(cast(BinaryIO, writer), encoding, errors, newline)
         return writer

@@ -40,6 +40,12 @@ class Kind(enum.IntEnum):
     RAW = 1
     LZMA = 2
     NET = 3
+    LEARNING_NET = 4
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether the net is at work, and the block has lanes."""
+        return self >= Kind.NET
 
 
 class Form(enum.IntEnum):
@@ -50,7 +56,20 @@ class Form(enum.IntEnum):
     LZMA = 2
     NET = 3
     NET_LANES = 4
+    LEARNING_NET = 5
+    LEARNING_NET_LANES = 6
 
+
+# What the compact forms mean: the kind of the block, and whether its lanes are given.
+_COMPACT = {
+    Form.RAW: (Kind.RAW, False),
+    Form.LZMA: (Kind.LZMA, False),
+    Form.NET: (Kind.NET, False),
+    Form.NET_LANES: (Kind.NET, True),
+    Form.LEARNING_NET: (Kind.LEARNING_NET, False),
+    Form.LEARNING_NET_LANES: (Kind.LEARNING_NET, True),
+}
+_COMPACT_FORMS = {meaning: form for form, meaning in _COMPACT.items()}
 
 _KINDS = frozenset(Kind)
 _FORMS = frozenset(Form)
@@ -116,7 +135,7 @@ def _check(kind: Kind, size: int, lanes: int, payload_size: int) -> None:
         raise damaged(f"a block claims {size} bytes, more than any can have")
     if kind is not Kind.RAW and payload_size >= size:
         raise damaged("a block is not smaller than its content")
-    if kind is Kind.NET and not 1 <= lanes <= min(size, MAX_LANES):
+    if kind.needs_model and not 1 <= lanes <= min(size, MAX_LANES):
         raise damaged(f"a block of {size} bytes claims {lanes} lanes")
 
 
@@ -129,7 +148,7 @@ def _fields(kind: Kind, size: int, lanes: int, payload_size: int, with_lanes: bo
 
 def _read_fields(kind: Kind, data: Bytes, begin: int, at: int, with_lanes: bool) -> Head:
     size, at = read_varint(data, at)
-    payload_size, lanes = size, 1 if kind is Kind.NET else 0
+    payload_size, lanes = size, 1 if kind.needs_model else 0
     if kind is not Kind.RAW:
         payload_size, at = read_varint(data, at)
     if with_lanes:
@@ -139,8 +158,8 @@ def _read_fields(kind: Kind, data: Bytes, begin: int, at: int, with_lanes: bool)
 
 
 def make_head(kind: Kind, size: int, lanes: int, payload_size: int) -> Head:
-    """The head of a block of a full archive; `lanes` counts for Kind.NET only."""
-    raw = bytes([kind]) + _fields(kind, size, lanes, payload_size, kind is Kind.NET)
+    """The head of a block of a full archive; `lanes` counts for blocks of the net only."""
+    raw = bytes([kind]) + _fields(kind, size, lanes, payload_size, kind.needs_model)
     return Head(kind, size, lanes, payload_size, raw)
 
 
@@ -151,7 +170,7 @@ def read_head(data: Bytes, at: int = 0) -> Head | None:
         if code not in _KINDS:
             raise damaged(f"there is no block of kind {code}")
         kind = Kind(code)
-        head = _read_fields(kind, data, at, at + 1, kind is Kind.NET)
+        head = _read_fields(kind, data, at, at + 1, kind.needs_model)
     except IndexError:
         return None
     if head.size == 0:
@@ -196,11 +215,11 @@ def trailer(heads: bytes, content_crc: int) -> bytes:
 def compact_archive(kind: Kind, lanes: int, payload: bytes, content: bytes, fingerprint: bytes) -> bytes:
     """A whole archive of one block without index: 9 bytes around a stored block below 128 bytes, 14 around
     one that the net coded."""
-    form = Form.NET_LANES if kind is Kind.NET and lanes > 1 else Form(kind)
-    raw = MAGIC + bytes([VERSION << 4 | form])
-    if kind is Kind.NET:
+    with_lanes = kind.needs_model and lanes > 1
+    raw = MAGIC + bytes([VERSION << 4 | _COMPACT_FORMS[kind, with_lanes]])
+    if kind.needs_model:
         raw += fingerprint[:COMPACT_FINGERPRINT_BYTES]
-    raw += _fields(kind, len(content), lanes, len(payload), form is Form.NET_LANES)
+    raw += _fields(kind, len(content), lanes, len(payload), with_lanes)
     return raw + payload + block_crc(raw, payload, content).to_bytes(CRC_BYTES, "little")
 
 
@@ -242,13 +261,13 @@ def _read_full_start(data: Bytes, version: int) -> Start | None:
 
 
 def _read_compact_start(data: Bytes, version: int, form: Form) -> Start | None:
-    kind = Kind.NET if form is Form.NET_LANES else Kind(form)
+    kind, with_lanes = _COMPACT[form]
     at = len(MAGIC) + 1
     fingerprint = b""
-    if kind is Kind.NET:
+    if kind.needs_model:
         fingerprint = bytes(data[at : at + COMPACT_FINGERPRINT_BYTES])
         at += COMPACT_FINGERPRINT_BYTES
     try:
-        return Start(version, fingerprint, _read_fields(kind, data, 0, at, form is Form.NET_LANES))
+        return Start(version, fingerprint, _read_fields(kind, data, 0, at, with_lanes))
     except IndexError:
         return None

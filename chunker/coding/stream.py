@@ -20,7 +20,7 @@ from zlib import crc32
 from chunker.coding import archive, blocks, frames
 from chunker.coding.archive import Block, Parser
 from chunker.coding.blocks import Model
-from chunker.coding.frames import Bytes, Kind, damaged
+from chunker.coding.frames import Bytes, damaged
 from chunker.coding.pool import Pool, Result
 from chunker.errors import UsageError, WrongModel
 
@@ -55,7 +55,7 @@ class ModelFinder:
 
     def find(self, block: Block) -> Model | None:
         """None if the block needs no model. Raises WrongModel."""
-        if block.head.kind is not Kind.NET:
+        if not block.head.kind.needs_model:
             return None
         wanted = block.fingerprint
         if self._given is not None and self._given.fingerprint.startswith(wanted):
@@ -79,10 +79,14 @@ class Compressor:
 
     model: a model, a built-in's name or a model file; None for the default built-in model.
     threads: how many blocks to code at a time; None or 0 for one per core.
+    preset: "default" learns while it codes, "fast" does not.
     Raises ModelNotFound, NotAModel, ModelVersionError, UsageError.
     """
 
-    def __init__(self, model: ModelLike = None, *, threads: int | None = None) -> None:
+    def __init__(
+        self, model: ModelLike = None, *, threads: int | None = None, preset: str = blocks.DEFAULT_PRESET
+    ) -> None:
+        self._kind = blocks.kind_of(preset)
         self._pool = Pool(threads)
         self._model = as_model(model)
         self._buffer = bytearray()
@@ -113,7 +117,7 @@ class Compressor:
         out: list[bytes] = []
         try:
             if not self._started and len(self._buffer) < blocks.SMALL_BYTES:
-                return blocks.encode_compact(self._model, bytes(self._buffer))
+                return blocks.encode_compact(self._model, bytes(self._buffer), self._kind)
             for n_bytes in blocks.last_blocks(len(self._buffer)):
                 self._submit(n_bytes, out)
             while self._waiting:
@@ -143,7 +147,7 @@ class Compressor:
         content = bytes(self._buffer[:n_bytes])
         del self._buffer[:n_bytes]
         self._crc = crc32(content, self._crc)
-        self._waiting.append(self._pool.submit(blocks.encode_frame, self._model, content))
+        self._waiting.append(self._pool.submit(blocks.encode_frame, self._model, content, self._kind))
 
     def _collect(self, out: list[bytes]) -> None:
         head, frame = self._waiting.popleft().result()
@@ -289,14 +293,21 @@ def contents(
         decoder.close()
 
 
-def compress(data: Bytes, model: ModelLike = None, *, threads: int | None = None) -> bytes:
+def compress(
+    data: Bytes,
+    model: ModelLike = None,
+    *,
+    threads: int | None = None,
+    preset: str = blocks.DEFAULT_PRESET,
+) -> bytes:
     """An archive of `data`.
 
     model: a model, a built-in's name or a model file; None for the default built-in model.
     threads: how many blocks to code at a time; None or 0 for one per core. It never changes the result.
+    preset: "default" learns while it codes, "fast" does not.
     Raises ModelNotFound, NotAModel, ModelVersionError, UsageError.
     """
-    compressor = Compressor(model, threads=threads)
+    compressor = Compressor(model, threads=threads, preset=preset)
     return compressor.compress(data) + compressor.flush()
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from chunker.coding import exact
 from chunker.coding.frequencies import Weighed, Weights, frequencies, nested, threshold, unexpected, weigh
+from chunker.coding.readout import LearningReadout
 from chunker.coding.tables import LOG_STEPS, SIGMOID_REACH, STEPS, TANH_REACH, sigmoid_table, tanh_table
 from chunker.config import TIME_BOUNDS, StackConfig
 
@@ -93,9 +94,14 @@ class IntegerLevel:
         self.time_input, self.below = table("time_input"), matrix("below", unit)
         self.recurrent, self.readout = recurrent, readout
         self.readout_bias = tensors[f"{index}.readout_bias"] * LOGIT_STEPS
+        self._raw_readout = tensors[f"{index}.readout.scale"], tensors[f"{index}.readout_bias"]
         if self.cell == "gru":
             self.candidate_bias: Floats = tensors[f"{index}.candidate_bias"] * unit
         self._sigmoid, self._tanh = sigmoid_table(), tanh_table()
+
+    def learning_readout(self) -> LearningReadout:
+        """A copy of the readout that learns while it codes."""
+        return LearningReadout(self.readout.integers, *self._raw_readout, LOGIT_STEPS)
 
     def _offsets(self) -> Floats:
         """What is added to each pre-activation so that truncation yields its table position."""
@@ -162,9 +168,9 @@ class IntegerStack:
         self.levels = tuple(IntegerLevel(config, i, tensors) for i in range(len(config.levels)))
         self.limits = [threshold(int(steps)) for steps in tensors["thresholds"]]
 
-    def session(self, lanes: int) -> Session:
-        """`lanes` independent cold states."""
-        return Session(self, lanes)
+    def session(self, lanes: int, learn: bool = False) -> Session:
+        """`lanes` independent cold states; `learn`: level 0's readout learns from what it codes."""
+        return Session(self, lanes, learn)
 
 
 @dataclass
@@ -184,11 +190,13 @@ class Session:
     `ticks`: (levels,) int64, the inputs each level received so far, summed over the lanes.
     """
 
-    def __init__(self, stack: IntegerStack, lanes: int) -> None:
+    def __init__(self, stack: IntegerStack, lanes: int, learn: bool = False) -> None:
         self._stack = stack
+        self._learner = stack.levels[0].learning_readout() if learn else None
         self._joint = stack.config.mode == "joint"
         self._states = [self._cold(level, lanes, index) for index, level in enumerate(stack.levels)]
         self._weighed: list[Weighed] = []
+        self._rows: Weights | None = None
         self.ticks = np.zeros(len(stack.levels), dtype=np.int64)
         self.lanes = lanes
 
@@ -203,6 +211,8 @@ class Session:
         )
 
     def _read_out(self, level: IntegerLevel, h: Floats, index: int) -> Floats:
+        if self._learner is not None and index == 0:
+            return self._learner(h)
         logits = level.readout(h)
         if index == 0 or not self._joint:
             logits += level.readout_bias
@@ -221,13 +231,21 @@ class Session:
     def frequencies(self) -> Weights:
         """(lanes, V) float64: integers f - 1 >= 0 whose rows sum to 2**24 - V exactly."""
         weighed = self._weigh()
-        if self._joint:
-            return frequencies(weighed[-1])
+        if self._joint or len(weighed) == 1:
+            return self._plain()
         return nested(weighed, self._stack.config.gate.rule, self._stack.limits)
+
+    def _plain(self) -> Weights:
+        """The frequencies that level 0's readout answers for: the whole stack's; faithful: level 0's own."""
+        if self._rows is None:
+            self._rows = frequencies(self._weigh()[-1 if self._joint else 0])
+        return self._rows
 
     def update(self, symbols: NDArray[np.integer[Any]]) -> None:
         """Read the symbols (lanes,) that came."""
         came = symbols.astype(np.intp)
+        if self._learner is not None:
+            self._learner.learn(self._plain(), came)
         rule, rows = self._stack.config.gate.rule, np.arange(self.lanes)
         gates = self._weigh()[:-1]
         for index, (level, state) in enumerate(zip(self._stack.levels, self._states, strict=True)):
@@ -242,7 +260,7 @@ class Session:
             state.since += 1
             if len(rows):
                 self._tick(index, level, state, rows, came)
-        self._weighed = []
+        self._weighed, self._rows = [], None
 
     def _tick(
         self, index: int, level: IntegerLevel, state: _Lanes, rows: NDArray[np.intp], came: NDArray[np.intp]
@@ -265,7 +283,9 @@ class Session:
             state.h, state.since, state.fresh = state.h[:lanes], state.since[:lanes], state.fresh[:lanes]
             state.c = None if state.c is None else state.c[:lanes]
             state.logits = state.logits[:lanes]
-        self._weighed = []
+        if self._learner is not None:
+            self._learner.keep(lanes)
+        self._weighed, self._rows = [], None
         self.lanes = lanes
 
 

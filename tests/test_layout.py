@@ -1,0 +1,290 @@
+"""Who may import whom, what the package must not contain, and that the README's tree is the repository's."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli_support import ROOT, environment
+
+FOLDERS = (".ci", "chunker", "cli", "data", "tests")
+HEAVY = {"constriction", "numpy", "rich", "safetensors", "torch"}
+
+
+# ---- modules and what they import ------------------------------------------------------------------
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of every module of the package; cli and data under the names they are installed as."""
+    found = {}
+    for folder, package in (
+        (ROOT / "chunker", "chunker"),
+        (ROOT / "cli", "chunker.cli"),
+        (ROOT / "data", "chunker.data"),
+    ):
+        for path in sorted(folder.rglob("*.py")):  # follows no links, so each file comes once
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = modules()
+TREES = {name: ast.parse(path.read_bytes(), str(path)) for name, path in MODULES.items()}
+
+
+def names_in(node: ast.AST) -> Iterator[str]:
+    """What an import statement names: for `from a import b` both a and a.b, as b may be a module."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = "." * node.level + (node.module or "")
+        yield base
+        yield from (f"{base}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.Call):
+        called = ast.unparse(node.func).rpartition(".")[2]
+        if called in ("import_module", "__import__") and node.args and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value)
+
+
+def imported(name: str) -> set[str]:
+    """Everything that a module imports anywhere in it, also inside of functions and for types alone."""
+    return {found for node in ast.walk(TREES[name]) for found in names_in(node)}
+
+
+def imported_on_loading(name: str) -> set[str]:
+    """What a module imports when it is loaded: not in functions, nor under `if TYPE_CHECKING`."""
+    found: set[str] = set()
+    rest: list[ast.AST] = [TREES[name]]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            rest += node.orelse
+            continue
+        found.update(names_in(node))
+        rest += ast.iter_child_nodes(node)
+    return found
+
+
+def inside(found: set[str], packages: set[str]) -> set[str]:
+    """Those of the names that are one of the packages or in one."""
+    return {name for name in found if any(name == top or name.startswith(f"{top}.") for top in packages)}
+
+
+# Module or package -> what neither it nor anything in it may import, at any place.
+FORBIDDEN = {
+    "chunker.coding": {"chunker.learning", "chunker.cli", "torch"},
+    "chunker.learning": {"chunker.cli"},
+    "chunker.config": {"chunker.coding", "chunker.learning", "chunker.cli", "chunker.modelfile"},
+    "chunker.modelfile": {"chunker.learning", "chunker.cli", "torch"},
+    # The coder knows no net, and the container neither net nor numbers.
+    "chunker.coding.entropy": {
+        "chunker.coding.blocks",
+        "chunker.coding.exact",
+        "chunker.coding.freeze",
+        "chunker.coding.frequencies",
+        "chunker.coding.readout",
+        "chunker.coding.twin",
+        "chunker.modelfile",
+    },
+    "chunker.coding.archive": {"chunker.coding.blocks", "chunker.coding.twin", "chunker.modelfile", "numpy"},
+    "chunker.coding.frames": {"chunker.coding.blocks", "chunker.coding.twin", "chunker.modelfile", "numpy"},
+    # The net knows no bytes of an archive.
+    "chunker.coding.twin": {"chunker.coding.archive", "chunker.coding.entropy", "chunker.coding.frames"},
+}
+
+
+@pytest.mark.parametrize(("part", "others"), FORBIDDEN.items(), ids=FORBIDDEN)
+def test_arrows(part, others):
+    members = inside(set(MODULES), {part})
+    assert members
+    for member in members:
+        assert not inside(imported(member), others), f"{member} imports them"
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("chunker.config", {"chunker.errors"}), ("chunker.errors", set())]
+)
+def test_the_lowest_modules_import_nothing_else_of_the_package(name, allowed):
+    ours = inside(imported(name), {"chunker"})
+    assert ours == inside(ours, allowed)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_are_absolute(name):
+    """So that the arrows above can be read from the names alone."""
+    assert not [found for found in imported(name) if found.startswith(".")]
+
+
+def test_an_import_anywhere_is_seen():
+    """The arrows would hold in vain if imports in functions were overlooked."""
+    assert "chunker.modelfile.load_model" in imported("chunker.coding.stream")
+    assert "chunker.modelfile" not in imported_on_loading("chunker.coding.stream")
+    assert "numpy" in imported_on_loading("chunker.coding.twin")
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("chunker.cli")])
+def test_commands_load_nothing_heavy(name):
+    assert not inside(imported_on_loading(name), HEAVY)
+
+
+@pytest.mark.parametrize("name", ["chunker", "chunker.cli.main", "chunker.cli.nhc", "chunker.coding.archive"])
+def test_what_is_quick_to_load(name):
+    code = f"import sys, {name}; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), check=True, capture_output=True)
+    loaded = set(done.stdout.decode().split())
+    assert name in loaded
+    assert not HEAVY & loaded
+
+
+# ---- what a module must not contain ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_asserts(name):
+    """`python -O` would drop them."""
+    assert not [node.lineno for node in ast.walk(TREES[name]) if isinstance(node, ast.Assert)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_that_runs_code_from_a_file(name):
+    assert not inside(imported(name), {"pickle", "marshal", "shelve", "dill", "cloudpickle"})
+    used = {ast.unparse(node.func) for node in ast.walk(TREES[name]) if isinstance(node, ast.Call)}
+    assert not used & {"torch.load", "eval", "exec"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("chunker.cli")])
+def test_only_commands_print(name):
+    used = [node.func for node in ast.walk(TREES[name]) if isinstance(node, ast.Call)]
+    assert not [func.lineno for func in used if isinstance(func, ast.Name) and func.id == "print"]
+
+
+def test_every_module_says_what_it_is():
+    files = [*MODULES.values(), *sorted((ROOT / "tests").glob("*.py"))]
+    mute = [
+        str(path)
+        for path in files
+        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_bytes()))
+    ]
+    assert not mute
+    assert [path for path in files if not path.stat().st_size] == [ROOT / "cli" / "__init__.py"]
+
+
+# ---- packaging -------------------------------------------------------------------------------------
+
+
+def test_every_package_is_installed():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^packages = (\[.*?\])", text, re.DOTALL | re.MULTILINE)
+    assert listed is not None
+    assert set(ast.literal_eval(listed[1])) == {
+        name for name, path in MODULES.items() if path.name == "__init__.py"
+    }
+
+
+@pytest.mark.parametrize("name", ["cli", "data"])
+def test_folders_at_the_top_are_linked_into_the_package(name):
+    link = ROOT / "chunker" / name
+    assert link.is_symlink()
+    assert os.readlink(link) == f"../{name}"
+    assert f'"chunker.{name}" = "{name}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+# ---- the repository --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files() -> list[str]:
+    """Every file that git tracks, or would add; links are files."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a checkout of git")
+    command = [git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"git: {done.stderr.decode().strip()}")
+    return sorted(
+        {name for name in done.stdout.decode().split("\0") if name and os.path.lexists(ROOT / name)}
+    )
+
+
+def readme_tree() -> dict[str, str]:
+    """Path -> purpose of every line of the README's tree; folders end in a slash."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"^```text\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    found: dict[str, str] = {}
+    folders: list[str] = []
+    for line in block[1].splitlines():
+        entry = re.fullmatch(r"((?:  )*)(\S+)(?: -> \S+)?(?:  +(\S.*))?", line)
+        assert entry is not None, line
+        depth = len(entry[1]) // 2
+        assert depth <= len(folders), line
+        del folders[depth:]
+        path = "".join(folders) + entry[2]
+        assert path not in found, line
+        found[path] = entry[3] or ""
+        if path.endswith("/"):
+            folders.append(entry[2])
+    return found
+
+
+def test_the_readme_names_every_file_and_no_other(files):
+    tree = readme_tree()
+    named = {path for path in tree if not path.endswith("/")}
+    golden = {path for path in files if path.startswith("tests/golden/")}
+    assert golden
+    assert tree["tests/golden/"]
+    there = set(files) - golden
+    assert {path.split("/")[0] for path in there if "/" in path} == set(FOLDERS)
+    assert named - there == set(), "named, but not there"
+    assert there - named == set(), "there, but not named"
+
+
+def test_the_readme_gives_every_file_a_purpose():
+    tree = readme_tree()
+    assert not [path for path, purpose in tree.items() if not purpose and path != ".ci/"]
+
+
+# Written so that this file does not match itself.
+MACHINE = re.compile(
+    rb"(?<![\w.$}])/(?:home|mnt|media|opt|root|scratch|tmp|var|work|workspace|Users)/\w"
+    rb"|\b[A-Z]:\\\\?Users\b"
+    rb"|\blocal(?:)host\b"
+    rb"|(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])"
+    rb"|--(?:extra-)?index-url"
+    rb"|https?://(?!(?:doi\.org|github\.com)/)"
+)
+
+
+def test_no_paths_or_hosts_of_a_machine(files):
+    """Of the model files too: their training summary holds names of sources."""
+    found = {}
+    for name in files:
+        path = ROOT / name
+        if not path.is_symlink() and not name.startswith("tests/golden/bad-"):
+            found[name] = MACHINE.findall(path.read_bytes())
+    assert {name: matches for name, matches in found.items() if matches} == {}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("see ", "/home", "/ann"),
+        ("= ", "/tmp", "/x"),
+        ("C:", "\\Users"),
+        ("10.0", ".0.1"),
+        ("http:", "//a.example/"),
+    ],
+)
+def test_paths_and_hosts_are_recognised(parts):
+    """In parts, or this file would be found."""
+    assert MACHINE.search("".join(parts).encode())
