@@ -1,5 +1,7 @@
 """Model files: safetensors with one metadata key of canonical JSON.
 
+A checksum over everything finds damage; a damaged model would make archives that no sound one opens.
+
 A file holds a stack either as trained ("float": float32 tensors) or as coded ("integer": what freeze.py
 makes of them, a quarter of the size). The fingerprint is over the configuration and the *integer* tensors,
 over all that decides a coded bit and nothing else: a trained file and its frozen copy have the same one, and
@@ -124,8 +126,9 @@ def save_stack(
     """
     from safetensors.numpy import save
 
-    fields = {"config": config.to_json(), "summary": summary, "version": VERSION}
     _check_tensors(Path(path), config, tensors)
+    checksum = fingerprint(config, tensors).hex()
+    fields = {"checksum": checksum, "config": config.to_json(), "summary": summary, "version": VERSION}
     blob = save(
         {name: tensors[name] for name in sorted(tensors)}, metadata={METADATA_KEY: canonical_json(fields)}
     )
@@ -158,11 +161,13 @@ def _load(path: Path, name: str) -> Model:
             metadata = (file.metadata() or {}).get(METADATA_KEY)
             if metadata is None:
                 raise NotAModel(f"{path} is a safetensors file but not a chunker model; see `chunker train`")
-            config, summary = _parse(path, metadata)
+            config, summary, checksum = _parse(path, metadata)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
         raise NotAModel(f"{path} is not a model file, or is cut ({error}); fetch it again") from error
     _check_tensors(path, config, tensors)
+    if fingerprint(config, tensors).hex() != checksum:
+        raise NotAModel(f"{path} is damaged (it fails its checksum); fetch it again")
     return Model(name, path, config, summary, tensors)
 
 
@@ -173,7 +178,8 @@ def _check_header(path: Path) -> None:
         raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
 
 
-def _parse(path: Path, metadata: str) -> tuple[StackConfig, dict[str, Any]]:
+def _parse(path: Path, metadata: str) -> tuple[StackConfig, dict[str, Any], str]:
+    """Configuration, summary and checksum. Raises NotAModel, ModelVersionError."""
     try:
         fields = json.loads(metadata)
         version = fields["version"]
@@ -181,7 +187,7 @@ def _parse(path: Path, metadata: str) -> tuple[StackConfig, dict[str, Any]]:
             raise ModelVersionError(
                 f"{path} is a model of format {version}, this chunker reads up to {VERSION}; upgrade chunker"
             )
-        return StackConfig.from_json(fields["config"]), dict(fields["summary"])
+        return StackConfig.from_json(fields["config"]), dict(fields["summary"]), str(fields["checksum"])
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise NotAModel(
             f"{path}: the model's description cannot be read ({error}); fetch it again"

@@ -71,7 +71,7 @@ def bench(
 
     chosen = load_model(model)
     ours = chunker_as_peer(chosen, threads, preset)
-    peers = [group for group in all_peers(threads) if any(name in group[0].label for name in only or ("",))]
+    peers = _chosen(all_peers(threads), only)
     results: list[tuple[str, list[Result]]] = []
 
     def one(path: str) -> None:
@@ -98,6 +98,20 @@ def bench(
     leave(failures)
     if any(rows[0].error for _, rows in results):
         click.get_current_context().exit(FAILURE)
+
+
+def _chosen(peers: list[list[Peer]], only: tuple[str, ...]) -> list[list[Peer]]:
+    """The peers whose label contains one of `only`; all if it is empty, none for "none".
+
+    Raises
+    ------
+    click.UsageError: a name fits no compressor here.
+    """
+    labels = [group[0].label for group in peers]
+    for name in only:
+        if name != "none" and not any(name in label for label in labels):
+            raise click.UsageError(f"--only {name}: there is none such here; choose from {', '.join(labels)}")
+    return [group for group in peers if not only or any(name in group[0].label for name in only)]
 
 
 def chunker_as_peer(model: Model, threads: int | None, preset: str = "default") -> Peer:

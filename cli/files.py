@@ -270,6 +270,16 @@ def remove_temporaries() -> None:
             os.unlink(path)
 
 
+def is_standard_output(name: str | None) -> bool:
+    """Whether data for this target goes where the command's own lines would go."""
+    if name is None or name == STANDARD:
+        return name == STANDARD
+    try:
+        return os.path.samestat(os.stat(name), os.fstat(1))
+    except OSError:  # no such file yet, or standard output is closed
+        return False
+
+
 def refuse_terminal_output(target: BinaryIO, force: bool) -> None:
     """Keep compressed bytes off a terminal.
 

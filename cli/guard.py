@@ -31,6 +31,9 @@ HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 FILE_ERRORS = (ChunkerError, OSError, MemoryError)
 
 
+_received: list[int] = []  # signals; foreign code may swallow the exception, not the exit code
+
+
 class Stopped(KeyboardInterrupt):
     """A signal asked the process to end; raised in the main thread, so that `finally` clauses run."""
 
@@ -80,6 +83,8 @@ def each_file(paths: Iterable[str], action: Callable[[str], None]) -> list[dict[
     """
     failures = []
     for path in paths:
+        if _received:
+            break
         try:
             action(path)
         except BrokenPipeError:
@@ -145,6 +150,9 @@ def run(command: click.Command, program: str) -> NoReturn:
     except OSError as error:  # --help and --version on a full disk
         complain(describe(error))
         code = FAILURE
+    if _received and code in (0, FAILURE):
+        complain(f"{signal.Signals(_received[0]).name} came; nothing further was done")
+        code = 128 + _received[0]
     _exit(code)
 
 
@@ -174,6 +182,7 @@ def _catch_signals() -> None:
         caught.append(signal.SIGHUP)
 
     def stop(number: int, frame: FrameType | None) -> None:
+        _received.append(number)
         for each in caught:
             signal.signal(each, stop_at_once)
         if number == signal.SIGINT:

@@ -77,7 +77,7 @@ def _without_level(arg: str) -> tuple[str, bool, str]:
     context_settings=HELP_OPTIONS,
     epilog="-1 and -2 are --fast; -3 to -9 and --best are the default.",
 )
-@click.argument("paths", metavar="[FILE]...", nargs=-1, type=click.Path())
+@click.argument("paths", metavar="[FILE]...", nargs=-1, type=click.Path(readable=False))
 @click.option("-d", "--decompress", "--uncompress", "decompress", is_flag=True, help="Decompress.")
 @click.option("-c", "--stdout", "--to-stdout", "stdout", is_flag=True, help="Write to standard output.")
 @click.option("-k", "--keep", is_flag=True, help="Keep the sources (the default).")

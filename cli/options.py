@@ -75,7 +75,9 @@ output_option = click.option(
     help='Where the result goes; "-" for standard output.',
 )
 stdout_option = click.option("-c", "--stdout", is_flag=True, help="Write to standard output.")
-files_argument = click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+files_argument = click.argument(
+    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(readable=False)
+)
 
 
 def output_of(output: str | None, stdout: bool) -> str | None:

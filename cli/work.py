@@ -55,7 +55,7 @@ def report_each(
     line: Callable[[Outcome], str] = Outcome.line,
 ) -> None:
     """Do `action` to every path, print a line for each or one JSON document, exit with the worst code."""
-    data_on_stdout = job.output == files.STANDARD or (job.output is None and files.STANDARD in paths)
+    data_on_stdout = files.is_standard_output(job.output) or (job.output is None and files.STANDARD in paths)
     outcomes: list[Outcome] = []
 
     def one(path: str) -> None:

@@ -207,7 +207,7 @@ def files() -> list[str]:
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("not a checkout of git")
-    command = [git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = [git, "ls-files", "-z", "--cached"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
         pytest.skip(f"git: {done.stderr.decode().strip()}")

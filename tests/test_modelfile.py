@@ -66,6 +66,16 @@ def test_the_fingerprint_tells_weights_and_configurations_apart(path, tensors, t
     assert load_model(tmp_path / "other").fingerprint == before
 
 
+def test_every_kind_of_damage_to_the_tensors_is_found(path):
+    whole = bytearray(path.read_bytes())
+    for at in (len(whole) - 1, len(whole) // 2, len(whole) // 3):
+        whole[at] ^= 1
+        path.write_bytes(whole)
+        with pytest.raises(NotAModel, match=r"checksum|not finite"):
+            load_model(path)
+        whole[at] ^= 1
+
+
 def test_a_missing_model_is_named(tmp_path):
     with pytest.raises(ModelNotFound, match="nowhere"):
         load_model(tmp_path / "nowhere")
@@ -90,7 +100,7 @@ def test_other_files_are_refused(path, text):
 
 
 def _resave(path, tensors, **changes):
-    fields = {"config": CONFIG.to_json(), "summary": {}, "version": 1, **changes}
+    fields = {"checksum": "", "config": CONFIG.to_json(), "summary": {}, "version": 1, **changes}
     save_file(tensors, path, metadata={METADATA_KEY: json.dumps(fields)})
 
 

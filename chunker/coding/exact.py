@@ -54,11 +54,11 @@ def integer_product(h: Floats, weights: Floats) -> NDArray[np.int64]:
     return h.astype(np.int64) @ weights.astype(np.int64)
 
 
-def gradient(error: NDArray[np.float64], h: Floats) -> NDArray[np.float64]:
+def gradient(error: Floats, h: Floats) -> NDArray[np.float64]:
     """error.T @ h, (n, V) and (n, H) -> (V, H), integers held in floats; every sum stays below 2**53."""
     sums: NDArray[np.float64]
     if check_machine():
-        sums = error.T @ h.astype(np.float64)
+        sums = error.T.astype(np.float64) @ h.astype(np.float64)
     else:
         sums = (error.astype(np.int64).T @ h.astype(np.int64)).astype(np.float64)
     return sums

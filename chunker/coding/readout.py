@@ -21,7 +21,7 @@ from chunker.coding.frequencies import TOTAL, Weights
 Floats = NDArray[np.float32]
 
 WINDOW = 16
-RATE = np.float32(0.02)
+RATE = np.float32(0.025)
 DAMPING = np.float32(2.0**-8)
 EXPECTED = 15_099_494  # frequencies from here on, 0.9 of 2**24, teach nothing
 RARE = TOTAL >> 11  # mean frequency in a window below which a symbol's weights stay as they are
@@ -47,7 +47,7 @@ class LearningReadout:
         self._weight_squares = np.zeros_like(self._weights)
         self._bias_squares = np.zeros_like(self._bias)
         self._h = np.zeros((0, len(integers)), dtype=np.float32)
-        self._taught: list[tuple[Floats, Weights]] = []
+        self._taught: list[tuple[Floats, Floats]] = []
         self._came = np.zeros(len(bias))
         self._steps = self._seen = 0
 
@@ -70,9 +70,8 @@ class LearningReadout:
         lanes = np.arange(len(symbols))
         rows = np.flatnonzero(frequencies[lanes, symbols] < EXPECTED - 1)
         came = symbols[rows]
-        error = frequencies[
-            rows
-        ]  # 2**24 times the gradient p - 1[symbol] of the code length, but for f's + 1
+        # 2**24 times the gradient p - 1[symbol] of the code length, but for the + 1 of f
+        error = frequencies[rows].astype(np.float32)
         error[lanes[: len(rows)], came] -= TOTAL - 1
         self._taught.append((self._h[rows], error))
         np.add.at(self._came, came, TOTAL)
@@ -83,7 +82,7 @@ class LearningReadout:
 
     def _step(self) -> None:
         error = np.concatenate([errors for _, errors in self._taught])
-        total = error.sum(0)
+        total = error.sum(0, dtype=np.float64)
         which = np.flatnonzero(total + 2 * self._came >= RARE * self._seen)
         h = np.concatenate([rows for rows, _ in self._taught])
         unit = 1 / (TOTAL * self._seen)

@@ -171,6 +171,12 @@ class BlockDecoder:
         """Whether `next_content` has more without being fed."""
         return bool(self._waiting)
 
+    def feed(self, data: bytes) -> bool:
+        """Take in more of the archive; whether there are cores left that could work on still more of it."""
+        self.parser.feed(data)
+        self._fill()
+        return not self.parser.eof and len(self._waiting) < self._pool.threads
+
     def next_content(self) -> bytes | None:
         """The next block's content; None at `eof` and where more input is needed. Raises ArchiveError."""
         self._fill()
@@ -280,15 +286,18 @@ def contents(
             if content is not None:
                 yield content
                 continue
-            if not decoder.eof or not decoder.parser.buffer:
-                data = file.read(archive.READ_BYTES)
-                if not data:
-                    if decoder.eof:
-                        return
-                    raise decoder.parser.cut_off()
-                decoder.parser.feed(data)
+            if decoder.eof and decoder.parser.buffer:
+                decoder.restart()
+                continue
+            data = file.read(archive.READ_BYTES)
+            if not data:
+                if decoder.eof:
+                    return
+                raise decoder.parser.cut_off()
             if decoder.eof:
                 decoder.restart()
+            while data and decoder.feed(data):  # one block for each core, before waiting for the first
+                data = file.read(archive.READ_BYTES)
     finally:
         decoder.close()
 
