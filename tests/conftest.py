@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from chunker.modelfile import Model, load_model
+
+# Started in the background, a shell's jobs ignore these, and so would the commands that are to be interrupted.
+for _name in ("SIGINT", "SIGHUP", "SIGQUIT"):
+    _number = getattr(signal, _name, None)
+    if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _name == "SIGINT" else signal.SIG_DFL)
 
 GOLDEN = Path(__file__).parent / "golden"
 
