@@ -133,7 +133,8 @@ def complain(text: str) -> None:
 
 def run(command: click.Command, program: str) -> NoReturn:
     """Run a command as a process: signals, standard streams and the exit code included."""
-    for name in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):  # see chunker.coding.blas
+    # Blocks are shared out over the cores, so each product is to use one: BLAS reads this when numpy loads.
+    for name in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ.setdefault(name, "1")
     _catch_signals()
     for stream in (sys.stdout, sys.stderr):

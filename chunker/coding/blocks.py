@@ -24,7 +24,6 @@ import numpy.typing as npt
 
 from chunker.coding import frames
 from chunker.coding.archive import Block
-from chunker.coding.blas import single_threaded
 from chunker.coding.entropy import Decoder, Encoder, Rows
 from chunker.coding.frames import Kind, damaged
 from chunker.errors import UsageError
@@ -150,13 +149,6 @@ def encode_net(
 
     Raises Stopped.
     """
-    with single_threaded(len(data)):
-        return _encode_net(stack, data, lanes, best_bytes, stop, learn)
-
-
-def _encode_net(
-    stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: Stop, learn: bool
-) -> bytes | None:
     steps, last_lanes = to_steps(data, lanes)
     session = stack.session(lanes, learn)
     encoder = Encoder()
@@ -185,11 +177,6 @@ def decode_net(
     stack: Stack, payload: bytes, n_bytes: int, lanes: int, stop: Stop = never, learn: bool = False
 ) -> bytes:
     """The content of a block that `encode_net` coded. Raises CorruptArchive, Stopped."""
-    with single_threaded(n_bytes):
-        return _decode_net(stack, payload, n_bytes, lanes, stop, learn)
-
-
-def _decode_net(stack: Stack, payload: bytes, n_bytes: int, lanes: int, stop: Stop, learn: bool) -> bytes:
     n_steps = -(-n_bytes // lanes)
     last_lanes = n_bytes - (n_steps - 1) * lanes
     steps = np.zeros((n_steps, lanes), dtype=np.uint8)
