@@ -32,7 +32,7 @@ from chunker.errors import UsageError
 BLOCK_BYTES = 1 << 19
 SMALL_BYTES = 1 << 16  # an input below is one block, in the compact form; from here on at least two
 LANE_BYTES = 1 << 13
-FEW_LANES = 8  # up to here a lane is that long; what comes on top is cut into lanes of half the length
+FEW_LANES = 8  # up to here a lane is that long; what comes on top is cut into lanes of a third
 LOOK_EVERY = 64  # steps between two looks at whether to go on
 
 # The net is not tried where even the byte counts look like noise, and is stopped where, after this part of the
@@ -102,7 +102,7 @@ def never() -> bool:
 def lane_plan(n_bytes: int) -> int:
     """How many lanes a block of that length gets: 1 .. MAX_LANES."""
     few = min(n_bytes, FEW_LANES * LANE_BYTES)
-    return max(1, min(round(few / LANE_BYTES + 2 * (n_bytes - few) / LANE_BYTES), frames.MAX_LANES))
+    return max(1, min(round(few / LANE_BYTES + 3 * (n_bytes - few) / LANE_BYTES), frames.MAX_LANES))
 
 
 def block_plan(n_bytes: int) -> list[int]:
