@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chunker.coding import blocks
 from chunker.modelfile import Model, load_model
 
 # Started in the background, a shell's jobs ignore these, and so would the commands that are to be interrupted.
@@ -22,3 +23,11 @@ GOLDEN = Path(__file__).parent / "golden"
 def tiny_model() -> Model:
     """Two GRU levels of 24 and 32, trained for half a minute on the standard library's docstrings."""
     return load_model(GOLDEN / "tiny.safetensors")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 1000 bytes and lanes of 200, so that short inputs have many."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(blocks, "SMALL_BYTES", 300)
+    monkeypatch.setattr(blocks, "LANE_BYTES", 200)

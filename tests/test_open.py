@@ -19,14 +19,6 @@ MODEL = CountingModel()
 
 
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of 1000 bytes and lanes of 200, so that short inputs have many."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(blocks, "SMALL_BYTES", 300)
-    monkeypatch.setattr(blocks, "LANE_BYTES", 200)
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "a.nhc")
 

@@ -23,14 +23,6 @@ from chunker.errors import CorruptArchive, UsageError, WrongModel
 MODEL = CountingModel()
 
 
-@pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of 1000 bytes and lanes of 200, so that short inputs have many."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(blocks, "SMALL_BYTES", 300)
-    monkeypatch.setattr(blocks, "LANE_BYTES", 200)
-
-
 INPUTS = {
     "empty": b"",
     "one byte": b"x",

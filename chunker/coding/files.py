@@ -154,7 +154,12 @@ class ArchiveWriter(io.BufferedIOBase):
     what there is then ends without its index, and no reader takes it for the whole."""
 
     def __init__(
-        self, file: BinaryIO, model: ModelLike, threads: int | None, owned: bool, preset: str = "default"
+        self,
+        file: BinaryIO,
+        model: ModelLike,
+        threads: int | None,
+        owned: bool,
+        preset: str = blocks.DEFAULT_PRESET,
     ) -> None:
         self._file = file
         self._owned = owned
@@ -245,7 +250,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = "default",
+    preset: str = blocks.DEFAULT_PRESET,
 ) -> io.BufferedReader: ...
 @overload
 def open(
@@ -254,7 +259,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = "default",
+    preset: str = blocks.DEFAULT_PRESET,
 ) -> ArchiveWriter: ...
 @overload
 def open(
@@ -263,7 +268,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = "default",
+    preset: str = blocks.DEFAULT_PRESET,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -275,7 +280,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = "default",
+    preset: str = blocks.DEFAULT_PRESET,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -288,7 +293,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = "default",
+    preset: str = blocks.DEFAULT_PRESET,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
