@@ -197,7 +197,7 @@ def _parse(path: Path, metadata: str) -> tuple[StackConfig, dict[str, Any], str]
 def _check_tensors(path: Path, config: StackConfig, tensors: Tensors) -> None:
     import numpy as np
 
-    from chunker.coding.freeze import float_shapes, integer_layout
+    from chunker.coding.freeze import SMALLEST_SCALE, float_shapes, integer_layout
 
     found = {name: (t.dtype, t.shape) for name, t in tensors.items()}
     as_float = {name: (np.dtype("<f4"), shape) for name, shape in float_shapes(config).items()}
@@ -206,3 +206,5 @@ def _check_tensors(path: Path, config: StackConfig, tensors: Tensors) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise NotAModel(f"{path}: tensor {name} holds values that are not finite; train it again")
+        if name.endswith(".scale") and (tensor < SMALLEST_SCALE).any():
+            raise NotAModel(f"{path}: tensor {name} holds values that are no scales; fetch it again")

@@ -36,9 +36,9 @@ COLUMNS = (
 
 @click.command(short_help="Compare with gzip, bzip2, xz and others on files of yours.")
 @options.files_argument
-@options.model_option
+@options.model_options
 @options.threads_option
-@options.fast_option
+@options.preset_options
 @options.json_option
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=1, metavar="N", help="Show the fastest of N runs."
@@ -125,8 +125,8 @@ def chunker_as_peer(model: Model, threads: int | None, preset: str = "default") 
         with source.open("rb") as packed, target.open("wb") as plain:
             work.unpack(packed, plain, model, threads)
 
-    fast = " --fast" if preset == "fast" else ""
-    return Peer(f"chunker{fast} ({model.name})", compress, decompress)
+    shown = "" if preset == "default" else f" --{preset}"
+    return Peer(f"chunker{shown} ({model.name})", compress, decompress)
 
 
 def _compare(

@@ -14,9 +14,9 @@ from chunker.cli.work import Job, Worker, report_each
 @options.stdout_option
 @options.force_option
 @options.remove_option
-@options.model_option
+@options.model_options
 @options.threads_option
-@options.fast_option
+@options.preset_options
 @options.quiet_option
 @options.json_option
 def compress(

@@ -110,17 +110,18 @@ def _measure(model: Model, stack: Stack | None, path: str, lanes: int | None, li
 
 
 def _pieces(text: npt.NDArray[np.uint8], lanes: int | None) -> list[npt.NDArray[np.uint8]]:
-    """The lanes of a text, longest first: those of the coder's blocks, or `lanes` of about equal length."""
+    """The lanes of a text, longest first: those of the static preset's blocks, or `lanes` of about equal length."""
     import numpy as np
 
-    from chunker.coding.blocks import block_plan, lane_plan
+    from chunker.coding.blocks import PRESETS
 
     if lanes is not None:
         pieces = np.array_split(text, min(lanes, len(text)))
     else:
-        sizes = block_plan(len(text))
+        preset = PRESETS["fast"]
+        sizes = preset.plan(len(text))
         blocks = np.split(text, np.cumsum(sizes)[:-1])
-        pieces = [piece for block in blocks for piece in np.array_split(block, lane_plan(len(block)))]
+        pieces = [piece for block in blocks for piece in np.array_split(block, preset.lanes(len(block)))]
     return sorted(pieces, key=len, reverse=True)
 
 

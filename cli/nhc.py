@@ -12,7 +12,7 @@ from chunker.cli.guard import HELP_OPTIONS, GuardedCommand, each_file, leave, ru
 from chunker.cli.work import Job, Worker
 
 _LONG_LEVELS = {"--fast": "1", "--best": "9"}
-_FAST_LEVELS = {"1", "2"}
+_PRESETS = {"1": "--fast", "2": "--fast", "8": "--best", "9": "--best"}
 _SHORT_WITH_VALUE = "omT"
 _LONG_WITH_VALUE = {"--output", "--model", "--threads"}
 
@@ -21,13 +21,13 @@ class GzipShaped(GuardedCommand):
     """Takes gzip's levels out of the arguments before click sees them: click reads `-19` as `-1 -9`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; levels 1 to 9 are accepted and mean nothing but for 1 and 2, which are --fast."""
+        """Parse the arguments; levels 1 and 2 are --fast, 8 and 9 --best."""
         return super().parse_args(ctx, list(without_levels(args)))
 
 
 def without_levels(args: list[str]) -> list[str]:
     """The arguments without `-1` ... `-9`, `--fast` and `--best`, also inside of flags as in `-9c`; in front
-    of them `--fast` if the last level was -1 or -2.
+    of them what the last level means.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def without_levels(args: list[str]) -> list[str]:
                 kept.append(flags)
         if takes_next:
             kept.extend(value for value in [next(rest, None)] if value is not None)
-    return [*(["--fast"] if last in _FAST_LEVELS else []), *kept, *rest]
+    return [*([_PRESETS[last]] if last in _PRESETS else []), *kept, *rest]
 
 
 def _without_level(arg: str) -> tuple[str, bool, str]:
@@ -75,7 +75,7 @@ def _without_level(arg: str) -> tuple[str, bool, str]:
 @click.command(
     cls=GzipShaped,
     context_settings=HELP_OPTIONS,
-    epilog="-1 and -2 are --fast; -3 to -9 and --best are the default.",
+    epilog="-1 and -2 are --fast, -8 and -9 are --best, -3 to -7 the default.",
 )
 @click.argument("paths", metavar="[FILE]...", nargs=-1, type=click.Path(readable=False))
 @click.option("-d", "--decompress", "--uncompress", "decompress", is_flag=True, help="Decompress.")
@@ -87,9 +87,9 @@ def _without_level(arg: str) -> tuple[str, bool, str]:
 @click.option("-t", "--test", is_flag=True, help="Check archives, write nothing.")
 @click.option("-l", "--list", "list_", is_flag=True, help="Show what is in archives.")
 @click.option("--json", "as_json", is_flag=True, help="With -l: print one JSON document instead.")
-@options.model_option
+@options.model_options
 @options.threads_option
-@options.fast_option
+@options.preset_options
 @click.option("-n", "--no-name", is_flag=True, hidden=True, help="As in gzip: no names or times are stored.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each file on standard error.")

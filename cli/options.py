@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
 from click.shell_completion import CompletionItem
 
 from chunker import __version__
+
+Callback = TypeVar("Callback", bound=Callable[..., Any])
+UNTRAINED = "untrained"  # the built-in model that has learnt nothing
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -18,6 +24,10 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
     return value or None  # 0 means all cores, as in xz
+
+
+def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    return value or "default"
 
 
 def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -44,6 +54,19 @@ model_option = click.option(
     metavar="MODEL",
     help="A built-in model's name or a model file.",
 )
+
+
+def model_options(command: Callback) -> Callback:
+    """-m and --no-model, which both give `model`."""
+    no_model = click.option(
+        "--no-model",
+        "model",
+        flag_value=UNTRAINED,
+        help="Start from nothing: an untrained net, which has learnt no text beforehand.",
+    )
+    return model_option(no_model(command))
+
+
 threads_option = click.option(
     "-T",
     "--threads",
@@ -53,13 +76,21 @@ threads_option = click.option(
     help="Threads to use; 0 or left out: as many as there are cores. The output does not depend on it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
-fast_option = click.option(
-    "--fast",
-    "preset",
-    flag_value="fast",
-    default="default",
-    help="Do not learn while coding: a quarter faster, larger archives.",
-)
+
+
+def preset_options(command: Callback) -> Callback:
+    """--fast and --best, which give `preset`."""
+    help_of = {
+        "fast": "Do not learn while coding: several times faster, larger archives.",
+        "best": "Learn more while coding: slower, smaller archives.",
+    }
+    for name in ("best", "fast"):
+        # a default would count as the flag's value in click before 8.3
+        option = click.option(f"--{name}", "preset", flag_value=name, callback=_preset, help=help_of[name])
+        command = option(command)
+    return command
+
+
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 force_option = click.option(
     "-f", "--force", is_flag=True, help="Replace existing files, and let archives go to a terminal."

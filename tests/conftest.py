@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_blocks import cut_small
 
 from chunker.coding import blocks
 from chunker.modelfile import Model, load_model
@@ -28,6 +31,25 @@ def tiny_model() -> Model:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 1000 bytes and lanes of 200, so that short inputs have many."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(blocks, "SMALL_BYTES", 300)
-    monkeypatch.setattr(blocks, "LANE_BYTES", 200)
+    cut_small(monkeypatch)
+
+
+@pytest.fixture(params=blocks.PRESETS)
+def preset(request: pytest.FixtureRequest) -> str:
+    """Each preset's name in turn."""
+    return str(request.param)
+
+
+def learning_threads() -> list[threading.Thread]:
+    """The threads in which a net learns."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("chunker-learning")]
+
+
+@pytest.fixture
+def no_learning_left() -> Iterator[None]:
+    """The test must end every thread that learns, at once or with the block that is being coded."""
+    assert not learning_threads()
+    yield
+    for thread in learning_threads():
+        thread.join(timeout=60)
+    assert not learning_threads()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from chunker.coding.blocks import Learn
+
 TOTAL = 1 << 24
 FREE = TOTAL - 256
 
@@ -28,9 +30,12 @@ class CountingSession:
     def keep(self, lanes: int) -> None:
         self.counts = self.counts[:lanes]
 
+    def close(self) -> None:
+        """Nothing works in the background."""
+
 
 class CountingStack:
-    def session(self, lanes: int, learn: bool = False) -> CountingSession:
+    def session(self, lanes: int, learn: Learn = "nothing") -> CountingSession:
         return CountingSession(lanes)
 
 

@@ -61,14 +61,16 @@ CONTENTS = {
     "full": text(3000) + noise(500) + bytes(1500) + text(1500)[::-1],
     "no-blocks": b"",
     "two": b"x" + text(1003),
-    "learning-record": text(400),
-    "learning": text(4000) + text(1500)[::-1],
+    "mixed": text(420),
+    "mixed-lanes": text(903)[::-1],
+    "learning-record": text(150),
+    "learning": text(1604),
+    "full-learning": text(4000) + text(1400)[::-1] + noise(300) + text(1000)[100:],
 }
 
 
 def net_block(model: Model, kind: Kind, content: bytes, lanes: int) -> tuple[int, bytes]:
-    learn = kind is Kind.LEARNING_NET
-    payload = blocks.encode_net(model.integer_stack(), content, lanes, len(content), learn=learn)
+    payload = blocks.encode_net(model.integer_stack(), content, lanes, len(content), kind=kind)
     if payload is None:
         raise SystemExit("tiny.safetensors does not shrink the text of the golden archives: train it longer")
     return lanes, payload
@@ -114,12 +116,18 @@ def good(model: Model) -> dict[str, bytes]:
         "full": full(model, [*cuts, (Kind.NET, whole[5000:], 7)]),
         "no-blocks": full(model, []),
         "two": compact(model, Kind.RAW, b"x") + lanes,
-        "learning-record": compact(model, Kind.LEARNING_NET, CONTENTS["learning-record"]),
-        "learning": full(
+        "mixed": compact(model, Kind.MIXED, CONTENTS["mixed"]),
+        "mixed-lanes": compact(model, Kind.MIXED, CONTENTS["mixed-lanes"], lanes=7),
+        "learning-record": compact(model, Kind.LEARNING, CONTENTS["learning-record"]),
+        "learning": compact(model, Kind.LEARNING, CONTENTS["learning"], lanes=5),
+        "full-learning": full(
             model,
             [
-                (Kind.LEARNING_NET, CONTENTS["learning"][:4000], 3),
-                (Kind.LEARNING_NET, CONTENTS["learning"][4000:], 40),
+                (Kind.LEARNING, CONTENTS["full-learning"][:2400], 6),
+                (Kind.MIXED, CONTENTS["full-learning"][2400:4000], 4),
+                (Kind.LEARNING, CONTENTS["full-learning"][4000:5400], 256),
+                (Kind.RAW, CONTENTS["full-learning"][5400:5700], 0),
+                (Kind.MIXED, CONTENTS["full-learning"][5700:], 33),
             ],
         ),
     }
@@ -134,6 +142,8 @@ def flipped(data: bytes, at: int, bit: int = 0) -> bytes:
 def bad(archives: dict[str, bytes]) -> dict[str, tuple[bytes, type[ArchiveError]]]:
     """Archives that must be refused, each with the error that says so."""
     whole, record = archives["full"], archives["record"]
+    learnt, mixed, learning = archives["full-learning"], archives["mixed"], archives["learning"]
+    thousand = frames.varint(1000) + b"\x64"  # a block's size and its payload's
     start = frames.START_BYTES
     head = frames.read_head(whole, start)
     if head is None:
@@ -168,10 +178,30 @@ def bad(archives: dict[str, bytes]) -> dict[str, tuple[bytes, type[ArchiveError]
         "trailing-zeros": (whole + bytes(512), CorruptArchive),
         "trailing-text": (record + b"\n", CorruptArchive),
         "newer-version": (flipped(whole, 3, bit=5), ArchiveVersionError),
-        "newer-form": (flipped(record, 3, bit=3), ArchiveVersionError),
+        "newer-form": (frames.MAGIC + b"\x19" + record[4:], ArchiveVersionError),
+        "newer-kind": (whole[:start] + b"\x06" + thousand + b"\x01" + bytes(64), CorruptArchive),
         "newer-method": (newer_method + crc32(newer_method).to_bytes(4, "little"), ArchiveVersionError),
         "terabytes": (frames.MAGIC + b"\x11" + b"\xff" * 6 + b"\x7f", CorruptArchive),
         "block-too-big": (whole[:start] + b"\x01" + frames.varint((1 << 22) + 1) + bytes(64), CorruptArchive),
+        "truncated-learning": (learnt[: len(learnt) // 3], TruncatedArchive),
+        "truncated-mixed": (mixed[:-5], TruncatedArchive),
+        "flipped-mixed-payload": (flipped(mixed, 20), CorruptArchive),
+        "flipped-learning-payload": (flipped(learning, 20), CorruptArchive),
+        "flipped-learning-last-payload-bit": (flipped(learning, len(learning) - 5), CorruptArchive),
+        "flipped-learning-crc": (flipped(learning, len(learning) - 1), CorruptArchive),
+        "flipped-learning-fingerprint": (flipped(learning, 4), WrongModel),
+        "flipped-learning-kind": (flipped(learnt, start), CorruptArchive),
+        "mixed-called-learning": (frames.MAGIC + b"\x17" + mixed[4:], CorruptArchive),
+        "lanes-zero": (whole[:start] + b"\x05" + thousand + b"\x00" + bytes(64), CorruptArchive),
+        "mixed-lanes-too-many": (
+            whole[:start] + b"\x04" + thousand + b"\x81\x02" + bytes(64),
+            CorruptArchive,
+        ),
+        "learning-lanes-too-many": (
+            whole[:start] + b"\x05" + thousand + b"\x81\x02" + bytes(64),
+            CorruptArchive,
+        ),
+        "compact-lanes-too-many": (learning[:3] + b"\x18abcd" + thousand + b"\x81\x02", CorruptArchive),
         "lanes-too-many": (whole[:start] + b"\x03\xe8\x07\x64\xe9\x07" + bytes(64), CorruptArchive),
     }
 

@@ -61,14 +61,31 @@ FIELDS = [
     (Kind.LZMA, 300, 0, b"packed"),
     (Kind.NET, 5000, 7, b"coded"),
     (Kind.NET, 9, 1, b""),
+    (Kind.MIXED, 700, 3, b"mixed"),
+    (Kind.LEARNING, 5000, 256, b"learnt"),
 ]
 FULL = full(FIELDS)
 COMPACT = frames.compact_archive(Kind.NET, 1, b"payload", bytes(60), FINGERPRINT)
 COMPACT_LANES = frames.compact_archive(Kind.NET, 3, b"payload", bytes(600), FINGERPRINT)
+COMPACT_MIXED = frames.compact_archive(Kind.MIXED, 1, b"payload", bytes(60), FINGERPRINT)
+COMPACT_MIXED_LANES = frames.compact_archive(Kind.MIXED, 3, b"payload", bytes(600), FINGERPRINT)
+COMPACT_LEARNING = frames.compact_archive(Kind.LEARNING, 1, b"payload", bytes(60), FINGERPRINT)
+COMPACT_LEARNING_LANES = frames.compact_archive(Kind.LEARNING, 256, b"payload", bytes(600), FINGERPRINT)
 COMPACT_RAW = frames.compact_archive(Kind.RAW, 0, b"raw", b"raw", FINGERPRINT)
 EMPTY = frames.compact_archive(Kind.RAW, 0, b"", b"", FINGERPRINT)
 NO_BLOCKS = full([])
-ALL = [FULL, COMPACT, COMPACT_LANES, COMPACT_RAW, EMPTY, NO_BLOCKS]
+ALL = [
+    FULL,
+    COMPACT,
+    COMPACT_LANES,
+    COMPACT_MIXED,
+    COMPACT_MIXED_LANES,
+    COMPACT_LEARNING,
+    COMPACT_LEARNING_LANES,
+    COMPACT_RAW,
+    EMPTY,
+    NO_BLOCKS,
+]
 
 
 def test_golden_frames():
@@ -77,6 +94,10 @@ def test_golden_frames():
     assert EMPTY.hex() == "a74e481100fd64be52"
     assert COMPACT.hex() == "a74e4813000102033c077061796c6f6164596203ed"
     assert COMPACT_LANES.hex() == "a74e481400010203d80407037061796c6f61644b332064"
+    assert COMPACT_MIXED.hex() == "a74e4815000102033c077061796c6f6164402f30d3"
+    assert COMPACT_MIXED_LANES.hex() == "a74e481600010203d80407037061796c6f61640a625984"
+    assert COMPACT_LEARNING.hex() == "a74e4817000102033c077061796c6f6164b7ebdec6"
+    assert COMPACT_LEARNING_LANES.hex() == "a74e481800010203d8040780027061796c6f61649e544e3e"
     assert NO_BLOCKS.hex() == (
         "a74e481000"
         + "0001020304050607"
@@ -209,7 +230,9 @@ def block(*parts: bytes) -> bytes:
     return frames.full_start(FINGERPRINT) + b"".join(parts)
 
 
-NET, LZMA, RAW = (bytes([kind]) for kind in (Kind.NET, Kind.LZMA, Kind.RAW))
+NET, LZMA, RAW, MIXED, LEARNING = (
+    bytes([kind]) for kind in (Kind.NET, Kind.LZMA, Kind.RAW, Kind.MIXED, Kind.LEARNING)
+)
 IMPOSSIBLE = {
     "raw block of 4 MiB + 1": block(RAW, frames.varint((1 << 22) + 1)),
     "net block of 256 MiB": block(NET, frames.varint((1 << 28) - 1), b"\x01\x01"),
@@ -220,9 +243,18 @@ IMPOSSIBLE = {
     "no lanes": block(NET, b"\x05\x01\x00"),
     "more lanes than bytes": block(NET, b"\x05\x01\x06"),
     "too many lanes": block(NET, frames.varint(1 << 20), b"\x01", frames.varint(4097)),
-    "unknown kind": block(b"\x05\x01"),
+    "no lanes of a mixed block": block(MIXED, b"\x05\x01\x00"),
+    "no lanes of a learning block": block(LEARNING, b"\x05\x01\x00"),
+    "too many lanes of a mixed block": block(MIXED, frames.varint(1 << 20), b"\x01", frames.varint(257)),
+    "too many lanes of a learning block": block(
+        LEARNING, frames.varint(1 << 20), b"\x01", frames.varint(257)
+    ),
+    "unknown kind": block(b"\x06\x01"),
     "compact terabytes": frames.MAGIC + b"\x11\xff\xff\xff\xff\xff\x7f",
     "compact lanes": frames.MAGIC + b"\x14abcd" + frames.varint(5000) + b"\x01" + frames.varint(4999),
+    "compact mixed lanes": frames.MAGIC + b"\x16abcd" + frames.varint(1000) + b"\x01" + frames.varint(257),
+    "compact learning lanes": frames.MAGIC + b"\x18abcd" + frames.varint(1000) + b"\x01" + frames.varint(257),
+    "compact no lanes": frames.MAGIC + b"\x18abcd" + frames.varint(1000) + b"\x01\x00",
     "version 0": frames.MAGIC + b"\x00",
 }
 
@@ -242,7 +274,7 @@ def test_impossible_fields_are_refused_at_once(data):
     [
         frames.MAGIC + b"\x20",
         frames.MAGIC + b"\xf1",
-        frames.MAGIC + b"\x17",
+        frames.MAGIC + b"\x19",
         (s := frames.full_start(b"12345678")[:4] + b"\x01" + b"12345678") + crc32(s).to_bytes(4, "little"),
     ],
     ids=["version 2", "version 15", "unknown form", "unknown method"],
@@ -272,9 +304,10 @@ def test_any_bytes_end_in_an_answer_or_an_archive_error(tail):
 
 
 def test_listing_needs_no_numpy():
+    size = sum(size for _, size, _, _ in FIELDS)
     code = (
         "import sys, io; from chunker.coding import archive;"
-        f"assert archive.read_info(io.BytesIO(bytes.fromhex('{FULL.hex()}'))).bytes_in == 5312;"
+        f"assert archive.read_info(io.BytesIO(bytes.fromhex('{FULL.hex()}'))).bytes_in == {size};"
         "loaded = {'numpy', 'constriction', 'torch', 'rich'} & set(sys.modules); assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -10,6 +10,7 @@ import pytest
 from counting_model import CountingModel, CountingSession, CountingStack, noise, skewed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_blocks import cut_small
 
 from chunker.coding import archive, blocks, files, frames
 from chunker.coding.frames import Kind
@@ -26,22 +27,31 @@ from chunker.errors import (
 MODEL = CountingModel()
 
 
-def full_archive(data: bytes, block_bytes: int, lane_bytes: int = 20, preset: str = "default") -> bytes:
+def full_archive(data: bytes, block_bytes: int, lane_bytes: int = 20, preset: str = "fast") -> bytes:
     """The full form whatever the size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK_BYTES", block_bytes)
-        patch.setattr(blocks, "SMALL_BYTES", 1)
-        patch.setattr(blocks, "LANE_BYTES", lane_bytes)
+        cut_small(patch, block_bytes, lane_bytes, small_bytes=1)
         return compress(data, MODEL, threads=1, preset=preset)
+
+
+def compact(kind: Kind, n_bytes: int, lanes: int) -> bytes:
+    """The compact form under the net."""
+    data = bytes([97]) * n_bytes
+    payload = blocks.encode_net(MODEL.integer_stack(), data, lanes, n_bytes, kind=kind)
+    assert payload is not None
+    return frames.compact_archive(kind, lanes, payload, data, MODEL.fingerprint)
 
 
 # Small enough for every bit and every length; between them all forms and kinds.
 SMALL = {
     "compact raw": compress(b"seven b", MODEL),
     "compact empty": compress(b"", MODEL),
-    "compact lzma": compress(b"again and " * 20, MODEL),
+    "compact lzma": compress(b"again and " * 20, MODEL, preset="fast"),
     "compact net": compress(skewed(70), MODEL, preset="fast"),
-    "compact learning net": compress(skewed(70), MODEL),
+    "compact mixed": compact(Kind.MIXED, 12, 1),
+    "compact mixed lanes": compact(Kind.MIXED, 20, 6),
+    "compact learning": compact(Kind.LEARNING, 12, 1),
+    "compact learning lanes": compact(Kind.LEARNING, 20, 6),
     "compact net lanes": frames.compact_archive(
         Kind.NET,
         3,
@@ -49,17 +59,11 @@ SMALL = {
         skewed(90),
         MODEL.fingerprint,
     ),
-    "compact learning net lanes": frames.compact_archive(
-        Kind.LEARNING_NET,
-        3,
-        blocks.encode_net(MODEL.integer_stack(), skewed(90), 3, 90, learn=True) or b"",
-        skewed(90),
-        MODEL.fingerprint,
-    ),
     "full": full_archive(noise(60) + b"again and " * 6 + skewed(130), 60),
-    "full, fast": full_archive(skewed(130), 60, preset="fast"),
+    "full, learning": full_archive(b"a" * 20 + b"b" * 12, 30, 5, preset="default"),
+    "full, mixed": full_archive(b"a" * 14, 30, 5, preset="default"),
     "full, no blocks": frames.full_start(MODEL.fingerprint) + frames.trailer(b"", 0),
-    "two": compress(skewed(50), MODEL) + compress(b"raw", MODEL),
+    "two": compress(skewed(50), MODEL, preset="fast") + compress(b"raw", MODEL),
 }
 
 
@@ -105,8 +109,8 @@ def assert_refused(data: bytes, what: object = "") -> None:
 def test_the_samples_are_good():
     forms = {data[3] & 15 for data in SMALL.values()}
     assert forms == set(frames.Form)
-    both = SMALL["full"] + SMALL["full, fast"]
-    kinds = {b.kind for b in archive.read_info(io.BytesIO(both)).blocks}
+    three = SMALL["full"] + SMALL["full, learning"] + SMALL["full, mixed"]
+    kinds = {b.kind for b in archive.read_info(io.BytesIO(three)).blocks}
     assert kinds == set(Kind)
     for data in SMALL.values():
         assert len({result for _, result in readers(data)}) == 1
@@ -126,7 +130,9 @@ def test_every_flipped_bit(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_every_truncation(name):
     good = SMALL[name]
-    whole = len(compress(skewed(50), MODEL)) if name == "two" else 0  # there the first archive ends
+    whole = (
+        len(compress(skewed(50), MODEL, preset="fast")) if name == "two" else 0
+    )  # there the first archive ends
     for size in range(len(good)):
         if size != whole or size == 0:
             assert_refused(good[:size], size)
@@ -145,10 +151,15 @@ def test_trailing_garbage(name, tail):
 BIG = full_archive(skewed(3000) + noise(2000, 3) + bytes(2000) + skewed(3000, 4), 700, 100)
 
 
-@settings(max_examples=150, deadline=None)
-@given(at=st.integers(0, len(BIG) * 8 - 1))
-def test_flipped_bits_of_a_bigger_archive(at):
-    bad = bytearray(BIG)
+LEARNT = full_archive(skewed(320), 100, 10, preset="default")
+
+
+@pytest.mark.parametrize("good", [BIG, LEARNT], ids=["fast", "default"])
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_flipped_bits_of_a_bigger_archive(good, data):
+    at = data.draw(st.integers(0, len(good) * 8 - 1))
+    bad = bytearray(good)
     bad[at // 8] ^= 1 << at % 8
     with pytest.raises(ArchiveError):
         decompress(bad, model=MODEL)
@@ -207,6 +218,7 @@ HUGE = {
     "compact, 256 MB": frames.MAGIC + b"\x13abcd" + b"\xff\xff\xff\x7f\x05",
     "block of 256 MB": frames.full_start(MODEL.fingerprint) + b"\x03\xff\xff\xff\x7f\x05\x01",
     "block of 4 MB + 1": frames.full_start(MODEL.fingerprint) + b"\x01" + frames.varint((1 << 22) + 1),
+    "257 lanes that learn": frames.full_start(MODEL.fingerprint) + b"\x05\x80\x80\x80\x01\x05\x81\x02",
     "a million lanes": frames.full_start(MODEL.fingerprint) + b"\x03\x80\x80\x80\x02\x05\x80\x80\x40",
 }
 
@@ -246,7 +258,7 @@ def test_a_possible_header_without_its_payload_is_only_cut_off():
 
 @pytest.mark.parametrize("version", range(2, 16))
 def test_newer_version(version):
-    for name in ("compact net", "full"):
+    for name in ("compact net", "compact learning", "full"):
         bad = bytearray(SMALL[name])
         bad[3] = version << 4 | bad[3] & 15
         with pytest.raises(ArchiveVersionError, match="upgrade"):
@@ -262,7 +274,7 @@ def test_no_archive_at_all(data):
 
 
 class OtherStack(CountingStack):
-    def session(self, lanes: int, learn: bool = False) -> CountingSession:
+    def session(self, lanes: int, learn: blocks.Learn = "nothing") -> CountingSession:
         session = super().session(lanes)
         session.counts[:, 99] += 1
         return session
@@ -275,7 +287,10 @@ class OtherModel(CountingModel):
         return OtherStack()
 
 
-@pytest.mark.parametrize("name", ["compact net", "full"])
+@pytest.mark.parametrize(
+    "name",
+    ["compact net", "compact mixed", "compact learning lanes", "full", "full, learning", "full, mixed"],
+)
 def test_the_fingerprint_is_believed_and_the_content_checked(name):
     with pytest.raises(CorruptArchive):
         decompress(SMALL[name], model=OtherModel())
@@ -291,18 +306,27 @@ def test_any_bytes_in(data):
             reader()
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.binary(max_size=3000))
-def test_any_bytes_survive(data):
-    packed = compress(data, MODEL, threads=1)
-    assert decompress(packed, model=MODEL) == data
-    assert len(packed) <= len(data) * 1.001 + 64
+@pytest.mark.parametrize(("preset", "at_most"), [("fast", 3000), ("default", 100), ("best", 100)])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_bytes_survive(preset, at_most, data):
+    content = data.draw(st.binary(max_size=at_most))
+    packed = compress(content, MODEL, threads=1, preset=preset)
+    assert decompress(packed, model=MODEL) == content
+    assert len(packed) <= len(content) * 1.001 + 64
 
 
-@pytest.mark.parametrize("n_bytes", [0, 1, 127, 128, 16_383, 65_535, 65_536, 1_000_000, 3_000_000])
-def test_noise_grows_by_almost_nothing(n_bytes):
+@pytest.mark.parametrize(
+    ("preset", "n_bytes"),
+    [
+        *(("fast", n_bytes) for n_bytes in (0, 1, 127, 128, 16_383, 65_535, 65_536, 1_000_000, 3_000_000)),
+        *(("default", n_bytes) for n_bytes in (0, 1, 127, 128, 65_535, 65_536, 3_000_000)),
+        *(("best", n_bytes) for n_bytes in (128, 65_536)),
+    ],
+)
+def test_noise_grows_by_almost_nothing(preset, n_bytes):
     data = noise(n_bytes)
-    packed = compress(data, CountingModel())
+    packed = compress(data, CountingModel(), preset=preset)
     assert len(packed) <= n_bytes * 1.001 + 64
     assert decompress(packed) == data, "stored blocks need no model"
 
@@ -310,9 +334,9 @@ def test_noise_grows_by_almost_nothing(n_bytes):
 def test_streaming_detects_damage_before_the_end():
     """A reader gets the sound blocks before the damage, then the error, never the damaged content."""
     data = noise(50_000)
-    compressor = Compressor(MODEL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK_BYTES", 10_000)
+        cut_small(patch, 10_000)
+        compressor = Compressor(MODEL, preset="fast")
         packed = bytearray(compressor.compress(data) + compressor.flush())
     packed[frames.START_BYTES + 25_000] ^= 64
     with files.open(io.BytesIO(packed), model=MODEL) as file:

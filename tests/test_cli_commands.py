@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,13 @@ import click
 import pytest
 from cli_support import TEXT
 from click.testing import Result
+from small_blocks import cut_small
 
 from chunker import __version__
 from chunker.cli import measure, peers, report
 from chunker.cli.main import COMMANDS, chunker
+from chunker.coding.archive import read_info
+from chunker.coding.stream import compress
 from chunker.errors import ChunkerError
 
 
@@ -165,8 +170,8 @@ def test_usage_errors(args):
 
 def test_output_does_not_depend_on_threads(model):
     Path("big").write_bytes(os.urandom(1 << 16) + bytes(1 << 18))
-    call("compress", "big", "-m", model, "-T", "1", "-o", "one")
-    call("compress", "big", "-m", model, "-T", "3", "-o", "three")
+    call("compress", "big", "-m", model, "--fast", "-T", "1", "-o", "one")
+    call("compress", "big", "-m", model, "--fast", "-T", "3", "-o", "three")
     assert Path("one").read_bytes() == Path("three").read_bytes()
     call("decompress", "one", "-T", "3", "-m", model, "-o", "copy")
     assert Path("copy").read_bytes() == Path("big").read_bytes()
@@ -174,7 +179,7 @@ def test_output_does_not_depend_on_threads(model):
 
 def test_list(model):
     Path("noise").write_bytes(os.urandom(1 << 16))
-    call("compress", "a.txt", "noise", "-m", model)
+    call("compress", "a.txt", "noise", "-m", model, "--fast")
     result = call("list", "a.txt.nhc", "noise.nhc", "missing.nhc", code=1)
     head, first, second, total = result.stdout.splitlines()
     assert head.split("  ")[0] == "archive"
@@ -193,6 +198,52 @@ def test_list_tells_the_model(model, tiny_model):
     listed = document(call("list", "coded.nhc", "--json"))["archives"][0]
     for found in listed["models"]:
         assert tiny_model.fingerprint.hex().startswith(found["fingerprint"])
+
+
+# What the tiny model shrinks and lzma does not.
+PROSE = b"Return the value of the given name as a string if it is in the list, or None."
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [(["--fast"], "net"), ([], "mixed"), (["--best"], "learning"), (["--fast", "--best"], "learning")],
+)
+def test_presets(model, options, kind):
+    Path("prose").write_bytes(PROSE)
+    call("compress", "prose", "-m", model, *options)
+    assert document(call("list", "prose.nhc", "--json"))["archives"][0]["blocks"] == {kind: 1}
+    assert f"1 {kind}" in call("list", "prose.nhc").stdout
+    call("decompress", "prose.nhc", "-m", model, "-o", "copy")
+    assert Path("copy").read_bytes() == PROSE
+    assert "OK" in call("test", "prose.nhc", "-m", model).stdout
+
+
+def test_list_counts_each_kind(model, tiny_model):
+    with pytest.MonkeyPatch.context() as patch:
+        cut_small(patch, block_bytes=60, lane_bytes=20, small_bytes=1)
+        packed = [compress(PROSE[:60], tiny_model, preset=preset) for preset in ("fast", "best")]
+        packed.append(compress(PROSE[:29], tiny_model))
+    for part in packed:
+        info = read_info(io.BytesIO(part))
+        assert all(block.kind.needs_model for block in info.blocks)
+    Path("both.nhc").write_bytes(b"".join(packed))
+    expected = Counter(
+        block.kind.name.lower() for part in packed for block in read_info(io.BytesIO(part)).blocks
+    )
+    listed = document(call("list", "both.nhc", "--json"))["archives"][0]
+    assert listed["blocks"] == dict(expected)
+    assert set(expected) == {"net", "mixed", "learning"}
+
+
+@pytest.mark.parametrize("choice", [["--no-model"], ["-m", "untrained"]])
+def test_no_model(choice):
+    """The archive names a built-in model, so nobody has to say which."""
+    Path("b.txt").write_bytes(b"ab" * 20 + b"ba" * 20)
+    for preset in ([], ["--best"]):
+        result = call("compress", "b.txt", *choice, *preset, "-f")
+        assert "model untrained" in result.stdout
+        call("decompress", "b.txt.nhc", "-o", "copy", "-f")
+        assert Path("copy").read_bytes() == b"ab" * 20 + b"ba" * 20
 
 
 def test_models(model, tiny_model):

@@ -27,6 +27,8 @@ def model(tmp_path, monkeypatch, tiny_model) -> str:
 
 
 call = functools.partial(cli_support.call, nhc)
+# What the tiny model shrinks and lzma does not.
+PROSE = b"Return the value of the given name as a string if it is in the list, or None."
 
 
 @pytest.mark.parametrize(
@@ -35,17 +37,23 @@ call = functools.partial(cli_support.call, nhc)
         (["-1"], ["--fast"]),
         (["-2c", "f"], ["--fast", "-c", "f"]),
         (["-9", "--fast"], ["--fast"]),
-        (["-9", "f"], ["f"]),
-        (["-9c", "f"], ["-c", "f"]),
-        (["-c9", "f"], ["-c", "f"]),
+        (["-9", "f"], ["--best", "f"]),
+        (["-9c", "f"], ["--best", "-c", "f"]),
+        (["-c9", "f"], ["--best", "-c", "f"]),
+        (["-8", "f"], ["--best", "f"]),
+        (["-3", "f"], ["f"]),
+        (["-7", "f"], ["f"]),
         (["-d6k"], ["-dk"]),
-        (["-1", "-9"], []),
-        (["--fast", "--best", "-c"], ["-c"]),
-        (["-T4", "-9"], ["-T4"]),
+        (["-1", "-9"], ["--best"]),
+        (["-1", "-6"], []),
+        (["--best", "-6"], []),
+        (["--fast", "--best", "-c"], ["--best", "-c"]),
+        (["--best", "--fast", "-c"], ["--fast", "-c"]),
+        (["-T4", "-9"], ["--best", "-T4"]),
         (["-T", "4"], ["-T", "4"]),
-        (["-9T4"], ["-T4"]),
-        (["-9T", "4"], ["-T", "4"]),
-        (["-o", "-9", "-9"], ["-o", "-9"]),
+        (["-9T4"], ["--best", "-T4"]),
+        (["-9T", "4"], ["--best", "-T", "4"]),
+        (["-o", "-9", "-9"], ["--best", "-o", "-9"]),
         (["-o9", "f"], ["-o9", "f"]),
         (["--output", "-9"], ["--output", "-9"]),
         (["--output=-9"], ["--output=-9"]),
@@ -76,6 +84,29 @@ def test_there_and_back_in_silence(model):
     assert Path("a.txt").read_bytes() == TEXT
     assert "exists; replace it with -f" in call("-d", "a.txt.nhc", "-m", model, code=1).stderr
     call("-df", "a.txt.nhc", "-m", model)
+
+
+def coded(content: bytes, kind: str) -> bool:
+    """Whether an archive is one block of that kind."""
+    Path("coded.nhc").write_bytes(content)
+    listed = json.loads(call("-l", "--json", "coded.nhc").stdout)["archives"][0]
+    return bool(listed["blocks"] == {kind: 1})
+
+
+@pytest.mark.parametrize(
+    ("level", "kind"),
+    [("-1", "net"), ("-2", "net"), ("--fast", "net"), ("-3", "mixed"), ("-6", "mixed"), ("-7", "mixed")]
+    + [(level, "learning") for level in ("-8", "-9", "--best")],
+)
+def test_levels(model, level, kind):
+    packed = call(level, "-c", "-m", model, stdin=PROSE).stdout_bytes
+    assert coded(packed, kind)
+    assert call("-dc", "-m", model, stdin=packed).stdout_bytes == PROSE
+
+
+def test_no_model():
+    packed = call("--no-model", "--fast", stdin=TEXT).stdout_bytes
+    assert call("-d", stdin=packed).stdout_bytes == TEXT
 
 
 def test_filter(model):
@@ -136,7 +167,7 @@ def test_tar(model, many):
     script = Path("nhc")
     script.write_text(
         f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        f"sys.argv[1:1] = ['-m', {model!r}]\nfrom chunker.cli.nhc import main\nmain()\n"
+        f"sys.argv[1:1] = ['--fast', '-m', {model!r}]\nfrom chunker.cli.nhc import main\nmain()\n"
     )
     script.chmod(0o755)
     os.mkdir("folder")

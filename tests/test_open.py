@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from chunker.coding.stream import compress, decompress
 from chunker.errors import ModelNotFound, TruncatedArchive, UsageError
 
 MODEL = CountingModel()
+fast = functools.partial(compress, model=MODEL, preset="fast")  # where learning would only take time
 
 
 @pytest.fixture
@@ -24,17 +26,20 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("threads", [1, 2])
-def test_open_writes_and_reads(path, threads):
-    data = mixed(10_000)
-    with files.open(path, "wb", MODEL, threads=threads) as file:
+@pytest.mark.parametrize(
+    ("preset", "threads", "n_bytes"),
+    [("fast", 1, 10_000), ("fast", 2, 10_000), ("default", 2, 2300), ("best", 1, 1300)],
+)
+def test_open_writes_and_reads(path, preset, threads, n_bytes):
+    data = mixed(n_bytes)
+    with files.open(path, "wb", MODEL, threads=threads, preset=preset) as file:
         assert file.writable()
         assert not file.readable()
         for at in range(0, len(data), 777):
             file.write(data[at : at + 777])
         file.flush()
         assert file.tell() == len(data)
-    assert Path(path).read_bytes() == compress(data, MODEL)
+    assert Path(path).read_bytes() == compress(data, MODEL, preset=preset)
     with files.open(path, model=MODEL, threads=threads) as reader:
         assert reader.readable()
         assert not reader.writable()
@@ -55,12 +60,7 @@ def test_open_writes_and_reads(path, threads):
 @given(moves=st.lists(st.tuples(st.integers(0, 11_000), st.integers(0, 3000), st.integers(0, 2)), max_size=8))
 def test_seeking_equals_slicing(moves):
     data = mixed(5000)
-    packed = (
-        compress(data, MODEL)
-        + compress(b"", MODEL)
-        + compress(data[:200], MODEL)
-        + compress(data[:4800], MODEL)
-    )
+    packed = fast(data) + fast(b"") + fast(data[:200]) + fast(data[:4800])
     plain = io.BytesIO(data + data[:200] + data[:4800])
     with files.open(io.BytesIO(packed), model=MODEL, threads=2) as file:
         for target, size, whence in moves:
@@ -73,7 +73,7 @@ def test_seeking_equals_slicing(moves):
 @pytest.mark.usefixtures("small_blocks")
 def test_seeking_decodes_only_what_is_read():
     model = CountingModel()
-    packed = compress(skewed(50_000), model)
+    packed = fast(skewed(50_000))
     model.sessions = 0
     with files.open(io.BytesIO(packed), model=model, threads=1) as file:
         file.seek(-1500, io.SEEK_END)
@@ -86,7 +86,7 @@ def test_seeking_decodes_only_what_is_read():
 @pytest.mark.parametrize("target", [(-1, 0), (-10_000, 1), (-200_000, 2), (0, 7)])
 def test_seeking_nowhere(target):
     with (
-        files.open(io.BytesIO(compress(skewed(100_000), MODEL)), model=MODEL) as file,
+        files.open(io.BytesIO(fast(skewed(100_000))), model=MODEL) as file,
         pytest.raises(ValueError, match=r"position|whence"),
     ):
         file.seek(*target)
@@ -98,7 +98,7 @@ def test_reading_what_cannot_seek():
             return False
 
     data = skewed(100_000)
-    with files.open(Pipe(compress(data, MODEL)), model=MODEL) as file:
+    with files.open(Pipe(fast(data)), model=MODEL) as file:
         assert not file.seekable()
         with pytest.raises(io.UnsupportedOperation):
             file.seek(5)
@@ -149,8 +149,8 @@ def test_open_wants_text_arguments_for_text_only(path):
 
 @pytest.mark.parametrize("mode", ["wb", "wt"])
 def test_leaving_by_an_exception_completes_nothing(path, mode):
-    content = skewed(2 * blocks.BLOCK_BYTES)
-    with contextlib.suppress(ZeroDivisionError), files.open(path, mode, MODEL) as file:
+    content = skewed(2 * blocks.PRESETS["fast"].block_bytes)
+    with contextlib.suppress(ZeroDivisionError), files.open(path, mode, MODEL, preset="fast") as file:
         file.write(content if mode == "wb" else content.decode())
         _ = 1 / 0
     assert file.closed
@@ -174,8 +174,34 @@ def test_a_bad_model_is_noticed_before_the_file_is_touched(path):
     assert Path(path).read_bytes() == b"as it was"
 
 
+def test_an_unknown_preset_is_noticed_before_the_file_is_touched(path):
+    Path(path).write_bytes(b"as it was")
+    with pytest.raises(UsageError, match="preset 'slow'"):
+        files.open(path, "wb", MODEL, preset="slow")
+    assert Path(path).read_bytes() == b"as it was"
+
+
+@pytest.mark.usefixtures("small_blocks", "no_learning_left")
+def test_open_with_a_net_that_learns(path, preset, tiny_model):
+    """Read, sought in, given up in the middle; and what is left by an exception leaves no thread."""
+    data = b"".join(b"It was the %dth of them.\n" % number for number in range(60))
+    with files.open(path, "wb", tiny_model, threads=2, preset=preset) as file:
+        file.write(data)
+    with files.open(path, model=tiny_model, threads=2) as reader:
+        reader.seek(1200)
+        assert reader.read(20) == data[1200:1220]
+        reader.seek(10)
+        assert reader.read(10) == data[10:20]
+    with (
+        contextlib.suppress(ZeroDivisionError),
+        files.open(path, "wb", tiny_model, threads=2, preset=preset) as file,
+    ):
+        file.write(data * 3)
+        _ = 1 / 0
+
+
 def test_reading_stops_where_the_archive_is_cut():
-    packed = compress(skewed(100_000), MODEL)
+    packed = fast(skewed(100_000))
     with files.open(io.BytesIO(packed[:-1]), model=MODEL) as file:
         assert file.read(50_000) == skewed(100_000)[:50_000]
         with pytest.raises(TruncatedArchive):

@@ -7,12 +7,15 @@ import io
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
+from conftest import learning_threads
 from counting_model import CountingModel, CountingStack, mixed, noise, skewed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_blocks import cut_small
 
 from chunker.coding import archive, blocks, pool, stream
 from chunker.coding.blocks import Model
@@ -21,6 +24,7 @@ from chunker.coding.stream import Compressor, Decompressor, compress, decompress
 from chunker.errors import CorruptArchive, UsageError, WrongModel
 
 MODEL = CountingModel()
+fast = functools.partial(compress, model=MODEL, preset="fast")  # where learning would only take time
 
 
 INPUTS = {
@@ -30,37 +34,80 @@ INPUTS = {
     "just small": skewed(blocks.SMALL_BYTES - 1),
     "just large": skewed(blocks.SMALL_BYTES),
     "noise": noise(200_000),
-    "zeros": bytes(3 * blocks.BLOCK_BYTES),
+    "zeros": bytes(3 * blocks.PRESETS["fast"].block_bytes),
 }
 
 
 @pytest.mark.parametrize("data", INPUTS.values(), ids=INPUTS.keys())
 def test_round_trip(data):
-    packed = compress(data, MODEL)
+    packed = fast(data)
     assert decompress(packed, model=MODEL) == data
     info = archive.read_info(io.BytesIO(packed))
     assert (info.bytes_in, info.bytes_out) == (len(data), len(packed))
-    assert [b.bytes_in for b in info.blocks] == (blocks.block_plan(len(data)) or [0])
+    assert [b.bytes_in for b in info.blocks] == (blocks.PRESETS["fast"].plan(len(data)) or [0])
     assert len(packed) <= len(data) * 1.001 + 64
+
+
+@pytest.mark.usefixtures("small_blocks", "no_learning_left")
+@pytest.mark.parametrize("n_bytes", [0, 1, 70, 300, 499, 1300])
+def test_round_trip_of_each_preset(preset, n_bytes, tiny_model):
+    """With a net that learns, at once and in pieces."""
+    data = (b"".join(b"It was the %dth of them.\n" % number for number in range(100)))[:n_bytes]
+    packed = compress(data, tiny_model, preset=preset)
+    assert decompress(packed, model=tiny_model) == data
+    compressor = Compressor(tiny_model, threads=2, preset=preset)
+    pieces = [compressor.compress(data[at : at + 450]) for at in range(0, len(data), 450)]
+    assert b"".join(pieces) + compressor.flush() == packed
+    decompressor = Decompressor(tiny_model, threads=2)
+    assert (
+        b"".join(decompressor.decompress(packed[at : at + 150]) for at in range(0, len(packed), 150)) == data
+    )
+    info = archive.read_info(io.BytesIO(packed))
+    if n_bytes < 300:
+        assert len(info.blocks) == 1
+    else:
+        assert [b.bytes_in for b in info.blocks] == blocks.PRESETS[preset].plan(n_bytes)
+    for block in info.blocks:
+        assert not block.kind.needs_model or block.kind is blocks.PRESETS[preset].kind_of(block.bytes_in)
+
+
+def test_the_default_preset_is_the_default():
+    data = skewed(100)
+    assert compress(data, MODEL) == compress(data, MODEL, preset="default")
+    compressor = Compressor(MODEL)
+    assert compressor.compress(data) + compressor.flush() == compress(data, MODEL)
+    assert len({compress(data, MODEL, preset=preset) for preset in blocks.PRESETS}) == len(blocks.PRESETS)
+
+
+@pytest.mark.parametrize("call", [compress, lambda data, model, preset: Compressor(model, preset=preset)])
+def test_unknown_presets(call):
+    with pytest.raises(UsageError, match="'slow' is not known: choose one of fast, default, best"):
+        call(b"", MODEL, preset="slow")
 
 
 def test_small_input_is_compact():
     assert len(compress(b"", MODEL)) == 9
     assert len(compress(noise(60), MODEL)) == 60 + 9
-    assert len(compress(skewed(blocks.SMALL_BYTES - 1), MODEL)) < len(
-        compress(skewed(blocks.SMALL_BYTES), MODEL)
-    )
+    assert len(fast(skewed(blocks.SMALL_BYTES - 1))) < len(fast(skewed(blocks.SMALL_BYTES)))
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("n_bytes", [299, 300, 301, 1999, 2000, 2001, 12_345])
-def test_output_depends_on_nothing_but_the_bytes(n_bytes):
+@pytest.mark.parametrize(
+    ("preset", "n_bytes"),
+    [
+        *(("fast", n_bytes) for n_bytes in (299, 300, 301, 1999, 2000, 2001, 12_345)),
+        ("default", 499),
+        ("default", 1300),
+        ("best", 2345),
+    ],
+)
+def test_output_depends_on_nothing_but_the_bytes(preset, n_bytes):
     data = mixed(n_bytes)
-    expected = compress(data, MODEL, threads=1)
-    for threads in (2, 3, 8):
-        assert compress(data, MODEL, threads=threads) == expected
-    for step in (1, 7, 999, 1000, 5000):
-        compressor = Compressor(MODEL, threads=2)
+    expected = compress(data, MODEL, threads=1, preset=preset)
+    for threads in (2, 3, 8) if preset == "fast" else (3,):
+        assert compress(data, MODEL, threads=threads, preset=preset) == expected
+    for step in (1, 7, 999, 1000, 5000) if preset == "fast" else (77,):
+        compressor = Compressor(MODEL, threads=2, preset=preset)
         pieces = [compressor.compress(data[at : at + step]) for at in range(0, len(data), step)]
         assert b"".join(pieces) + compressor.flush() == expected
     for threads in (1, 2, 3, 8):
@@ -69,15 +116,17 @@ def test_output_depends_on_nothing_but_the_bytes(n_bytes):
 
 @pytest.mark.usefixtures("small_blocks")
 def test_all_kinds_meet_in_one_archive():
-    both = compress(mixed(12_000), MODEL) + compress(mixed(12_000), MODEL, preset="fast")
-    info = archive.read_info(io.BytesIO(both))
+    inputs = {"fast": mixed(12_000), "default": mixed(5000) + skewed(400), "best": mixed(4000)}
+    packed = b"".join(compress(data, MODEL, preset=preset) for preset, data in inputs.items())
+    packed += compress(skewed(400), MODEL)  # a small block
+    info = archive.read_info(io.BytesIO(packed))
     assert {b.kind for b in info.blocks} == set(Kind)
-    assert decompress(both, model=MODEL) == mixed(12_000) * 2
+    assert decompress(packed, model=MODEL) == b"".join(inputs.values()) + skewed(400)
 
 
 @pytest.mark.usefixtures("small_blocks")
 def test_compressor_hands_out_early_and_holds_little():
-    compressor = Compressor(MODEL, threads=2)
+    compressor = Compressor(MODEL, threads=2, preset="fast")
     out = b"".join(compressor.compress(mixed(1000)) for _ in range(50))
     assert len(archive_blocks(out)) >= 50 - 2 - 2 * 2 - 1
     assert decompress(out + compressor.flush(), model=MODEL) == mixed(1000) * 50
@@ -100,8 +149,8 @@ def test_compressor_is_used_up_by_flush():
 @pytest.mark.parametrize("wrap", [bytearray, memoryview, lambda d: memoryview(d).cast("H")])
 def test_any_buffer_will_do(wrap):
     data = skewed(10_000)
-    packed = compress(wrap(data), MODEL)
-    assert packed == compress(data, MODEL)
+    packed = fast(wrap(data))
+    assert packed == fast(data)
     assert decompress(bytearray(packed), model=MODEL) == data
 
 
@@ -125,10 +174,9 @@ def test_threads_default_to_the_cores():
 )
 def test_decompressor_keeps_to_max_length(n_bytes, step, max_length, threads):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK_BYTES", 1000)
-        patch.setattr(blocks, "SMALL_BYTES", 300)
+        cut_small(patch)
         data = mixed(n_bytes)
-        packed = compress(data, MODEL) + b"the rest"
+        packed = fast(data) + b"the rest"
     decompressor = Decompressor(MODEL, threads=threads)
     out = b""
     for at in range(0, len(packed), step):
@@ -149,30 +197,29 @@ def test_decompressor_keeps_to_max_length(n_bytes, step, max_length, threads):
 
 def test_decompressor_at_once():
     data = skewed(100_000)
-    packed = compress(data, MODEL)
+    packed = fast(data)
     decompressor = Decompressor(MODEL)
     assert decompressor.needs_input
     assert decompressor.decompress(packed + packed) == data
     assert decompressor.eof
     assert decompressor.unused_data == packed
-    for thread in chunker_threads():
-        thread.join(timeout=60)
-    assert not chunker_threads()
+    join_all()
 
 
 def test_decompressor_holds_no_bomb():
     """80 blocks that fit into one read: only what is asked for is unfolded."""
-    packed = compress(bytes(80 * blocks.BLOCK_BYTES), MODEL)
+    block_bytes = blocks.PRESETS["fast"].block_bytes
+    packed = fast(bytes(80 * block_bytes))
     assert len(packed) < archive.READ_BYTES
     decompressor = Decompressor(MODEL, threads=2)
     assert len(decompressor.decompress(packed, 10)) == 10
-    assert len(decompressor._ready) <= blocks.BLOCK_BYTES
+    assert len(decompressor._ready) <= block_bytes
     assert len(decompressor._decoder._waiting) <= 4
     decompressor.close()
 
 
 def test_decompressor_does_not_go_on_after_an_error():
-    packed = bytearray(compress(noise(100_000), MODEL))
+    packed = bytearray(fast(noise(100_000)))
     packed[1000] ^= 1
     decompressor = Decompressor(MODEL)
     with pytest.raises(CorruptArchive):
@@ -182,7 +229,7 @@ def test_decompressor_does_not_go_on_after_an_error():
 
 
 def test_cut_off_is_for_the_caller_to_see():
-    packed = compress(skewed(1000), MODEL)
+    packed = fast(skewed(1000))
     decompressor = Decompressor(MODEL)
     assert decompressor.decompress(packed[:-1]) == b""
     assert not decompressor.eof
@@ -194,13 +241,13 @@ def test_cut_off_is_for_the_caller_to_see():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_concatenated_archives(threads):
     order = ["empty", "record", "noise", "one byte", "empty", "just large", "zeros", "record"]
-    packed = b"".join(compress(INPUTS[name], MODEL) for name in order)
+    packed = b"".join(fast(INPUTS[name]) for name in order)
     assert decompress(packed, model=MODEL, threads=threads) == b"".join(INPUTS[name] for name in order)
 
 
 def test_many_small_archives_in_a_row():
     records = [b"record %d" % number for number in range(3000)]
-    packed = b"".join(compress(record, MODEL, threads=1) for record in records)
+    packed = b"".join(fast(record, threads=1) for record in records)
     assert decompress(packed, model=MODEL) == b"".join(records)
 
 
@@ -210,14 +257,14 @@ def test_models_may_differ_from_archive_to_archive(monkeypatch):
     monkeypatch.setattr(stream, "_builtin", known.__getitem__)
     monkeypatch.setattr("chunker.modelfile.builtin_models", lambda: list(known))
     data = skewed(500)
-    packed = compress(data, MODEL) + compress(data, other)
+    packed = fast(data) + fast(data, model=other)
     assert decompress(packed) == 2 * data
     assert decompress(packed, model=other) == 2 * data
 
 
 @pytest.mark.parametrize("n_bytes", [500, 100_000])
 def test_wrong_model(n_bytes):
-    packed = compress(skewed(n_bytes), MODEL)
+    packed = fast(skewed(n_bytes))
     for model in (None, CountingModel(bytes(32))):
         with pytest.raises(WrongModel, match=r"01020304.*-m MODEL") as caught:
             decompress(packed, model=model)
@@ -226,7 +273,7 @@ def test_wrong_model(n_bytes):
 
 def test_stored_blocks_need_no_model():
     data = noise(100_000)
-    assert decompress(compress(data, MODEL), model=CountingModel(bytes(32))) == data
+    assert decompress(fast(data), model=CountingModel(bytes(32))) == data
 
 
 class Interrupting(CountingModel):
@@ -250,15 +297,13 @@ def chunker_threads() -> list[threading.Thread]:
 def test_an_interrupt_stops_everything(way, threads):
     data = skewed(40_000)
     ways: dict[str, Callable[[Model], bytes]] = {
-        "compress": lambda model: compress(data, model, threads=threads),
-        "decompress": functools.partial(_decompress, compress(data, MODEL), threads),
+        "compress": lambda model: fast(data, model=model, threads=threads),
+        "decompress": functools.partial(_decompress, fast(data), threads),
     }
     model = Interrupting()
     with pytest.raises(KeyboardInterrupt):
         ways[way](model)
-    for thread in chunker_threads():
-        thread.join(timeout=60)
-    assert not chunker_threads()
+    join_all()
     assert model.sessions <= 3 + 2 * threads, "blocks were begun after the interrupt"
 
 
@@ -273,7 +318,63 @@ class FailingModel(CountingModel):
 
 def test_a_failing_model_stops_everything():
     with pytest.raises(RuntimeError, match="broken"):
-        compress(skewed(300_000), FailingModel(), threads=2)
+        compress(skewed(300_000), FailingModel(), threads=2, preset="fast")
+    join_all()
+
+
+def some_text(n_bytes: int) -> bytes:
+    return b"".join(b"It was the %dth of them.\n" % number for number in range(n_bytes // 20))[:n_bytes]
+
+
+@pytest.mark.usefixtures("small_blocks", "no_learning_left")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_no_thread_that_learns_is_left(tiny_model, threads, preset):
+    packed = compress(some_text(3000), tiny_model, threads=threads, preset=preset)
+    assert not learning_threads()
+    assert decompress(packed, model=tiny_model, threads=threads) == some_text(3000)
+    assert not learning_threads()
+    damaged = bytearray(packed)
+    damaged[60] ^= 1
+    with pytest.raises(CorruptArchive):
+        decompress(damaged, model=tiny_model, threads=threads)
+
+
+@pytest.mark.usefixtures("small_blocks", "no_learning_left")
+def test_giving_up_ends_learning(tiny_model):
+    packed = compress(some_text(4000), tiny_model)
+    compressor = Compressor(tiny_model, threads=2)
+    compressor.compress(some_text(4000))
+    wait_for_learning()
+    compressor.close()
+    join_all()
+    decompressor = Decompressor(tiny_model, threads=2)
+    decompressor.decompress(packed[: len(packed) * 3 // 4], 1)
+    decompressor.close()
+    join_all()
+    reading = stream.contents(io.BytesIO(packed), tiny_model, threads=2)
+    assert next(reading) == some_text(4000)[:1000]
+    reading.close()
+
+
+def wait_for_learning() -> None:
+    for _ in range(3000):
+        if learning_threads():
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing ever learnt")
+
+
+def join_all() -> None:
+    """Wait for what was stopped."""
     for thread in chunker_threads():
         thread.join(timeout=60)
     assert not chunker_threads()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_more_threads_than_places():
+    """Blocks with contexts wait for each other; neither the result nor the end depends on it."""
+    data = skewed(8000)
+    packed = compress(data, MODEL, threads=8)
+    assert packed == compress(data, MODEL, threads=1)
+    assert decompress(packed, model=MODEL, threads=8) == data

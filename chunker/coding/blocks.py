@@ -17,7 +17,7 @@ import lzma
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +26,94 @@ from chunker.coding import frames
 from chunker.coding.archive import Block
 from chunker.coding.entropy import Decoder, Encoder, Rows
 from chunker.coding.frames import Kind, damaged
+from chunker.coding.mixture import HALF, Mixture
 from chunker.errors import UsageError
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 # To be tuned: none of these is part of the format.
-BLOCK_BYTES = 1 << 19
-SMALL_BYTES = 1 << 16  # an input below is one block, in the compact form; from here on at least two
-LANE_BYTES = 1 << 13
-FEW_LANES = 8  # up to here a lane is that long; what comes on top is cut into lanes of a third
+SMALL_BYTES = 1 << 16  # an input below is one block, in the compact form
 LOOK_EVERY = 64  # steps between two looks at whether to go on
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much work goes into a block.
+
+    kind: how the net is used. block_bytes: of a block; what is left below twice that is halved, unless it is
+    below `whole_bytes`. lane_bytes: of each of the first `few_lanes` lanes; what comes on top of them is cut
+    into lanes of `more_bytes`. Blocks below `small_bytes` have `small_kind` and `small_lane_bytes` instead.
+    """
+
+    kind: Kind
+    block_bytes: int
+    whole_bytes: int
+    lane_bytes: int
+    few_lanes: int
+    more_bytes: int
+    small_bytes: int = 0
+    small_kind: Kind = Kind.MIXED
+    small_lane_bytes: int = 0
+
+    def kind_of(self, n_bytes: int) -> Kind:
+        """How the net is used in a block of that length."""
+        return self.small_kind if n_bytes < self.small_bytes else self.kind
+
+    def lanes(self, n_bytes: int) -> int:
+        """How many lanes a block of that length gets: 1 .. the kind's most."""
+        lane_bytes = self.small_lane_bytes if n_bytes < self.small_bytes else self.lane_bytes
+        few = min(n_bytes, self.few_lanes * lane_bytes)
+        lanes = round(few / lane_bytes + (n_bytes - few) / self.more_bytes)
+        return max(1, min(lanes, self.kind_of(n_bytes).max_lanes))
+
+    def plan(self, n_bytes: int) -> list[int]:
+        """The lengths of the blocks of an input of that length, however it arrives: whole blocks while at least
+        two are left, then `last`. No machine cuts differently."""
+        plan = []
+        while n_bytes >= 2 * self.block_bytes:
+            plan.append(self.block_bytes)
+            n_bytes -= self.block_bytes
+        return plan + self.last(n_bytes)
+
+    def last(self, n_bytes: int) -> list[int]:
+        """How what is left below two blocks is cut: in halves, which two cores share, unless it is small."""
+        if n_bytes < self.whole_bytes:
+            return [n_bytes] if n_bytes else []
+        return [n_bytes - n_bytes // 2, n_bytes // 2]
+
+
+_KB, _MB = 1 << 10, 1 << 20
+PRESETS = {
+    "fast": Preset(
+        Kind.NET,
+        block_bytes=_MB // 2,
+        whole_bytes=64 * _KB,
+        lane_bytes=8 * _KB,
+        few_lanes=8,
+        more_bytes=8 * _KB // 3,
+    ),
+    # lanes for 15 KB/s on two cores; fewer would learn better
+    "default": Preset(
+        Kind.LEARNING,
+        block_bytes=_MB,
+        whole_bytes=_MB,
+        lane_bytes=3 * _KB // 2,
+        few_lanes=56,
+        more_bytes=64 * _KB,
+        small_bytes=64 * _KB,
+        small_lane_bytes=3 * _KB,
+    ),
+    "best": Preset(
+        Kind.LEARNING,
+        block_bytes=2 * _MB,
+        whole_bytes=2 * _MB,
+        lane_bytes=16 * _KB,
+        few_lanes=8,
+        more_bytes=_MB,
+    ),
+}
+DEFAULT_PRESET = "default"
 
 # The net is not tried where even the byte counts look like noise, and is stopped where, after this part of the
 # steps, it is on the way to more than this share of the best size so far (its first steps are its worst).
@@ -41,11 +121,12 @@ NOISE_BYTES = 1 << 14
 TRIAL_PART = 16
 TRIAL_SHARE = 1.3
 LEARNING_TRIAL_SHARE = 2.5  # a net that learns has its worst steps behind it by then
+NOISE_SHARE = 0.98  # of the bytes so far: what a net that learns has not got below by then is noise to it
 
 _LZMA_READ = [{"id": lzma.FILTER_LZMA2, "dict_size": frames.MAX_BLOCK_BYTES}]
 
-PRESETS = {"fast": Kind.NET, "default": Kind.LEARNING_NET}
-DEFAULT_PRESET = "default"
+Learn = Literal["nothing", "readout", "all"]
+_LEARNS: dict[Kind, Learn] = {Kind.NET: "nothing", Kind.MIXED: "readout", Kind.LEARNING: "all"}
 
 Stop = Callable[[], bool]
 
@@ -62,12 +143,15 @@ class Session(Protocol):
     def keep(self, lanes: int) -> None:
         """Go on with the first `lanes` lanes only."""
 
+    def close(self) -> None:
+        """End what works in the background."""
+
 
 class Stack(Protocol):
     """A frozen net; `chunker.coding.twin.IntegerStack` is one."""
 
-    def session(self, lanes: int, learn: bool = False) -> Session:
-        """A new session without history; `learn`: its readout learns from what it codes."""
+    def session(self, lanes: int, learn: Learn = "nothing") -> Session:
+        """A new session without history; `learn`: what of it learns from what it codes."""
 
 
 class Model(Protocol):
@@ -99,29 +183,6 @@ def never() -> bool:
     return False
 
 
-def lane_plan(n_bytes: int) -> int:
-    """How many lanes a block of that length gets: 1 .. MAX_LANES."""
-    few = min(n_bytes, FEW_LANES * LANE_BYTES)
-    return max(1, min(round(few / LANE_BYTES + 3 * (n_bytes - few) / LANE_BYTES), frames.MAX_LANES))
-
-
-def block_plan(n_bytes: int) -> list[int]:
-    """The lengths of the blocks of an input of that length, however it arrives: whole blocks while at least two
-    are left, then `last_blocks`. So two cores share all but a small input, and no machine cuts differently."""
-    plan = []
-    while n_bytes >= 2 * BLOCK_BYTES:
-        plan.append(BLOCK_BYTES)
-        n_bytes -= BLOCK_BYTES
-    return plan + last_blocks(n_bytes)
-
-
-def last_blocks(n_bytes: int) -> list[int]:
-    """How what is left below two blocks is cut: in halves unless it is small."""
-    if n_bytes < SMALL_BYTES:
-        return [n_bytes] if n_bytes else []
-    return [n_bytes - n_bytes // 2, n_bytes // 2]
-
-
 def to_steps(data: bytes, lanes: int) -> tuple[npt.NDArray[np.uint8], int]:
     """(steps, lanes) array of a block's bytes, and how many lanes the last step has; the rest of it is zero."""
     symbols = np.frombuffer(data, dtype=np.uint8)
@@ -142,61 +203,134 @@ def from_steps(steps: npt.NDArray[np.uint8], n_bytes: int) -> bytes:
     return b"".join((steps[:, :longer].T.tobytes(), steps[:short, longer:].T.tobytes()))
 
 
+_few_at_a_time = threading.BoundedSemaphore(3)
+
+
+class NetCoder:
+    """The lanes of one block under the net, step by step; encoder and decoder drive it alike.
+
+    At most three blocks with contexts are at work at a time, for the sake of memory.
+    """
+
+    def __init__(self, stack: Stack, kind: Kind, lanes: int, steps: int) -> None:
+        self._mixture: Mixture | None = None
+        if kind is not Kind.NET:
+            _few_at_a_time.acquire()
+        try:
+            if kind is not Kind.NET:
+                self._mixture = Mixture(lanes, steps)
+            self._session = stack.session(lanes, _LEARNS[kind])
+        except BaseException:
+            if kind is not Kind.NET:
+                _few_at_a_time.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._session.close()
+        finally:
+            if self._mixture is not None:
+                self._mixture = None
+                _few_at_a_time.release()
+
+    def encode(self, encoder: Encoder, symbols: npt.NDArray[np.uint8]) -> None:
+        """Append the step's bytes (lanes,)."""
+        rows = self._session.frequencies()
+        if self._mixture is None:
+            encoder.encode(symbols, rows)
+            return
+        high = symbols // HALF
+        encoder.encode(high, self._mixture.high(rows))
+        encoder.encode(symbols % HALF, self._mixture.low(high))
+
+    def decode(self, decoder: Decoder) -> npt.NDArray[np.uint8]:
+        """The step's bytes (lanes,). Raises CorruptArchive."""
+        rows = self._session.frequencies()
+        if self._mixture is None:
+            return decoder.decode(rows).astype(np.uint8)
+        high = decoder.decode(self._mixture.high(rows))
+        return (high * HALF + decoder.decode(self._mixture.low(high))).astype(np.uint8)
+
+    def update(self, symbols: npt.NDArray[np.uint8]) -> None:
+        """Read the bytes that came."""
+        if self._mixture is not None:
+            self._mixture.update(symbols)
+        self._session.update(symbols)
+
+    def keep(self, lanes: int) -> None:
+        """Code the last step, in the first `lanes` lanes only."""
+        self._session.keep(lanes)
+        if self._mixture is not None:
+            self._mixture.keep(lanes)
+
+
+def hopeless(size_bytes: int, part: float, n_bytes: int, best_bytes: int, kind: Kind) -> bool:
+    """Whether the net, at so many bytes after that part of a block, will not get below `best_bytes`."""
+    if kind is Kind.NET:
+        return size_bytes > TRIAL_SHARE * best_bytes * part
+    return size_bytes > min(LEARNING_TRIAL_SHARE * best_bytes, NOISE_SHARE * n_bytes) * part
+
+
 def encode_net(
-    stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: Stop = never, learn: bool = False
+    stack: Stack, data: bytes, lanes: int, best_bytes: int, stop: Stop = never, kind: Kind = Kind.NET
 ) -> bytes | None:
     """The payload of a block under the net, or None as soon as it cannot become smaller than `best_bytes`.
 
     Raises Stopped.
     """
     steps, last_lanes = to_steps(data, lanes)
-    session = stack.session(lanes, learn)
     encoder = Encoder()
-    share = LEARNING_TRIAL_SHARE if learn else TRIAL_SHARE
     trial_at = len(steps) // TRIAL_PART // LOOK_EVERY * LOOK_EVERY
     last = len(steps) - 1
-    for t, symbols in enumerate(steps):
-        if t % LOOK_EVERY == 0:
-            if stop():
-                raise Stopped
-            if encoder.size_bytes >= best_bytes + 8:  # `finish` takes back up to 8 bytes
-                return None
-            if t and t == trial_at and encoder.size_bytes * len(steps) > share * best_bytes * t:
-                return None
-        if t == last and last_lanes < lanes:
-            session.keep(last_lanes)
-            symbols = symbols[:last_lanes]
-        encoder.encode(symbols, session.frequencies())
-        if t < last:
-            session.update(symbols)
+    with NetCoder(stack, kind, lanes, len(steps)) as coder:
+        for t, symbols in enumerate(steps):
+            if t % LOOK_EVERY == 0:
+                if stop():
+                    raise Stopped
+                if encoder.size_bytes >= best_bytes + 8:  # `finish` takes back up to 8 bytes
+                    return None
+                if (
+                    t
+                    and t == trial_at
+                    and hopeless(encoder.size_bytes, t / len(steps), len(data), best_bytes, kind)
+                ):
+                    return None
+            if t == last and last_lanes < lanes:
+                coder.keep(last_lanes)
+                symbols = symbols[:last_lanes]
+            coder.encode(encoder, symbols)
+            if t < last:
+                coder.update(symbols)
     payload = encoder.finish()
     return payload if len(payload) < best_bytes else None
 
 
 def decode_net(
-    stack: Stack, payload: bytes, n_bytes: int, lanes: int, stop: Stop = never, learn: bool = False
+    stack: Stack, payload: bytes, n_bytes: int, lanes: int, stop: Stop = never, kind: Kind = Kind.NET
 ) -> bytes:
     """The content of a block that `encode_net` coded. Raises CorruptArchive, Stopped."""
     n_steps = -(-n_bytes // lanes)
     last_lanes = n_bytes - (n_steps - 1) * lanes
     steps = np.zeros((n_steps, lanes), dtype=np.uint8)
-    session = stack.session(lanes, learn)
     decoder = Decoder(payload)
-    for t in range(n_steps):
-        if t % LOOK_EVERY == 0 and stop():
-            raise Stopped
-        if t == n_steps - 1 and last_lanes < lanes:
-            session.keep(last_lanes)
-            steps[t, :last_lanes] = decoder.decode(session.frequencies())
-            break
-        symbols = decoder.decode(session.frequencies())
-        steps[t] = symbols
-        if t < n_steps - 1:
-            session.update(symbols)
+    with NetCoder(stack, kind, lanes, n_steps) as coder:
+        for t in range(n_steps):
+            if t % LOOK_EVERY == 0 and stop():
+                raise Stopped
+            if t == n_steps - 1 and last_lanes < lanes:
+                coder.keep(last_lanes)
+                steps[t, :last_lanes] = coder.decode(decoder)
+                break
+            steps[t] = coder.decode(decoder)
+            if t < n_steps - 1:
+                coder.update(steps[t])
     return from_steps(steps, n_bytes)
 
 
-def encode_lzma(data: bytes, preset: int = 6) -> bytes:
+def encode_lzma(data: bytes, preset: int = 9 | lzma.PRESET_EXTREME) -> bytes:
     """Raw LZMA2: without container, so that it also serves short blocks."""
     return lzma.compress(
         data,
@@ -264,23 +398,23 @@ class Coded:
     payload: bytes
 
 
-def kind_of(preset: str) -> Kind:
-    """The kind of block under the net that a preset makes. Raises UsageError."""
-    if preset not in PRESETS:
-        raise UsageError(f"preset {preset!r} is not known: choose one of {', '.join(PRESETS)}")
-    return PRESETS[preset]
+def preset_of(name: str) -> Preset:
+    """The preset of that name. Raises UsageError."""
+    if name not in PRESETS:
+        raise UsageError(f"preset {name!r} is not known: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def encode_block(
     model: Model,
     data: bytes,
-    kind: Kind = PRESETS[DEFAULT_PRESET],
+    preset: Preset = PRESETS[DEFAULT_PRESET],
     net_extra_bytes: int = 0,
     stop: Stop = never,
 ) -> Coded:
-    """The smallest of raw, lzma and net for one block of at most BLOCK_BYTES; `data` may be empty.
+    """The smallest of raw, lzma and net for one block; `data` may be empty.
 
-    kind: how the net is to be used. net_extra_bytes: what the archive adds to a block under the net only. Raises Stopped.
+    net_extra_bytes: what the archive adds to a block under the net only. Raises Stopped.
     """
     best = Coded(Kind.RAW, 0, data)
     if only_noise(data):
@@ -291,23 +425,23 @@ def encode_block(
     best_bytes = len(best.payload) - net_extra_bytes
     if best_bytes <= 0 or looks_like_noise(data):
         return best
-    lanes = lane_plan(len(data))
-    payload = encode_net(stack_of(model), data, lanes, best_bytes, stop, kind is Kind.LEARNING_NET)
+    kind, lanes = preset.kind_of(len(data)), preset.lanes(len(data))
+    payload = encode_net(stack_of(model), data, lanes, best_bytes, stop, kind)
     return best if payload is None else Coded(kind, lanes, payload)
 
 
-def encode_frame(model: Model, data: bytes, kind: Kind, stop: Stop = never) -> tuple[bytes, bytes]:
+def encode_frame(model: Model, data: bytes, preset: Preset, stop: Stop = never) -> tuple[bytes, bytes]:
     """(head, whole block) as a full archive holds them. Raises Stopped."""
-    coded = encode_block(model, data, kind, stop=stop)
+    coded = encode_block(model, data, preset, stop=stop)
     head = frames.make_head(coded.kind, len(data), coded.lanes, len(coded.payload))
     return head.raw, frames.block_frame(head, coded.payload, data)
 
 
 def encode_compact(
-    model: Model, data: bytes, kind: Kind = PRESETS[DEFAULT_PRESET], stop: Stop = never
+    model: Model, data: bytes, preset: Preset = PRESETS[DEFAULT_PRESET], stop: Stop = never
 ) -> bytes:
     """A whole compact archive. Raises Stopped."""
-    coded = encode_block(model, data, kind, frames.COMPACT_FINGERPRINT_BYTES + 1, stop)
+    coded = encode_block(model, data, preset, frames.COMPACT_FINGERPRINT_BYTES + 1, stop)
     return frames.compact_archive(coded.kind, coded.lanes, coded.payload, data, model.fingerprint)
 
 
@@ -321,8 +455,6 @@ def decode_block(model: Model | None, block: Block, stop: Stop = never) -> bytes
     elif model is None:
         raise ValueError("a block under the net needs a model")
     else:
-        content = decode_net(
-            stack_of(model), block.payload, head.size, head.lanes, stop, head.kind is Kind.LEARNING_NET
-        )
+        content = decode_net(stack_of(model), block.payload, head.size, head.lanes, stop, head.kind)
     block.check(content)
     return content

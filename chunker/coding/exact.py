@@ -8,6 +8,7 @@ holds; `check_machine` compares this machine's products with plain integers befo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -18,9 +19,10 @@ from chunker.errors import ExactnessError, NotAModel
 
 MANTISSA = 2**24
 MAX_ACTIVATION_BITS = 12
-TABLES_DIGEST = "20c60b88fc0973c90490c20c0b4a894e"
+TABLES_DIGEST = "70c094c758ff372ae9f1e047e7a78a02"
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 
 def activation_scale(weights: NDArray[np.int8]) -> int:
@@ -41,6 +43,39 @@ def activation_scale(weights: NDArray[np.int8]) -> int:
     raise NotAModel("a level is too wide for exact arithmetic; train one of at most 8000 units")
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of integers (K, N) held in float32, with what turns its product into table units.
+
+    The product of activations in [-1, 1] is rint(h * activations) @ integers * scale.
+    step: (N,) what one integer of a column stands for. unit: of the product.
+    """
+
+    integers: Floats
+    step: Floats
+    unit: np.float32
+    activations: np.float32
+    scale: Floats  # (N,) step * unit / activations
+
+    @classmethod
+    def of(cls, integers: Floats, step: Floats, unit: np.float32, activations: int | np.float32) -> Matrix:
+        return cls(integers, step, unit, np.float32(activations), step * unit / np.float32(activations))
+
+    @classmethod
+    def build(cls, quantised: NDArray[np.int8], step: Floats, unit: np.float32) -> Matrix:
+        integers = np.ascontiguousarray(quantised, dtype=np.float32)
+        return cls.of(integers, step, unit, activation_scale(quantised))
+
+    def __call__(self, h: Floats) -> Floats:
+        """(n, K) -> (n, N) float32."""
+        rounded = h * self.activations
+        np.rint(rounded, out=rounded)
+        out = np.empty((len(h), self.integers.shape[1]), dtype=np.float32)
+        product(rounded, self.integers, out)
+        out *= self.scale
+        return out
+
+
 def product(h: Floats, weights: Floats, out: Floats) -> Floats:
     """out = h @ weights, (n, K) @ (K, N), integers held in float32 within the bound above."""
     if check_machine():
@@ -54,14 +89,11 @@ def integer_product(h: Floats, weights: Floats) -> NDArray[np.int64]:
     return h.astype(np.int64) @ weights.astype(np.int64)
 
 
-def gradient(error: Floats, h: Floats) -> NDArray[np.float64]:
-    """error.T @ h, (n, V) and (n, H) -> (V, H), integers held in floats; every sum stays below 2**53."""
-    sums: NDArray[np.float64]
+def wide_product(a: Doubles, b: Doubles) -> Doubles:
+    """a @ b, (n, K) @ (K, N), integers held in float64; the sums of |a| * |b| must stay below 2**53."""
     if check_machine():
-        sums = error.T.astype(np.float64) @ h.astype(np.float64)
-    else:
-        sums = (error.astype(np.int64).T @ h.astype(np.int64)).astype(np.float64)
-    return sums
+        return a @ b
+    return (a.astype(np.int64) @ b.astype(np.int64)).astype(np.float64)
 
 
 @cache

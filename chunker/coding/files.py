@@ -312,7 +312,7 @@ def open(
     text = kind == "t"
     if not text and (encoding, errors, newline) != (None, None, None):
         raise UsageError(f"encoding, errors and newline are for text: use mode {way + 't'!r}")
-    blocks.kind_of(preset)
+    blocks.preset_of(preset)
     if way != "r" or model is not None:
         model = as_model(model)  # before a file is touched
     owned = isinstance(file, (str, os.PathLike))

@@ -23,6 +23,7 @@ METHOD_STATIC = 0
 
 MAX_BLOCK_BYTES = 1 << 22
 MAX_LANES = 1 << 12
+MAX_LEARNING_LANES = 1 << 8  # what a block keeps for learning grows with its lanes
 FINGERPRINT_BYTES = 8
 COMPACT_FINGERPRINT_BYTES = 4
 
@@ -40,12 +41,18 @@ class Kind(enum.IntEnum):
     RAW = 1
     LZMA = 2
     NET = 3
-    LEARNING_NET = 4
+    MIXED = 4  # the net's readout learns, and its predictions are mixed with those of the contexts
+    LEARNING = 5  # as MIXED, and all of the net learns
 
     @property
     def needs_model(self) -> bool:
         """Whether the net is at work, and the block has lanes."""
         return self >= Kind.NET
+
+    @property
+    def max_lanes(self) -> int:
+        """How many lanes a block may have."""
+        return MAX_LEARNING_LANES if self >= Kind.MIXED else MAX_LANES
 
 
 class Form(enum.IntEnum):
@@ -56,8 +63,10 @@ class Form(enum.IntEnum):
     LZMA = 2
     NET = 3
     NET_LANES = 4
-    LEARNING_NET = 5
-    LEARNING_NET_LANES = 6
+    MIXED = 5
+    MIXED_LANES = 6
+    LEARNING = 7
+    LEARNING_LANES = 8
 
 
 # What the compact forms mean: the kind of the block, and whether its lanes are given.
@@ -66,8 +75,10 @@ _COMPACT = {
     Form.LZMA: (Kind.LZMA, False),
     Form.NET: (Kind.NET, False),
     Form.NET_LANES: (Kind.NET, True),
-    Form.LEARNING_NET: (Kind.LEARNING_NET, False),
-    Form.LEARNING_NET_LANES: (Kind.LEARNING_NET, True),
+    Form.MIXED: (Kind.MIXED, False),
+    Form.MIXED_LANES: (Kind.MIXED, True),
+    Form.LEARNING: (Kind.LEARNING, False),
+    Form.LEARNING_LANES: (Kind.LEARNING, True),
 }
 _COMPACT_FORMS = {meaning: form for form, meaning in _COMPACT.items()}
 
@@ -135,7 +146,7 @@ def _check(kind: Kind, size: int, lanes: int, payload_size: int) -> None:
         raise damaged(f"a block claims {size} bytes, more than any can have")
     if kind is not Kind.RAW and payload_size >= size:
         raise damaged("a block is not smaller than its content")
-    if kind.needs_model and not 1 <= lanes <= min(size, MAX_LANES):
+    if kind.needs_model and not 1 <= lanes <= min(size, kind.max_lanes):
         raise damaged(f"a block of {size} bytes claims {lanes} lanes")
 
 

@@ -19,6 +19,7 @@ Tensors = dict[str, NDArray[Any]]
 MATRICES = ("symbol_input", "time_input", "below", "recurrent", "readout")
 BIASES = ("bias", "candidate_bias", "readout_bias")
 LARGEST = 127
+SMALLEST_SCALE = 2.0**-40  # learning divides by it; far below what training makes
 
 
 def float_shapes(config: StackConfig) -> dict[str, tuple[int, ...]]:
@@ -80,7 +81,7 @@ def quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.
     """int8 values (K, N) and float32 scales (N,), values * scales close to the matrix (K, N)."""
     matrix = matrix.astype(np.float32)
     peak = np.abs(matrix).max(0, initial=np.float32(0))
-    scale = np.where(peak > 0, peak, np.float32(1)) / np.float32(LARGEST)
+    scale = np.where(peak >= 2 * LARGEST * SMALLEST_SCALE, peak, np.float32(1)) / np.float32(LARGEST)
     values = np.clip(np.rint(matrix / scale), -LARGEST, LARGEST)
     return values.astype(np.int8), scale.astype("<f4")
 

@@ -21,7 +21,7 @@ from chunker.coding.frequencies import TOTAL, Weights
 Floats = NDArray[np.float32]
 
 WINDOW = 16
-RATE = np.float32(0.025)
+RATE = np.float32(0.008)
 DAMPING = np.float32(2.0**-8)
 EXPECTED = 15_099_494  # frequencies from here on, 0.9 of 2**24, teach nothing
 RARE = TOTAL >> 11  # mean frequency in a window below which a symbol's weights stay as they are
@@ -61,6 +61,17 @@ class LearningReadout:
         out += self._bias
         return out
 
+    @property
+    def cap(self) -> int:
+        """Bound of the integers."""
+        return int(self._cap)
+
+    @property
+    def integers(self) -> Floats:
+        """(V, H): the weights in whole steps, as they are now; `learn` changes them in place."""
+        integers: Floats = self._integers
+        return integers
+
     def keep(self, lanes: int) -> None:
         """Drop all but the first `lanes` lanes."""
         self._h = self._h[:lanes]
@@ -86,22 +97,23 @@ class LearningReadout:
         which = np.flatnonzero(total + 2 * self._came >= RARE * self._seen)
         h = np.concatenate([rows for rows, _ in self._taught])
         unit = 1 / (TOTAL * self._seen)
-        slope = (exact.gradient(error[:, which], h) * (unit / self._activations)).astype(np.float32)
+        sums = exact.wide_product(error[:, which].T.astype(np.float64), h.astype(np.float64))
+        slope = (sums * (unit / self._activations)).astype(np.float32)
         squares = self._weight_squares[which]
-        weights = self._weights[which] - _descent(slope, squares) * self._weight_rate[which]
+        weights = self._weights[which] - adagrad(slope, squares, DAMPING) * self._weight_rate[which]
         np.clip(weights, -self._cap, self._cap, out=weights)
         self._weight_squares[which], self._weights[which] = squares, weights
         self._integers[which] = np.rint(weights)
         slope = (total * unit).astype(np.float32)
-        self._bias -= _descent(slope, self._bias_squares) * self._bias_rate
+        self._bias -= adagrad(slope, self._bias_squares, DAMPING) * self._bias_rate
         self._taught, self._steps, self._seen = [], 0, 0
         self._came[:] = 0
 
 
-def _descent(slope: Floats, squares: Floats) -> Floats:
+def adagrad(slope: Floats, squares: Floats, damping: np.float32) -> Floats:
     """AdaGrad's direction g / (sqrt(sum of all g**2) + damping); adds g**2 to `squares`."""
     squares += slope * slope
     size: Floats = np.sqrt(squares)
-    size += DAMPING
+    size += damping
     np.divide(slope, size, out=size)
     return size

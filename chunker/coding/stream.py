@@ -79,14 +79,14 @@ class Compressor:
 
     model: a model, a built-in's name or a model file; None for the default built-in model.
     threads: how many blocks to code at a time; None or 0 for one per core.
-    preset: "default" learns while it codes, "fast" does not.
+    preset: "default" learns while it codes, "best" learns more, "fast" does not.
     Raises ModelNotFound, NotAModel, ModelVersionError, UsageError.
     """
 
     def __init__(
         self, model: ModelLike = None, *, threads: int | None = None, preset: str = blocks.DEFAULT_PRESET
     ) -> None:
-        self._kind = blocks.kind_of(preset)
+        self._preset = blocks.preset_of(preset)
         self._pool = Pool(threads)
         self._model = as_model(model)
         self._buffer = bytearray()
@@ -102,10 +102,11 @@ class Compressor:
         out: list[bytes] = []
         view = memoryview(data).cast("B")
         try:
-            for begin in range(0, len(view), blocks.BLOCK_BYTES):
-                self._buffer += view[begin : begin + blocks.BLOCK_BYTES]
-                if len(self._buffer) >= 2 * blocks.BLOCK_BYTES:
-                    self._submit(blocks.BLOCK_BYTES, out)
+            block_bytes = self._preset.block_bytes
+            for begin in range(0, len(view), block_bytes):
+                self._buffer += view[begin : begin + block_bytes]
+                if len(self._buffer) >= 2 * block_bytes:
+                    self._submit(block_bytes, out)
         except BaseException:
             self.close()
             raise
@@ -117,8 +118,8 @@ class Compressor:
         out: list[bytes] = []
         try:
             if not self._started and len(self._buffer) < blocks.SMALL_BYTES:
-                return blocks.encode_compact(self._model, bytes(self._buffer), self._kind)
-            for n_bytes in blocks.last_blocks(len(self._buffer)):
+                return blocks.encode_compact(self._model, bytes(self._buffer), self._preset)
+            for n_bytes in self._preset.last(len(self._buffer)):
                 self._submit(n_bytes, out)
             while self._waiting:
                 self._collect(out)
@@ -147,7 +148,7 @@ class Compressor:
         content = bytes(self._buffer[:n_bytes])
         del self._buffer[:n_bytes]
         self._crc = crc32(content, self._crc)
-        self._waiting.append(self._pool.submit(blocks.encode_frame, self._model, content, self._kind))
+        self._waiting.append(self._pool.submit(blocks.encode_frame, self._model, content, self._preset))
 
     def _collect(self, out: list[bytes]) -> None:
         head, frame = self._waiting.popleft().result()
@@ -313,7 +314,7 @@ def compress(
 
     model: a model, a built-in's name or a model file; None for the default built-in model.
     threads: how many blocks to code at a time; None or 0 for one per core. It never changes the result.
-    preset: "default" learns while it codes, "fast" does not.
+    preset: "default" learns while it codes, "best" learns more, "fast" does not.
     Raises ModelNotFound, NotAModel, ModelVersionError, UsageError.
     """
     compressor = Compressor(model, threads=threads, preset=preset)

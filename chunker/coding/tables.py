@@ -84,6 +84,25 @@ def weight_table() -> NDArray[np.float64]:
     return _frozen(np.array(values, dtype=np.float64))
 
 
+@cache
+def log_table() -> tuple[NDArray[np.float64], float]:
+    """ln((1/2 + i / 2048)) and ln(2) in units of 2**-16 / STEPS, for i = 0 .. 1023, by halving intervals:
+    the binary digits of log2(x) are found by squaring (Knuth, The Art of Computer Programming, 1.2.2, ex. 25)."""
+    digits, point = 32, 64
+    ln2 = 2 * sum(_divide(1 << _POINT, (2 * k + 1) * 3 ** (2 * k + 1)) for k in range(40))  # 2 artanh(1/3)
+    unit = STEPS << 16
+    values = []
+    for i in range(1024):
+        x, log2 = (1024 + i) << (point - 10), 0
+        for _ in range(digits):
+            x = x * x >> point
+            carry = x >> (point + 1)
+            x >>= carry
+            log2 = 2 * log2 + carry
+        values.append(_divide(unit * ln2 * (log2 - (1 << digits)), 1 << (_POINT + digits)))
+    return _frozen(np.array(values, dtype=np.float64)), float(_divide(unit * ln2, 1 << _POINT))
+
+
 def _frozen(table: NDArray[_Scalar]) -> NDArray[_Scalar]:
     table.flags.writeable = False
     return table
@@ -92,6 +111,6 @@ def _frozen(table: NDArray[_Scalar]) -> NDArray[_Scalar]:
 def digest() -> str:
     """A hash of all tables' values, the same on every machine."""
     hasher = hashlib.blake2b(digest_size=16)
-    for table in (sigmoid_table(), tanh_table(), weight_table()):
+    for table in (sigmoid_table(), tanh_table(), weight_table(), *log_table()):
         hasher.update(np.ascontiguousarray(table, dtype="<f8").tobytes())
     return hasher.hexdigest()

@@ -11,54 +11,27 @@ the order down. The twin of chunker.learning.stack, without gradients and withou
 from __future__ import annotations
 
 from bisect import bisect_left
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chunker.coding import exact
+from chunker.coding.exact import Floats, Matrix
 from chunker.coding.frequencies import Weighed, Weights, frequencies, nested, threshold, unexpected, weigh
+from chunker.coding.online import Guess, Learner, Tick
 from chunker.coding.readout import LearningReadout
 from chunker.coding.tables import LOG_STEPS, SIGMOID_REACH, STEPS, TANH_REACH, sigmoid_table, tanh_table
 from chunker.config import TIME_BOUNDS, StackConfig
 
-Floats = NDArray[np.float32]
+Learn = Literal["nothing", "readout", "all"]
 Tensors = dict[str, NDArray[Any]]
 
 # log2(e) * 128 rounded to float32: nats to units of 1/128 bit
 LOGIT_STEPS = np.float32(LOG_STEPS * 1.4426950408889634)
 _TIMES = np.array(TIME_BOUNDS, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A matrix of integers (K, N) held in float32, with what turns its product into table units.
-
-    The product of activations in [-1, 1] is rint(h * activations) @ integers * scale.
-    """
-
-    integers: Floats
-    scale: Floats  # (N,)
-    activations: np.float32
-
-    @classmethod
-    def build(cls, quantised: NDArray[np.int8], scale: Floats, unit: np.float32) -> Matrix:
-        activations = exact.activation_scale(quantised)
-        return cls(
-            integers=np.ascontiguousarray(quantised, dtype=np.float32),
-            scale=scale * unit / np.float32(activations),
-            activations=np.float32(activations),
-        )
-
-    def __call__(self, h: Floats) -> Floats:
-        """(n, K) -> (n, N) float32."""
-        rounded = h * self.activations
-        np.rint(rounded, out=rounded)
-        out = np.empty((len(h), self.integers.shape[1]), dtype=np.float32)
-        exact.product(rounded, self.integers, out)
-        out *= self.scale
-        return out
 
 
 def _look_up(table: Floats, positions: Floats) -> Floats:
@@ -94,14 +67,16 @@ class IntegerLevel:
         self.time_input, self.below = table("time_input"), matrix("below", unit)
         self.recurrent, self.readout = recurrent, readout
         self.readout_bias = tensors[f"{index}.readout_bias"] * LOGIT_STEPS
-        self._raw_readout = tensors[f"{index}.readout.scale"], tensors[f"{index}.readout_bias"]
+        self._readout_bias_nats = tensors[f"{index}.readout_bias"]
+        self.shift: Floats | None = None  # of all pre-activations; only learning brings one
         if self.cell == "gru":
             self.candidate_bias: Floats = tensors[f"{index}.candidate_bias"] * unit
         self._sigmoid, self._tanh = sigmoid_table(), tanh_table()
 
     def learning_readout(self) -> LearningReadout:
         """A copy of the readout that learns while it codes."""
-        return LearningReadout(self.readout.integers, *self._raw_readout, LOGIT_STEPS)
+        frozen = self.readout
+        return LearningReadout(frozen.integers, frozen.step, self._readout_bias_nats, frozen.unit)
 
     def _offsets(self) -> Floats:
         """What is added to each pre-activation so that truncation yields its table position."""
@@ -115,47 +90,51 @@ class IntegerLevel:
         h: Floats,
         c: Floats | None,
         symbols: NDArray[np.intp],
-        times: NDArray[np.int64] | None,
+        times: NDArray[np.intp] | None,
         below: Floats | None,
-    ) -> tuple[Floats, Floats | None]:
-        """The new h (n, H), and the LSTM's c, after one input; times (n,) since the last one."""
+    ) -> tuple[Floats, Floats | None, tuple[Floats, ...]]:
+        """The new h (n, H), the LSTM's c, and what back-propagation needs, after one input.
+
+        times: (n,) bucket of the time since the last input.
+        """
         a = self.symbol_input.take(symbols, axis=0)
+        if self.shift is not None:
+            a += self.shift
         if self.time_input is not None and times is not None:
-            a += self.time_input.take(np.searchsorted(_TIMES, times), axis=0)
+            a += self.time_input.take(times, axis=0)
         if self.below is not None and below is not None:
             a += self.below(below)
         g = self.recurrent(h)
         if self.cell == "gru":
-            return self._gru(a, g, h), None
+            return self._gru(a, g, h)
         a += g
         if c is None:
-            return _look_up(self._tanh, a), None
+            h = _look_up(self._tanh, a)
+            return h, None, (h,)
         return self._lstm(a, c)
 
-    def _gru(self, a: Floats, g: Floats, h: Floats) -> Floats:
+    def _gru(self, a: Floats, g: Floats, h: Floats) -> tuple[Floats, None, tuple[Floats, ...]]:
         H = self.width
         a[:, : 2 * H] += g[:, : 2 * H]
         rz = _look_up(self._sigmoid, a[:, : 2 * H])
         m = g[:, 2 * H :]
         m += self.candidate_bias
-        m *= rz[:, :H]
-        m += a[:, 2 * H :]
-        n = _look_up(self._tanh, m)
+        candidate = m * rz[:, :H]
+        candidate += a[:, 2 * H :]
+        n = _look_up(self._tanh, candidate)
         new = h - n
         new *= rz[:, H:]
         new += n
-        return new
+        return new, None, (rz, n, m)
 
-    def _lstm(self, a: Floats, c: Floats) -> tuple[Floats, Floats]:
+    def _lstm(self, a: Floats, c: Floats) -> tuple[Floats, Floats, tuple[Floats, ...]]:
         H = self.width
         gates = _look_up(self._sigmoid, a[:, : 3 * H])
         u = _look_up(self._tanh, a[:, 3 * H :])
-        u *= gates[:, :H]
         new = c * gates[:, H : 2 * H]
-        new += u
+        new += u * gates[:, :H]
         squashed = _look_up(self._tanh, new * np.float32(STEPS) + np.float32(TANH_REACH * STEPS + 0.5))
-        squashed *= gates[:, 2 * H :]
-        return squashed, new
+        return squashed * gates[:, 2 * H :], new, (gates, u, squashed)
 
 
 class IntegerStack:
@@ -168,9 +147,9 @@ class IntegerStack:
         self.levels = tuple(IntegerLevel(config, i, tensors) for i in range(len(config.levels)))
         self.limits = [threshold(int(steps)) for steps in tensors["thresholds"]]
 
-    def session(self, lanes: int, learn: bool = False) -> Session:
-        """`lanes` independent cold states; `learn`: level 0's readout learns from what it codes."""
-        return Session(self, lanes, learn)
+    def session(self, lanes: int, learn: Learn | bool = False) -> Session:
+        """`lanes` independent cold states; `learn`: what learns from what it codes (True: the readout)."""
+        return Session(self, lanes, "readout" if learn is True else learn or "nothing")
 
 
 @dataclass
@@ -190,15 +169,26 @@ class Session:
     `ticks`: (levels,) int64, the inputs each level received so far, summed over the lanes.
     """
 
-    def __init__(self, stack: IntegerStack, lanes: int, learn: bool = False) -> None:
-        self._stack = stack
-        self._learner = stack.levels[0].learning_readout() if learn else None
+    def __init__(self, stack: IntegerStack, lanes: int, learn: Learn = "nothing") -> None:
+        self._config, self._limits = stack.config, stack.limits
         self._joint = stack.config.mode == "joint"
-        self._states = [self._cold(level, lanes, index) for index, level in enumerate(stack.levels)]
+        self._levels = stack.levels
+        self._readout = None if learn == "nothing" else stack.levels[0].learning_readout()
+        self._learner: Learner | None = None
+        if self._readout is not None and learn == "all":
+            self._levels = tuple(copy(level) for level in stack.levels)
+            self._learner = Learner(self._levels, self._joint, lanes, self._readout)
+        self._states = [self._cold(level, lanes, index) for index, level in enumerate(self._levels)]
         self._weighed: list[Weighed] = []
+        self._plain_rows: Weights | None = None
         self._rows: Weights | None = None
         self.ticks = np.zeros(len(stack.levels), dtype=np.int64)
         self.lanes = lanes
+
+    def close(self) -> None:
+        """End the thread that learns; whoever asks a session to learn "all" has to."""
+        if self._learner is not None:
+            self._learner.close()
 
     def _cold(self, level: IntegerLevel, lanes: int, index: int) -> _Lanes:
         h = np.zeros((lanes, level.width), dtype=np.float32)
@@ -211,8 +201,8 @@ class Session:
         )
 
     def _read_out(self, level: IntegerLevel, h: Floats, index: int) -> Floats:
-        if self._learner is not None and index == 0:
-            return self._learner(h)
+        if self._readout is not None and index == 0:
+            return self._readout(h)
         logits = level.readout(h)
         if index == 0 or not self._joint:
             logits += level.readout_bias
@@ -230,52 +220,80 @@ class Session:
 
     def frequencies(self) -> Weights:
         """(lanes, V) float64: integers f - 1 >= 0 whose rows sum to 2**24 - V exactly."""
-        weighed = self._weigh()
-        if self._joint or len(weighed) == 1:
-            return self._plain()
-        return nested(weighed, self._stack.config.gate.rule, self._stack.limits)
+        if self._rows is None:
+            weighed = self._weigh()
+            if self._joint or len(weighed) == 1:
+                self._rows = self._plain()
+            else:
+                self._rows = nested(weighed, self._config.gate.rule, self._limits)
+        return self._rows
 
     def _plain(self) -> Weights:
         """The frequencies that level 0's readout answers for: the whole stack's; faithful: level 0's own."""
-        if self._rows is None:
-            self._rows = frequencies(self._weigh()[-1 if self._joint else 0])
-        return self._rows
+        if self._plain_rows is None:
+            self._plain_rows = frequencies(self._weigh()[-1 if self._joint else 0])
+        return self._plain_rows
 
     def update(self, symbols: NDArray[np.integer[Any]]) -> None:
         """Read the symbols (lanes,) that came."""
         came = symbols.astype(np.intp)
+        if self._readout is not None:
+            self._readout.learn(self._plain(), came)
+        rows = self._events(came)
         if self._learner is not None:
-            self._learner.learn(self._plain(), came)
-        rule, rows = self._stack.config.gate.rule, np.arange(self.lanes)
-        gates = self._weigh()[:-1]
-        for index, (level, state) in enumerate(zip(self._stack.levels, self._states, strict=True)):
-            if index == 0:
-                state.h, state.c = level.step(state.h, state.c, came, None, None)
-                state.logits = self._read_out(level, state.h, 0)
-                self.ticks[0] += self.lanes
-                continue
-            missed = unexpected(gates[index - 1], came, rule, self._stack.limits[index - 1])
-            missed |= state.fresh
-            rows = rows[missed[rows]]
-            state.since += 1
-            if len(rows):
-                self._tick(index, level, state, rows, came)
-        self._weighed, self._rows = [], None
+            self._learn(self._learner, rows, came)
+        ticks = [self._tick(index, lanes, came) for index, lanes in enumerate(rows)]
+        if self._learner is not None:
+            self._learner.ticked(ticks)
+        self._weighed, self._plain_rows, self._rows = [], None, None
 
-    def _tick(
-        self, index: int, level: IntegerLevel, state: _Lanes, rows: NDArray[np.intp], came: NDArray[np.intp]
-    ) -> None:
-        """Let an upper level read what the level below did not predict, in the lanes `rows`."""
-        c = None if state.c is None else state.c[rows]
+    def _events(self, came: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+        """Per level the lanes whose symbol it reads: all; then those in which the level below missed it."""
+        rows = [np.arange(self.lanes)]
+        for weighed, state, limit in zip(self._weigh()[:-1], self._states[1:], self._limits, strict=True):
+            missed = unexpected(weighed, came, self._config.gate.rule, limit)
+            missed |= state.fresh
+            rows.append(rows[-1][missed[rows[-1]]])
+        return rows
+
+    def _learn(self, learner: Learner, rows: list[NDArray[np.intp]], came: NDArray[np.intp]) -> None:
+        """Tell the learner what was predicted; code on with what it has learnt."""
+        every, guesses = rows[0], []
+        for index, state in enumerate(self._states):
+            lanes = every if self._joint else rows[index]  # faithful: a level answers for its own inputs
+            if self._joint or index == 0:
+                predicted = self._plain()
+            else:
+                predicted = frequencies(self._weigh()[index])[lanes]
+            guesses.append(Guess(lanes, came[lanes], predicted, state.h[lanes] if index else state.h))
+        if learner.predicted(guesses, self.frequencies()[every, came]):
+            for index in range(1, len(self._levels)):
+                state = self._states[index]
+                state.logits = self._read_out(self._levels[index], state.h, index)
+
+    def _tick(self, index: int, rows: NDArray[np.intp], came: NDArray[np.intp]) -> Tick | None:
+        """Let a level read what came in the lanes `rows`."""
+        level, state = self._levels[index], self._states[index]
+        self.ticks[index] += len(rows)
+        if index == 0:
+            h, c, kept = level.step(state.h, state.c, came, None, None)
+            tick = Tick(rows, came, None, None, state.h, state.c, kept)
+            state.h, state.c, state.logits = h, c, self._read_out(level, h, 0)
+            return tick
+        state.since += 1
+        if not len(rows):
+            return None
         below = self._states[index - 1].h[rows] if level.below is not None else None
-        h, c = level.step(state.h[rows], c, came[rows], state.since[rows], below)
+        buckets = np.searchsorted(_TIMES, state.since[rows])
+        old_h, old_c = state.h[rows], None if state.c is None else state.c[rows]
+        h, c, kept = level.step(old_h, old_c, came[rows], buckets, below)
         state.h[rows] = h
         if state.c is not None and c is not None:
             state.c[rows] = c
         state.logits[rows] = self._read_out(level, h, index)
         state.since[rows] = 0
         state.fresh[rows] = False
-        self.ticks[index] += len(rows)
+        return Tick(rows, came[rows], buckets, below, old_h, old_c, kept)
 
     def keep(self, lanes: int) -> None:
         """Drop all but the first `lanes` lanes."""
@@ -283,9 +301,11 @@ class Session:
             state.h, state.since, state.fresh = state.h[:lanes], state.since[:lanes], state.fresh[:lanes]
             state.c = None if state.c is None else state.c[:lanes]
             state.logits = state.logits[:lanes]
+        if self._readout is not None:
+            self._readout.keep(lanes)
         if self._learner is not None:
             self._learner.keep(lanes)
-        self._weighed, self._rows = [], None
+        self._weighed, self._plain_rows, self._rows = [], None, None
         self.lanes = lanes
 
 

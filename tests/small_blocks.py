@@ -1,0 +1,29 @@
+"""Presets that cut short inputs into many blocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chunker.coding import blocks
+
+
+def cut_small(
+    patch: pytest.MonkeyPatch, block_bytes: int = 1000, lane_bytes: int = 200, small_bytes: int = 300
+) -> None:
+    """Let every preset make such blocks and lanes of the same kinds as ever; below `small_bytes` an input is
+    compact, and below half of `block_bytes` a block counts as small."""
+    patch.setattr(blocks, "SMALL_BYTES", small_bytes)
+    for name, preset in blocks.PRESETS.items():
+        whole = preset.whole_bytes == preset.block_bytes
+        small = replace(
+            preset,
+            block_bytes=block_bytes,
+            whole_bytes=block_bytes if whole else small_bytes,
+            lane_bytes=lane_bytes,
+            more_bytes=lane_bytes,
+            small_lane_bytes=lane_bytes,
+            small_bytes=block_bytes // 2 if preset.small_bytes else 0,
+        )
+        patch.setitem(blocks.PRESETS, name, small)
