@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Before numpy is imported, and as the commands do: BLAS's threads and ours are in each other's way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import signal
 import threading
 from collections.abc import Iterator

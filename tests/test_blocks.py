@@ -135,11 +135,24 @@ class WatchedModel(CountingModel):
         return WatchedStack()
 
 
-def test_net_stops_after_the_trial(monkeypatch, preset):
+def test_net_stops_after_the_trial_or_is_not_tried(monkeypatch, preset):
     monkeypatch.setattr(WatchedSession, "steps", 0)
     data = bytes(range(100)) * 655  # lzma takes some 100 bytes, a counter 50 KiB
     assert blocks.encode_block(WatchedModel(), data, blocks.PRESETS[preset]).kind is Kind.LZMA
     lanes = blocks.PRESETS[preset].lanes(len(data))
+    if preset == "fast":
+        assert 0 < WatchedSession.steps <= len(data) // lanes // blocks.TRIAL_PART + 1
+    else:
+        assert WatchedSession.steps == 0
+
+
+def test_a_net_that_learns_stops_where_it_does_not(monkeypatch):
+    """Not noise by its byte counts, and noise to the net: half the bytes, drawn at random."""
+    monkeypatch.setattr(WatchedSession, "steps", 0)
+    data = bytes(np.random.default_rng(0).integers(0, 254, 70_000, dtype=np.uint8))
+    monkeypatch.setattr(blocks, "looks_like_noise", lambda data: False)
+    assert blocks.encode_block(WatchedModel(), data, blocks.PRESETS["default"]).kind is Kind.RAW
+    lanes = blocks.PRESETS["default"].lanes(len(data))
     assert 0 < WatchedSession.steps <= len(data) // lanes // blocks.TRIAL_PART + 1
 
 

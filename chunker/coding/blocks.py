@@ -120,7 +120,7 @@ DEFAULT_PRESET = "default"
 NOISE_BYTES = 1 << 14
 TRIAL_PART = 16
 TRIAL_SHARE = 1.3
-LEARNING_TRIAL_SHARE = 2.5  # a net that learns has its worst steps behind it by then
+MONOTONY = 64  # where lzma makes a block so many times smaller, a net that learns is not worth its time
 NOISE_SHARE = 0.98  # of the bytes so far: what a net that learns has not got below by then is noise to it
 
 _LZMA_READ = [{"id": lzma.FILTER_LZMA2, "dict_size": frames.MAX_BLOCK_BYTES}]
@@ -271,7 +271,7 @@ def hopeless(size_bytes: int, part: float, n_bytes: int, best_bytes: int, kind: 
     """Whether the net, at so many bytes after that part of a block, will not get below `best_bytes`."""
     if kind is Kind.NET:
         return size_bytes > TRIAL_SHARE * best_bytes * part
-    return size_bytes > min(LEARNING_TRIAL_SHARE * best_bytes, NOISE_SHARE * n_bytes) * part
+    return size_bytes > NOISE_SHARE * n_bytes * part  # one that learns may yet catch up
 
 
 def encode_net(
@@ -426,6 +426,8 @@ def encode_block(
     if best_bytes <= 0 or looks_like_noise(data):
         return best
     kind, lanes = preset.kind_of(len(data)), preset.lanes(len(data))
+    if kind is not Kind.NET and best_bytes * MONOTONY < len(data):
+        return best
     payload = encode_net(stack_of(model), data, lanes, best_bytes, stop, kind)
     return best if payload is None else Coded(kind, lanes, payload)
 

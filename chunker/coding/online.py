@@ -44,7 +44,7 @@ WINDOW = readout.WINDOW  # so that level 0's readout stays the same within a tap
 RATE = 0.6e-3
 TABLE_RATE = 4  # times that for what one symbol or time adds: its weights learn from few rows
 DAMPING = np.float32(1e-3)
-GATHERED = 4  # bits of surprise that a lane gathers before it is propagated back
+GATHERED = 32  # bits of surprise that a lane gathers before it is propagated back
 
 REACH = np.float32(4)  # errors of a state are clipped to this
 FACTOR = 2  # no cell makes a pre-activation's error greater than this times its state's
