@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from chunker.coding.freeze import float_shapes, freeze
+from chunker.coding.freeze import SMALLEST_SCALE, float_shapes, freeze, quantise
 from chunker.config import GateRule, StackConfig
 from chunker.errors import ModelError, ModelNotFound, ModelVersionError, NotAModel
 from chunker.modelfile import METADATA_KEY, load_model, load_stack_tensors, save_stack
@@ -171,3 +171,17 @@ def test_a_diverged_model_is_not_saved(tmp_path, tensors):
     tensors["0.bias"][:] = np.inf
     with pytest.raises(NotAModel, match="not finite"):
         save_stack(Path(tmp_path, "m"), tensors, CONFIG, {})
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 2.0**-41])
+def test_what_learning_could_not_divide_by_is_no_scale(tmp_path, tensors, scale):
+    frozen = freeze(tensors)
+    frozen["0.readout.scale"][3] = scale
+    with pytest.raises(NotAModel, match="no scales"):
+        save_stack(tmp_path / "scaled", frozen, CONFIG, {})
+
+
+@pytest.mark.parametrize("peak", [0.0, 1e-30, 2.0**-34, 2.0**-32])
+def test_freezing_makes_no_such_scale(peak):
+    _, scales = quantise(np.full((2, 3), peak, dtype=np.float32))
+    assert (scales >= SMALLEST_SCALE).all()

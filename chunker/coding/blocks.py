@@ -13,11 +13,12 @@ many lanes share it. Where the cuts are is a function of the input's length alon
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +29,6 @@ from chunker.coding.entropy import Decoder, Encoder, Rows
 from chunker.coding.frames import Kind, damaged
 from chunker.coding.mixture import HALF, Mixture
 from chunker.errors import UsageError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 # To be tuned: none of these is part of the format.
 SMALL_BYTES = 1 << 16  # an input below is one block, in the compact form
@@ -225,10 +223,8 @@ class NetCoder:
                 _few_at_a_time.release()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End what works in the background, and let another block begin; to be called once."""
         try:
             self._session.close()
         finally:
@@ -285,7 +281,7 @@ def encode_net(
     encoder = Encoder()
     trial_at = len(steps) // TRIAL_PART // LOOK_EVERY * LOOK_EVERY
     last = len(steps) - 1
-    with NetCoder(stack, kind, lanes, len(steps)) as coder:
+    with contextlib.closing(NetCoder(stack, kind, lanes, len(steps))) as coder:
         for t, symbols in enumerate(steps):
             if t % LOOK_EVERY == 0:
                 if stop():
@@ -316,7 +312,7 @@ def decode_net(
     last_lanes = n_bytes - (n_steps - 1) * lanes
     steps = np.zeros((n_steps, lanes), dtype=np.uint8)
     decoder = Decoder(payload)
-    with NetCoder(stack, kind, lanes, n_steps) as coder:
+    with contextlib.closing(NetCoder(stack, kind, lanes, n_steps)) as coder:
         for t in range(n_steps):
             if t % LOOK_EVERY == 0 and stop():
                 raise Stopped

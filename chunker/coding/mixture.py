@@ -77,9 +77,8 @@ def logarithms() -> Floats:
 
 def logarithm(x: Floats) -> Floats:
     """ln of whole numbers from 1 to TOTAL, of their upper 11 digits."""
-    digits = x.view(np.int64) >> np.int64(
-        42
-    )  # the bits of a positive float64 are in order, 1.0 is 1023 << 52
+    # the bits of positive floats are in their order, and 1.0 is 1023 << 52
+    digits = x.view(np.int64) >> np.int64(42)
     digits -= np.int64(1023 << 10)
     result: Floats = logarithms().take(digits)
     return result

@@ -50,7 +50,6 @@ REACH = np.float32(4)  # errors of a state are clipped to this
 FACTOR = 2  # no cell makes a pre-activation's error greater than this times its state's
 WIDEST = np.float32(8)  # states that nothing bounds (LSTM's c, GRU's reset candidate) count as at most this
 CAP = 256  # weights stay within so many steps
-SMALLEST_STEP = np.float32(2.0**-40)  # of a column; far below what training makes
 _CHUNK = 32  # rows of weights at a time, for the cache
 
 
@@ -184,7 +183,7 @@ class LearningMatrix(_Errors):
         heaviest = np.abs(frozen.integers).sum(0, dtype=np.float64).max(initial=1)
         room = exact.MANTISSA // (2 * int(heaviest))  # columns may double in weight
         activations = min(1 << max(room.bit_length() - 1, 0), 1 << exact.MAX_ACTIVATION_BITS)
-        self._step = np.maximum(frozen.step, SMALLEST_STEP)
+        self._step = frozen.step
         super().__init__(self._step, reach, max(N * CAP, rows * activations))
         self._limit = np.float32(exact.MANTISSA // activations)
         self._weights = frozen.integers.copy()

@@ -7,7 +7,7 @@ information: a symbol that was expected at nine to one is left out, and so are t
 neither came nor were expected in the window.
 
 Exact like the rest: the gradient is a product of integers in float64 (|h| <= A, |error| <= 2**24, at most
-2**17 rows: all sums below 2**53), everything else is element by element in float32.
+2**12 rows: all sums below 2**53), everything else is element by element in float32.
 """
 
 from __future__ import annotations

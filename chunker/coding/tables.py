@@ -86,8 +86,8 @@ def weight_table() -> NDArray[np.float64]:
 
 @cache
 def log_table() -> tuple[NDArray[np.float64], float]:
-    """ln((1/2 + i / 2048)) and ln(2) in units of 2**-16 / STEPS, for i = 0 .. 1023, by halving intervals:
-    the binary digits of log2(x) are found by squaring (Knuth, The Art of Computer Programming, 1.2.2, ex. 25)."""
+    """ln((1/2 + i / 2048)) and ln(2) in units of 2**-16 / STEPS, for i = 0 .. 1023: from
+    the first 32 binary digits of log2, found by squaring (Knuth, The Art of Computer Programming, 1.2.2, ex. 25)."""
     digits, point = 32, 64
     ln2 = 2 * sum(_divide(1 << _POINT, (2 * k + 1) * 3 ** (2 * k + 1)) for k in range(40))  # 2 artanh(1/3)
     unit = STEPS << 16
