@@ -83,6 +83,14 @@ class StackConfig:
         """How many hidden-width blocks a cell's pre-activation has (3 for a GRU)."""
         return GATES_PER_CELL[self.cell]
 
+    def predicts_time(self, level: int) -> bool:
+        """Whether a level also predicts when its next input comes: the upper ones of a faithful stack.
+
+        Level l predicts it on the clocks of all levels below, as the inputs of level 0, 1, .. l-1 until then:
+        only so can what it leaves out be put back from what the level above received.
+        """
+        return level > 0 and self.mode == "faithful" and self.time_code
+
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `from_json` reads back, ready for canonical JSON."""
         return {**asdict(self), "levels": list(self.levels)}

@@ -19,8 +19,12 @@ COMMANDS = {
     "models": "Show the built-in models, or model files.",
     "bench": "Compare with gzip, bzip2, xz and others on files of yours.",
     "train": "Train a stack on text of yours.",
+    "distill": "Train a student on text and on a teacher.",
     "evaluate": "Measure bits per character of a model on files.",
     "freeze": "Write the integer copy of a trained model.",
+    "experiment": "Run one of the method's experiments.",
+    "classify": "Tell classes of sequences apart.",
+    "surprise": "Bits per line, and the unusual lines.",
 }
 
 

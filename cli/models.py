@@ -14,6 +14,7 @@ from chunker.cli.report import number, print_json, print_table
 if TYPE_CHECKING:
     from chunker.modelfile import Model
 
+TEACHER = "<teacher"  # a column of its own where a model has one
 COLUMNS = ("<model", "<levels", "<cell", "<mode", "parameters", "bytes", "bits/char", "<fingerprint")
 
 
@@ -24,7 +25,8 @@ def models(paths: tuple[str, ...], as_json: bool) -> None:
     """Show the built-in models, or the model files that are named.
 
     levels: hidden widths, lowest first. bits/char: on the validation text of its own training, before
-    coding. An archive names its model by the first bytes of the fingerprint.
+    coding. An archive names its model by the first bytes of the fingerprint. teacher: name and fingerprint of
+    the model that a distilled one learnt from.
     """
     from chunker.modelfile import builtin_models, load_model
 
@@ -33,7 +35,10 @@ def models(paths: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json({"models": [_to_json(model) for model in found], "errors": failures})
     elif found:
-        print_table(COLUMNS, [_row(model) for model in found])
+        rows, taught = [_row(model) for model in found], [_teacher(model) for model in found]
+        if any(taught):
+            rows = [[*row, teacher or "-"] for row, teacher in zip(rows, taught, strict=True)]
+        print_table((*COLUMNS, TEACHER) if any(taught) else COLUMNS, rows)
     leave(failures)
 
 
@@ -49,6 +54,7 @@ def _to_json(model: Model) -> dict[str, Any]:
         "bytes": model.path.stat().st_size,
         "bits_per_char": _bits_per_char(model),
         "fingerprint": model.fingerprint.hex(),
+        "teacher": model.summary.get("teacher"),
         "summary": model.summary,
     }
 
@@ -65,6 +71,12 @@ def _row(model: Model) -> list[str]:
         number(_bits_per_char(model), 3),
         model.fingerprint.hex()[:16],
     ]
+
+
+def _teacher(model: Model) -> str:
+    """Name and fingerprint of the teacher; empty if there was none."""
+    teacher, name = model.summary.get("teacher"), model.summary.get("teacher_name")
+    return f"{shown(str(name))} {teacher[:16]}" if isinstance(teacher, str) else ""
 
 
 def _bits_per_char(model: Model) -> float | None:

@@ -53,11 +53,6 @@ class Progress:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.done)
 
-    def pulse(self) -> None:
-        """Everything is counted, but not everything is done, and nobody knows how long that takes."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, total=None)
-
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:

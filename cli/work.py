@@ -161,15 +161,14 @@ def pack(
     """Stream a source into an archive; returns the archive's size in bytes."""
     from chunker.coding.stream import Compressor
 
-    compressor = Compressor(model, threads=threads, preset=preset)
+    if bar is None:
+        compressor = Compressor(model, threads=threads, preset=preset)
+    else:
+        compressor = Compressor(model, threads=threads, preset=preset, advance=bar.advance)
     written = 0
     try:
         while data := source.read(CHUNK_BYTES):
             written += target.write(compressor.compress(data))
-            if bar is not None:
-                bar.advance(len(data))
-        if bar is not None:
-            bar.pulse()
         return written + target.write(compressor.flush())
     finally:
         compressor.close()

@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parent / "golden"
 if __name__ == "__main__":
     sys.path.insert(0, str(GOLDEN.parent.parent))
 
-from chunker.coding import blocks, frames
+from chunker.coding import blocks, frames, lempelziv
 from chunker.coding.frames import Kind
 from chunker.coding.stream import decompress
 from chunker.errors import (
@@ -65,6 +65,7 @@ CONTENTS = {
     "mixed-lanes": text(903)[::-1],
     "learning-record": text(150),
     "learning": text(1604),
+    "stretch": noise(300) + b"far and " * 600_000 + noise(200) + noise(300) + text(300),
     "full-learning": text(4000) + text(1400)[::-1] + noise(300) + text(1000)[100:],
 }
 
@@ -82,7 +83,7 @@ def full(model: Model, parts: list[tuple[Kind, bytes, int]]) -> bytes:
     for kind, content, lanes in parts:
         payload = content
         if kind is Kind.LZMA:
-            payload = blocks.encode_lzma(content)
+            payload = lempelziv.encode_lzma(content)
         elif kind.needs_model:
             lanes, payload = net_block(model, kind, content, lanes)
         head = frames.make_head(kind, len(content), lanes, len(payload))
@@ -95,7 +96,7 @@ def full(model: Model, parts: list[tuple[Kind, bytes, int]]) -> bytes:
 def compact(model: Model, kind: Kind, content: bytes, lanes: int = 1) -> bytes:
     payload = content
     if kind is Kind.LZMA:
-        payload = blocks.encode_lzma(content)
+        payload = lempelziv.encode_lzma(content)
     elif kind.needs_model:
         lanes, payload = net_block(model, kind, content, lanes)
     return frames.compact_archive(kind, lanes, payload, content, model.fingerprint)
@@ -120,6 +121,14 @@ def good(model: Model) -> dict[str, bytes]:
         "mixed-lanes": compact(model, Kind.MIXED, CONTENTS["mixed-lanes"], lanes=7),
         "learning-record": compact(model, Kind.LEARNING, CONTENTS["learning-record"]),
         "learning": compact(model, Kind.LEARNING, CONTENTS["learning"], lanes=5),
+        "stretch": full(
+            model,
+            [
+                (Kind.RAW, CONTENTS["stretch"][:100], 0),
+                (Kind.LZMA, CONTENTS["stretch"][100:-300], 0),  # longer than a block of another kind can be
+                (Kind.MIXED, CONTENTS["stretch"][-300:], 2),
+            ],
+        ),
         "full-learning": full(
             model,
             [
@@ -142,6 +151,7 @@ def flipped(data: bytes, at: int, bit: int = 0) -> bytes:
 def bad(archives: dict[str, bytes]) -> dict[str, tuple[bytes, type[ArchiveError]]]:
     """Archives that must be refused, each with the error that says so."""
     whole, record = archives["full"], archives["record"]
+    stretch = archives["stretch"]
     learnt, mixed, learning = archives["full-learning"], archives["mixed"], archives["learning"]
     thousand = frames.varint(1000) + b"\x64"  # a block's size and its payload's
     start = frames.START_BYTES
@@ -183,6 +193,21 @@ def bad(archives: dict[str, bytes]) -> dict[str, tuple[bytes, type[ArchiveError]
         "newer-method": (newer_method + crc32(newer_method).to_bytes(4, "little"), ArchiveVersionError),
         "terabytes": (frames.MAGIC + b"\x11" + b"\xff" * 6 + b"\x7f", CorruptArchive),
         "block-too-big": (whole[:start] + b"\x01" + frames.varint((1 << 22) + 1) + bytes(64), CorruptArchive),
+        "net-too-big": (
+            whole[:start] + b"\x03" + frames.varint((1 << 22) + 1) + b"\x64\x01" + bytes(64),
+            CorruptArchive,
+        ),
+        "lzma-too-big": (
+            whole[:start] + b"\x02" + frames.varint((1 << 26) + 1) + b"\x64" + bytes(64),
+            CorruptArchive,
+        ),
+        "compact-lzma-too-big": (
+            frames.MAGIC + b"\x12" + frames.varint((1 << 26) + 1) + b"\x64" + bytes(64),
+            CorruptArchive,
+        ),
+        "truncated-stretch": (stretch[: len(stretch) // 2], TruncatedArchive),
+        "flipped-stretch-size": (flipped(stretch, start + 109), CorruptArchive),
+        "flipped-stretch-payload": (flipped(stretch, len(stretch) // 2), CorruptArchive),
         "truncated-learning": (learnt[: len(learnt) // 3], TruncatedArchive),
         "truncated-mixed": (mixed[:-5], TruncatedArchive),
         "flipped-mixed-payload": (flipped(mixed, 20), CorruptArchive),

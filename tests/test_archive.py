@@ -235,6 +235,9 @@ NET, LZMA, RAW, MIXED, LEARNING = (
 )
 IMPOSSIBLE = {
     "raw block of 4 MiB + 1": block(RAW, frames.varint((1 << 22) + 1)),
+    "lzma block of 64 MiB + 1": block(LZMA, frames.varint((1 << 26) + 1), b"\x01"),
+    "net block of 4 MiB + 1": block(NET, frames.varint((1 << 22) + 1), b"\x01\x01"),
+    "learning block of 4 MiB + 1": block(LEARNING, frames.varint((1 << 22) + 1), b"\x01\x01"),
     "net block of 256 MiB": block(NET, frames.varint((1 << 28) - 1), b"\x01\x01"),
     "number of 5 bytes": block(LZMA, b"\xff\xff\xff\xff\x0f"),
     "empty block": block(RAW, b"\x00"),
@@ -251,6 +254,7 @@ IMPOSSIBLE = {
     ),
     "unknown kind": block(b"\x06\x01"),
     "compact terabytes": frames.MAGIC + b"\x11\xff\xff\xff\xff\xff\x7f",
+    "compact lzma of 64 MiB + 1": frames.MAGIC + b"\x12" + frames.varint((1 << 26) + 1) + b"\x01",
     "compact lanes": frames.MAGIC + b"\x14abcd" + frames.varint(5000) + b"\x01" + frames.varint(4999),
     "compact mixed lanes": frames.MAGIC + b"\x16abcd" + frames.varint(1000) + b"\x01" + frames.varint(257),
     "compact learning lanes": frames.MAGIC + b"\x18abcd" + frames.varint(1000) + b"\x01" + frames.varint(257),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_blocks import cut_small
 
-from chunker.coding import archive, blocks, files, frames
+from chunker.coding import archive, blocks, files, frames, lempelziv
 from chunker.coding.frames import Kind
 from chunker.coding.stream import Compressor, Decompressor, compress, decompress
 from chunker.errors import (
@@ -27,10 +27,12 @@ from chunker.errors import (
 MODEL = CountingModel()
 
 
-def full_archive(data: bytes, block_bytes: int, lane_bytes: int = 20, preset: str = "fast") -> bytes:
-    """The full form whatever the size."""
+def full_archive(
+    data: bytes, block_bytes: int, lane_bytes: int = 20, preset: str = "fast", stretch_blocks: int = 0
+) -> bytes:
+    """The full form whatever the size, without an lzma block over several unless told."""
     with pytest.MonkeyPatch.context() as patch:
-        cut_small(patch, block_bytes, lane_bytes, small_bytes=1)
+        cut_small(patch, block_bytes, lane_bytes, small_bytes=1, stretch_blocks=stretch_blocks)
         return compress(data, MODEL, threads=1, preset=preset)
 
 
@@ -62,6 +64,7 @@ SMALL = {
     "full": full_archive(noise(60) + b"again and " * 6 + skewed(130), 60),
     "full, learning": full_archive(b"a" * 20 + b"b" * 12, 30, 5, preset="default"),
     "full, mixed": full_archive(b"a" * 14, 30, 5, preset="default"),
+    "full, a stretch": full_archive(noise(35) * 2, 20, preset="default", stretch_blocks=8),
     "full, no blocks": frames.full_start(MODEL.fingerprint) + frames.trailer(b"", 0),
     "two": compress(skewed(50), MODEL, preset="fast") + compress(b"raw", MODEL),
 }
@@ -112,6 +115,7 @@ def test_the_samples_are_good():
     three = SMALL["full"] + SMALL["full, learning"] + SMALL["full, mixed"]
     kinds = {b.kind for b in archive.read_info(io.BytesIO(three)).blocks}
     assert kinds == set(Kind)
+    assert [b.bytes_in for b in archive.read_info(io.BytesIO(SMALL["full, a stretch"])).blocks] == [70]
     for data in SMALL.values():
         assert len({result for _, result in readers(data)}) == 1
         assert all(isinstance(result, bytes) for _, result in readers(data))
@@ -218,6 +222,11 @@ HUGE = {
     "compact, 256 MB": frames.MAGIC + b"\x13abcd" + b"\xff\xff\xff\x7f\x05",
     "block of 256 MB": frames.full_start(MODEL.fingerprint) + b"\x03\xff\xff\xff\x7f\x05\x01",
     "block of 4 MB + 1": frames.full_start(MODEL.fingerprint) + b"\x01" + frames.varint((1 << 22) + 1),
+    "lzma block of 64 MB + 1": frames.full_start(MODEL.fingerprint)
+    + b"\x02"
+    + frames.varint((1 << 26) + 1)
+    + b"\x05",
+    "compact, lzma of 64 MB + 1": frames.MAGIC + b"\x12" + frames.varint((1 << 26) + 1) + b"\x05",
     "257 lanes that learn": frames.full_start(MODEL.fingerprint) + b"\x05\x80\x80\x80\x01\x05\x81\x02",
     "a million lanes": frames.full_start(MODEL.fingerprint) + b"\x03\x80\x80\x80\x02\x05\x80\x80\x40",
 }
@@ -235,6 +244,23 @@ def test_nothing_is_allocated_for_an_impossible_header(data):
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_an_lzma_block_that_claims_too_much_takes_a_dictionary_at_most():
+    packed = blocks_of_lzma(1 << 26, lempelziv.encode_lzma(bytes(1000)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptArchive, match="another length"):
+            decompress(packed, model=MODEL, threads=1)
+        assert tracemalloc.get_traced_memory()[1] < (1 << 26) + (1 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+def blocks_of_lzma(size: int, payload: bytes) -> bytes:
+    """A full archive of one lzma block that claims that size."""
+    head = frames.make_head(Kind.LZMA, size, 0, len(payload))
+    return frames.full_start(MODEL.fingerprint) + frames.block_frame(head, payload, b"")
 
 
 def test_an_index_of_terabytes_is_not_loaded():

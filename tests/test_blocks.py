@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import lzma
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from counting_model import CountingModel, CountingSession, CountingStack, noise,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunker.coding import blocks, frames
+from chunker.coding import blocks, frames, lempelziv, pool
 from chunker.coding.archive import Block
 from chunker.coding.blocks import Learn
 from chunker.coding.frames import Kind
@@ -150,7 +151,8 @@ def test_a_net_that_learns_stops_where_it_does_not(monkeypatch):
     """Not noise by its byte counts, and noise to the net: half the bytes, drawn at random."""
     monkeypatch.setattr(WatchedSession, "steps", 0)
     data = bytes(np.random.default_rng(0).integers(0, 254, 70_000, dtype=np.uint8))
-    monkeypatch.setattr(blocks, "looks_like_noise", lambda data: False)
+    for module in (blocks, lempelziv):
+        monkeypatch.setattr(module, "looks_like_noise", lambda data: False)
     assert blocks.encode_block(WatchedModel(), data, blocks.PRESETS["default"]).kind is Kind.RAW
     lanes = blocks.PRESETS["default"].lanes(len(data))
     assert 0 < WatchedSession.steps <= len(data) // lanes // blocks.TRIAL_PART + 1
@@ -161,9 +163,9 @@ KINDS_OF_NET = [kind for kind in Kind if kind.needs_model]
 
 @pytest.mark.parametrize("kind", KINDS_OF_NET)
 def test_net_stops_on_request(kind):
-    with pytest.raises(blocks.Stopped):
+    with pytest.raises(pool.Stopped):
         blocks.encode_net(CountingStack(), skewed(1000), 1, 1000, stop=lambda: True, kind=kind)
-    with pytest.raises(blocks.Stopped):
+    with pytest.raises(pool.Stopped):
         blocks.decode_net(CountingStack(), b"", 1000, 1, stop=lambda: True, kind=kind)
 
 
@@ -236,7 +238,7 @@ def test_coding_that_fails_gives_its_place_back(kind, method):
     assert places() == before
 
 
-def stop_after(looks: int) -> blocks.Stop:
+def stop_after(looks: int) -> pool.Stop:
     """True after so many times."""
     answers = iter([False] * looks)
     return lambda: next(answers, True)
@@ -246,9 +248,9 @@ def stop_after(looks: int) -> blocks.Stop:
 def test_coding_that_is_stopped_gives_its_place_back(kind):
     before = places()
     for steps in (0, 1):
-        with pytest.raises(blocks.Stopped):
+        with pytest.raises(pool.Stopped):
             blocks.encode_net(CountingStack(), skewed(200), 1, 300, stop_after(steps), kind)
-        with pytest.raises(blocks.Stopped):
+        with pytest.raises(pool.Stopped):
             blocks.decode_net(CountingStack(), bytes(300), 200, 1, stop_after(steps), kind)
     assert places() == before
 
@@ -272,7 +274,7 @@ def test_whatever_ends_coding_ends_learning(tiny_model):
     assert not learning_threads()
     assert encode(10) is None
     assert not learning_threads()
-    with pytest.raises(blocks.Stopped):
+    with pytest.raises(pool.Stopped):
         encode(1000, stop_after(1))
     assert not learning_threads()
 
@@ -293,7 +295,7 @@ def test_choice_is_the_smallest(data, kind, preset):
     model, chosen = CountingModel(), blocks.PRESETS[preset]
     coded = blocks.encode_block(model, data, chosen)
     assert coded.kind is (kind or chosen.kind_of(len(data)))
-    assert len(coded.payload) <= min(len(data), len(blocks.encode_lzma(data)))
+    assert len(coded.payload) <= min(len(data), len(lempelziv.encode_lzma(data)))
     head = frames.make_head(coded.kind, len(data), coded.lanes, len(coded.payload))
     crc = frames.block_crc(head.raw, coded.payload, data)
     assert blocks.decode_block(model, Block(head, coded.payload, crc, model.fingerprint)) == data
@@ -335,7 +337,7 @@ def test_no_preset_makes_more_of_a_block_than_lzma(preset, seed):
     lines = b"".join(b"%d,%d\n" % (number % 7, number * seed) for number in range(200))
     for data in (lines[:800], skewed(600, seed), noise(300, seed), skewed(40, seed) * 15, bytes(700)):
         model, chosen = CountingModel(), blocks.PRESETS[preset]
-        least = min(len(data), len(blocks.encode_lzma(data)))
+        least = min(len(data), len(lempelziv.encode_lzma(data)))
         assert len(blocks.encode_block(model, data, chosen).payload) <= least
         assert len(blocks.encode_frame(model, data, chosen)[1]) <= least + 11
         assert len(blocks.encode_compact(model, data, chosen)) <= least + 12
@@ -343,33 +345,33 @@ def test_no_preset_makes_more_of_a_block_than_lzma(preset, seed):
 
 def test_noise_costs_the_net_nothing():
     model = CountingModel()
-    blocks.encode_block(model, noise(blocks.NOISE_BYTES))
+    blocks.encode_block(model, noise(lempelziv.NOISE_BYTES))
     assert model.sessions == 0
 
 
 @pytest.mark.parametrize("n_bytes", [1 << 14, 1 << 15, 1 << 19])
 def test_noise_is_recognised(n_bytes):
-    assert blocks.looks_like_noise(noise(n_bytes))
-    assert not blocks.looks_like_noise(noise(n_bytes)[: n_bytes // 2] + bytes(n_bytes // 2))
-    assert not blocks.looks_like_noise(skewed(n_bytes))
+    assert lempelziv.looks_like_noise(noise(n_bytes))
+    assert not lempelziv.looks_like_noise(noise(n_bytes)[: n_bytes // 2] + bytes(n_bytes // 2))
+    assert not lempelziv.looks_like_noise(skewed(n_bytes))
 
 
 def test_noise_that_repeats_itself_is_no_noise():
     data = noise(200_000)
-    assert blocks.only_noise(data)
-    assert not blocks.repeats_itself(data)
+    assert lempelziv.only_noise(data)
+    assert not lempelziv.repeats_itself(data)
     for shift in range(8):
         again = data[:100_000] + b"x" * shift + data[40_000:60_000]
-        assert blocks.repeats_itself(again)
-        assert not blocks.only_noise(again)
+        assert lempelziv.repeats_itself(again)
+        assert not lempelziv.only_noise(again)
 
 
 def test_even_counts_alone_are_no_noise():
     """Bytes that lzma predicts from the ones before them although all are equally frequent."""
     steps = np.frombuffer(noise(100_000), dtype=np.uint8) >> 3
     data = np.cumsum(steps, dtype=np.uint8).tobytes()
-    assert blocks.looks_like_noise(data)
-    assert not blocks.only_noise(data)
+    assert lempelziv.looks_like_noise(data)
+    assert not lempelziv.only_noise(data)
     assert blocks.encode_block(CountingModel(), data).kind is Kind.LZMA
 
 
@@ -381,16 +383,39 @@ def test_compact_net_must_pay_for_its_fingerprint(preset):
         assert len(blocks.encode_compact(model, data, blocks.PRESETS[preset])) <= n_bytes + 9
 
 
+def test_lzma_does_not_depend_on_pieces(monkeypatch):
+    data = (noise(10_000) + skewed(40_000)) * 2
+    packed = lempelziv.encode_lzma(data)
+    for piece in (1000, 1 << 30):
+        monkeypatch.setattr(lempelziv, "PIECE_BYTES", piece)
+        assert lempelziv.encode_lzma(data) == packed
+        assert lempelziv.looks_like_noise(noise(50_000))
+    with pytest.raises(pool.Stopped):
+        lempelziv.encode_lzma(data, stop=lambda: True)
+
+
+def test_lzma_is_not_behind_xz_where_bytes_are_aligned():
+    """Samples of 16 bits without a zero byte: what would be text to `encode_lzma`."""
+    samples = (8000 * np.sin(np.arange(20_000) / 50) + np.frombuffer(noise(20_000), np.uint8)).astype("<i2")
+    data = samples.tobytes().replace(b"\0", b"\1")
+    assert len(lempelziv.smallest_lzma(data)) < 0.99 * len(lempelziv.encode_lzma(data))
+    xz = lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
+    for name in ("default", "best"):
+        coded = blocks.encode_block(CountingModel(), data, blocks.PRESETS[name])
+        assert len(coded.payload) <= len(xz) - 12 - 12
+    assert lempelziv.smallest_lzma(bytes(1000)) == lempelziv.encode_lzma(bytes(1000))
+
+
 @pytest.mark.parametrize("spoil", [lambda p: p[:-1], lambda p: p + b"\0", lambda p: b"\xff" + p[1:]])
 def test_lzma_that_is_not_what_it_claims(spoil):
     data = bytes(5000)
-    packed = blocks.encode_lzma(data)
-    assert blocks.decode_lzma(packed, len(data)) == data
+    packed = lempelziv.encode_lzma(data)
+    assert lempelziv.decode_lzma(packed, len(data)) == data
     with pytest.raises(CorruptArchive):
-        blocks.decode_lzma(spoil(packed), len(data))
+        lempelziv.decode_lzma(spoil(packed), len(data))
     for wrong in (len(data) - 1, len(data) + 1):
         with pytest.raises(CorruptArchive):
-            blocks.decode_lzma(packed, wrong)
+            lempelziv.decode_lzma(packed, wrong)
 
 
 def test_content_is_checked():

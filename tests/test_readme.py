@@ -91,6 +91,8 @@ def test_commands_and_options_exist(words):
     command: click.Command | None = nhc
     if program == "chunker":
         command = group.get_command(click.Context(group), rest.pop(0))
+        if isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), rest.pop(0))
     assert command is not None
     known = options_of(command)
     for word in rest:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from chunker.config import GateRule, StackConfig
+from chunker.config import TIME_BOUNDS, GateRule, StackConfig
 from chunker.errors import UsageError
 from chunker.learning.recurrence import recur
 from chunker.learning.stack import Stack, StackState
@@ -63,7 +66,9 @@ def small(cell="gru", mode="joint", levels=(6, 5, 4), **gate):
     stack = Stack(StackConfig(levels=levels, cell=cell, mode=mode, symbols=7, gate=rule)).double()
     with torch.no_grad():
         for name, p in stack.named_parameters():
-            p.mul_(20.0 if name.endswith("readout") else 2.0)
+            p.mul_(20.0 if name.endswith(".readout") else 2.0)
+            if name.endswith("time_readout_bias"):
+                p[:3] += torch.tensor([3.0, 2.5, 2.0])  # or hardly any time would be expected
     while mode == "faithful" and stack.growing + 1 < len(levels):
         stack.grow()
     return stack
@@ -133,7 +138,27 @@ def test_an_upper_level_gets_exactly_what_was_not_predicted():
     assert torch.equal(output.events[1], missed)
     again = missed & (output.level_logits[1].argmax(-1) != x)
     again[0] = True
+    late = []
+    for row in range(2):
+        remembered: dict[int, int] = {}
+        last = -1
+        state, level = stack.start(2).levels[1], stack.levels[1]
+        for t in range(len(x)):
+            if not missed[t, row]:
+                continue
+            time = t - last
+            bucket = bisect_left(TIME_BOUNDS, time)
+            guess = int(level.time_logits(state.h)[row].argmax())
+            if guess != bucket or remembered.get(bucket) != time:
+                late.append((t, row))
+            remembered[bucket], last = time, t
+            h, c = level.step(x[t], state, torch.full((2,), time))
+            state = replace(state, h=h, c=c)
+    before = again.clone()
+    for t, row in late:
+        again[t, row] = True
     assert torch.equal(output.events[2], again)
+    assert int(before.sum()) < int(again.sum()) < int(missed.sum())
 
 
 def test_an_idle_upper_level_keeps_its_state():

@@ -14,9 +14,7 @@ many lanes share it. Where the cuts are is a function of the input's length alon
 from __future__ import annotations
 
 import contextlib
-import lzma
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -26,8 +24,10 @@ import numpy.typing as npt
 from chunker.coding import frames
 from chunker.coding.archive import Block
 from chunker.coding.entropy import Decoder, Encoder, Rows
-from chunker.coding.frames import Kind, damaged
+from chunker.coding.frames import Kind
+from chunker.coding.lempelziv import decode_lzma, encode_lzma, looks_like_noise, only_noise, smallest_lzma
 from chunker.coding.mixture import HALF, Mixture
+from chunker.coding.pool import Stop, Stopped, never
 from chunker.errors import UsageError
 
 # To be tuned: none of these is part of the format.
@@ -42,6 +42,7 @@ class Preset:
     kind: how the net is used. block_bytes: of a block; what is left below twice that is halved, unless it is
     below `whole_bytes`. lane_bytes: of each of the first `few_lanes` lanes; what comes on top of them is cut
     into lanes of `more_bytes`. Blocks below `small_bytes` have `small_kind` and `small_lane_bytes` instead.
+    stretch_bytes: one lzma block may stand in place of all blocks of a stretch, which is shorter; 0: never.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class Preset:
     small_bytes: int = 0
     small_kind: Kind = Kind.MIXED
     small_lane_bytes: int = 0
+    stretch_bytes: int = 0
 
     def kind_of(self, n_bytes: int) -> Kind:
         """How the net is used in a block of that length."""
@@ -101,6 +103,7 @@ PRESETS = {
         more_bytes=64 * _KB,
         small_bytes=64 * _KB,
         small_lane_bytes=3 * _KB,
+        stretch_bytes=frames.MAX_LZMA_BYTES,
     ),
     "best": Preset(
         Kind.LEARNING,
@@ -109,24 +112,20 @@ PRESETS = {
         lane_bytes=16 * _KB,
         few_lanes=8,
         more_bytes=_MB,
+        stretch_bytes=frames.MAX_LZMA_BYTES,
     ),
 }
 DEFAULT_PRESET = "default"
 
 # The net is not tried where even the byte counts look like noise, and is stopped where, after this part of the
 # steps, it is on the way to more than this share of the best size so far (its first steps are its worst).
-NOISE_BYTES = 1 << 14
 TRIAL_PART = 16
 TRIAL_SHARE = 1.3
 MONOTONY = 64  # where lzma makes a block so many times smaller, a net that learns is not worth its time
 NOISE_SHARE = 0.98  # of the bytes so far: what a net that learns has not got below by then is noise to it
 
-_LZMA_READ = [{"id": lzma.FILTER_LZMA2, "dict_size": frames.MAX_BLOCK_BYTES}]
-
 Learn = Literal["nothing", "readout", "all"]
 _LEARNS: dict[Kind, Learn] = {Kind.NET: "nothing", Kind.MIXED: "readout", Kind.LEARNING: "all"}
-
-Stop = Callable[[], bool]
 
 
 class Session(Protocol):
@@ -170,15 +169,6 @@ def stack_of(model: Model) -> Stack:
     """The model's stack, built by one thread while the others wait."""
     with _building:
         return model.integer_stack()
-
-
-class Stopped(Exception):
-    """Raised within a block because `stop()` became true."""
-
-
-def never() -> bool:
-    """The `stop` of a caller that never stops."""
-    return False
 
 
 def to_steps(data: bytes, lanes: int) -> tuple[npt.NDArray[np.uint8], int]:
@@ -326,65 +316,6 @@ def decode_net(
     return from_steps(steps, n_bytes)
 
 
-def encode_lzma(data: bytes, preset: int = 9 | lzma.PRESET_EXTREME) -> bytes:
-    """Raw LZMA2: without container, so that it also serves short blocks."""
-    return lzma.compress(
-        data,
-        format=lzma.FORMAT_RAW,
-        filters=[
-            {
-                "id": lzma.FILTER_LZMA2,
-                "preset": preset,
-                "dict_size": max(4096, 1 << (len(data) - 1).bit_length() if data else 0),
-                # Text has no alignment to exploit; a zero byte says that this is none. A chunk stores the choice.
-                "pb": 2 if 0 in data else 0,
-            }
-        ],
-    )
-
-
-def decode_lzma(payload: bytes, n_bytes: int) -> bytes:
-    """The content of a raw LZMA2 payload. Raises CorruptArchive unless it is exactly `n_bytes` long."""
-    decoder = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=_LZMA_READ)
-    try:
-        content = decoder.decompress(payload, max_length=n_bytes + 1)
-    except lzma.LZMAError as exc:
-        raise damaged("an lzma block does not decode") from exc
-    if len(content) != n_bytes or not decoder.eof or decoder.unused_data:
-        raise damaged("an lzma block has another length than it claims")
-    return content
-
-
-def looks_like_noise(data: bytes) -> bool:
-    """Whether the counts of byte values are as even as noise's (collision entropy above 7.91 bits).
-
-    In integers, so that every machine decides alike.
-    """
-    if len(data) < NOISE_BYTES:
-        return False
-    counts = np.bincount(np.frombuffer(data, dtype=np.uint8), minlength=256).astype(np.int64)
-    return bool(256 * 16 * int(counts @ counts) < 17 * len(data) ** 2)
-
-
-def repeats_itself(data: bytes) -> bool:
-    """Whether one of a sample of its words of 8 bytes, at any position, occurs twice.
-
-    The words to look at are chosen by their value, so that both ends of a repetition choose alike: one of 251,
-    which misses one repetition of 1000 bytes in 50.
-    """
-    at_offsets = (np.frombuffer(data, "<u8", (len(data) - offset) // 8, offset) for offset in range(8))
-    sample = np.concatenate([words[words % np.uint64(251) == 0] for words in at_offsets])
-    return len(np.unique(sample)) < len(sample)
-
-
-def only_noise(data: bytes) -> bool:
-    """Whether no method has prospects: even counts, no repetition, and lzma gains nothing on a piece."""
-    if not looks_like_noise(data) or repeats_itself(data):
-        return False
-    piece = data[:NOISE_BYTES]
-    return len(encode_lzma(piece, preset=0)) >= len(piece)
-
-
 @dataclass(frozen=True)
 class Coded:
     """A block after compression."""
@@ -415,13 +346,13 @@ def encode_block(
     best = Coded(Kind.RAW, 0, data)
     if only_noise(data):
         return best
-    packed = encode_lzma(data)
+    kind, lanes = preset.kind_of(len(data)), preset.lanes(len(data))
+    packed = encode_lzma(data, stop) if kind is Kind.NET else smallest_lzma(data, stop)
     if len(packed) < len(data):
         best = Coded(Kind.LZMA, 0, packed)
     best_bytes = len(best.payload) - net_extra_bytes
     if best_bytes <= 0 or looks_like_noise(data):
         return best
-    kind, lanes = preset.kind_of(len(data)), preset.lanes(len(data))
     if kind is not Kind.NET and best_bytes * MONOTONY < len(data):
         return best
     payload = encode_net(stack_of(model), data, lanes, best_bytes, stop, kind)

@@ -123,17 +123,22 @@ class ArchiveReader(io.RawIOBase):
         """The contents from that entry on: the first alone, for a seek often wants only that, then ahead."""
         entries = self._entries or []
         pool = Pool(self._threads)
-        waiting: deque[Result[bytes]] = deque()
+        waiting: deque[tuple[int, Result[bytes]]] = deque()
         ahead = 1
         try:
             while True:
-                while len(waiting) < ahead and index < len(entries):
+                while (
+                    len(waiting) < ahead
+                    and index < len(entries)
+                    and stream.fits(entries[index].head, [size for size, _ in waiting])
+                ):
                     block = entries[index].read(self._file)
-                    waiting.append(pool.submit(blocks.decode_block, self._models.find(block), block))
+                    content = pool.submit(blocks.decode_block, self._models.find(block), block)
+                    waiting.append((block.head.size, content))
                     index += 1
                 if not waiting:
                     return
-                yield waiting.popleft().result()
+                yield waiting.popleft()[1].result()
                 ahead = pool.depth
         finally:
             pool.close()

@@ -22,6 +22,7 @@ VERSION = 1
 METHOD_STATIC = 0
 
 MAX_BLOCK_BYTES = 1 << 22
+MAX_LZMA_BYTES = 1 << 26  # xz -9 sees as far
 MAX_LANES = 1 << 12
 MAX_LEARNING_LANES = 1 << 8  # what a block keeps for learning grows with its lanes
 FINGERPRINT_BYTES = 8
@@ -48,6 +49,11 @@ class Kind(enum.IntEnum):
     def needs_model(self) -> bool:
         """Whether the net is at work, and the block has lanes."""
         return self >= Kind.NET
+
+    @property
+    def max_bytes(self) -> int:
+        """How long a block's content may be."""
+        return MAX_LZMA_BYTES if self is Kind.LZMA else MAX_BLOCK_BYTES
 
     @property
     def max_lanes(self) -> int:
@@ -142,7 +148,7 @@ def read_varint(data: Bytes, at: int) -> tuple[int, int]:
 
 def _check(kind: Kind, size: int, lanes: int, payload_size: int) -> None:
     """Raise CorruptArchive unless a writer can have meant these fields."""
-    if size > MAX_BLOCK_BYTES:
+    if size > kind.max_bytes:
         raise damaged(f"a block claims {size} bytes, more than any can have")
     if kind is not Kind.RAW and payload_size >= size:
         raise damaged("a block is not smaller than its content")

@@ -16,8 +16,8 @@ from chunker.config import TIME_BUCKETS, StackConfig
 from chunker.errors import NotAModel
 
 Tensors = dict[str, NDArray[Any]]
-MATRICES = ("symbol_input", "time_input", "below", "recurrent", "readout")
-BIASES = ("bias", "candidate_bias", "readout_bias")
+MATRICES = ("symbol_input", "time_input", "below", "recurrent", "readout", "time_readout")
+BIASES = ("bias", "candidate_bias", "readout_bias", "time_readout_bias")
 LARGEST = 127
 SMALLEST_SCALE = 2.0**-40  # learning divides by it; far below what training makes
 
@@ -38,6 +38,9 @@ def float_shapes(config: StackConfig) -> dict[str, tuple[int, ...]]:
             shapes[f"{i}.time_input"] = (TIME_BUCKETS, blocks)
         if i and config.mode == "joint":
             shapes[f"{i}.below"] = (config.levels[i - 1], blocks)
+        if config.predicts_time(i):
+            shapes[f"{i}.time_readout"] = (width, i * TIME_BUCKETS)
+            shapes[f"{i}.time_readout_bias"] = (i * TIME_BUCKETS,)
     return shapes
 
 

@@ -73,6 +73,8 @@ def expected(weighed: Weighed, rule: str, limit: float) -> NDArray[np.bool_]:
         settled = np.arange(weighed.weights.shape[1]) == weighed.best[:, None]
     else:
         settled = weighed.weights / weighed.total >= limit
+        if limit >= 0.5:  # one symbol at most: of two at exactly 1/2 the first
+            settled &= np.arange(weighed.weights.shape[1]) == weighed.best[:, None]
     return settled
 
 
@@ -84,6 +86,8 @@ def unexpected(weighed: Weighed, symbols: NDArray[np.intp], rule: str, limit: fl
     else:
         picked = np.take_along_axis(weighed.weights, symbols[:, None], 1)
         missed = (picked / weighed.total < limit)[:, 0]
+        if limit >= 0.5:
+            missed |= weighed.best != symbols
     return missed
 
 

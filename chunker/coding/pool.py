@@ -13,6 +13,18 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from chunker.errors import UsageError
 
+Stop = Callable[[], bool]
+
+
+class Stopped(Exception):
+    """Raised within a call because `stop()` became true."""
+
+
+def never() -> bool:
+    """The `stop` of a caller that never stops."""
+    return False
+
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -80,3 +92,11 @@ class Pool:
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
+
+    def drop(self) -> None:
+        """Stop everything, wait until nothing runs, and be ready for other calls."""
+        executor = self._executor
+        self.close()
+        if executor is not None:
+            executor.shutdown()
+        self._stop = threading.Event()

@@ -1,10 +1,11 @@
 """Compressing and decompressing bytes, at once or in pieces; joins model, blocks and container.
 
-    Compressor:    data -> buffer -> blocks -> pool -> frames, in order -> trailer
+    Compressor:    data -> buffer -> stretch -> blocks -> pool -> frames, in order -> trailer
     Decompressor:  data -> parser -> blocks -> pool -> content, in order
 
-At most two blocks for each thread are held, whatever the size of the input. The output of `Compressor` depends
-on the model and on the bytes alone: not on how they are cut into calls, nor on `threads`.
+Whatever the size of the input, the presets that learn hold one stretch of it, below 64 MiB, and what is made of
+it; "fast" and `Decompressor` at most two blocks for each thread, and of long lzma blocks one. The output of
+`Compressor` depends on the model and on the bytes alone: not on how they are cut into calls, nor on `threads`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from collections.abc import Generator
 from typing import BinaryIO
 from zlib import crc32
 
-from chunker.coding import archive, blocks, frames
+from chunker.coding import archive, blocks, frames, stretch
 from chunker.coding.archive import Block, Parser
 from chunker.coding.blocks import Model
 from chunker.coding.frames import Bytes, damaged
 from chunker.coding.pool import Pool, Result
+from chunker.coding.stretch import Advance, Frame
 from chunker.errors import UsageError, WrongModel
 
 ModelLike = Model | str | os.PathLike[str] | None
@@ -79,18 +81,26 @@ class Compressor:
 
     model: a model, a built-in's name or a model file; None for the default built-in model.
     threads: how many blocks to code at a time; None or 0 for one per core.
-    preset: "default" learns while it codes, "best" learns more, "fast" does not.
+    preset: "default" learns while it codes, "best" learns more, "fast" does not and hands out earlier: it waits
+    for 1 MiB, the others for 64.
+    advance: called with how many more bytes of content are coded, again and again.
     Raises ModelNotFound, NotAModel, ModelVersionError, UsageError.
     """
 
     def __init__(
-        self, model: ModelLike = None, *, threads: int | None = None, preset: str = blocks.DEFAULT_PRESET
+        self,
+        model: ModelLike = None,
+        *,
+        threads: int | None = None,
+        preset: str = blocks.DEFAULT_PRESET,
+        advance: Advance = stretch.ignore,
     ) -> None:
         self._preset = blocks.preset_of(preset)
+        self._advance = advance
         self._pool = Pool(threads)
         self._model = as_model(model)
         self._buffer = bytearray()
-        self._waiting: deque[Result[tuple[bytes, bytes]]] = deque()
+        self._waiting: deque[tuple[int, Result[Frame]]] = deque()
         self._heads = bytearray()
         self._crc = 0
         self._started = False
@@ -105,7 +115,9 @@ class Compressor:
             block_bytes = self._preset.block_bytes
             for begin in range(0, len(view), block_bytes):
                 self._buffer += view[begin : begin + block_bytes]
-                if len(self._buffer) >= 2 * block_bytes:
+                if plan := stretch.first_stretch(self._preset, len(self._buffer)):
+                    self._encode_stretch(plan, out)
+                elif not self._preset.stretch_bytes and len(self._buffer) >= 2 * block_bytes:
                     self._submit(block_bytes, out)
         except BaseException:
             self.close()
@@ -118,11 +130,17 @@ class Compressor:
         out: list[bytes] = []
         try:
             if not self._started and len(self._buffer) < blocks.SMALL_BYTES:
-                return blocks.encode_compact(self._model, bytes(self._buffer), self._preset)
-            for n_bytes in self._preset.last(len(self._buffer)):
-                self._submit(n_bytes, out)
-            while self._waiting:
-                self._collect(out)
+                content = bytes(self._buffer)
+                out.append(blocks.encode_compact(self._model, content, self._preset))
+                self._advance(len(content))
+                return out[0]
+            if self._preset.stretch_bytes:
+                self._encode_stretch(self._preset.plan(len(self._buffer)), out)
+            else:
+                for n_bytes in self._preset.last(len(self._buffer)):
+                    self._submit(n_bytes, out)
+                while self._waiting:
+                    self._collect(out)
             out.append(frames.trailer(bytes(self._heads), self._crc))
         finally:
             self.close()
@@ -139,21 +157,46 @@ class Compressor:
         if self._closed:
             raise UsageError("this Compressor was flushed, closed or interrupted: use a new one")
 
-    def _submit(self, n_bytes: int, out: list[bytes]) -> None:
+    def _take(self, n_bytes: int, out: list[bytes]) -> bytes:
+        """The content that comes next."""
         if not self._started:
             self._started = True
             out.append(frames.full_start(self._model.fingerprint))
-        if len(self._waiting) >= self._pool.depth:
-            self._collect(out)
-        content = bytes(self._buffer[:n_bytes])
+        with memoryview(self._buffer) as view:
+            content = bytes(view[:n_bytes])
         del self._buffer[:n_bytes]
         self._crc = crc32(content, self._crc)
-        self._waiting.append(self._pool.submit(blocks.encode_frame, self._model, content, self._preset))
+        return content
+
+    def _encode_stretch(self, plan: list[int], out: list[bytes]) -> None:
+        content = self._take(sum(plan), out)
+        for frame in stretch.encode_stretch(
+            self._model, content, plan, self._preset, self._pool, self._advance
+        ):
+            self._append(frame, out)
+
+    def _submit(self, n_bytes: int, out: list[bytes]) -> None:
+        if len(self._waiting) >= self._pool.depth:
+            self._collect(out)
+        content = self._take(n_bytes, out)
+        coded = self._pool.submit(blocks.encode_frame, self._model, content, self._preset)
+        self._waiting.append((n_bytes, coded))
 
     def _collect(self, out: list[bytes]) -> None:
-        head, frame = self._waiting.popleft().result()
+        n_bytes, coded = self._waiting.popleft()
+        self._append(coded.result(), out)
+        self._advance(n_bytes)
+
+    def _append(self, frame: Frame, out: list[bytes]) -> None:
+        head, block = frame
         self._heads += head
-        out.append(frame)
+        out.append(block)
+
+
+def fits(head: frames.Head, sizes: list[int]) -> bool:
+    """Whether a block may be decoded ahead while blocks of those sizes are: together they are no longer than the
+    longest block, so that memory does not depend on the archive."""
+    return not sizes or sum(sizes) + head.size <= frames.MAX_LZMA_BYTES
 
 
 class BlockDecoder:
@@ -164,7 +207,8 @@ class BlockDecoder:
         self.eof = False
         self._models = ModelFinder(model)
         self._pool = Pool(threads)
-        self._waiting: deque[Result[bytes]] = deque()
+        self._waiting: deque[tuple[int, Result[bytes]]] = deque()
+        self._too_much: Block | None = None
         self._crc = 0
 
     @property
@@ -176,14 +220,14 @@ class BlockDecoder:
         """Take in more of the archive; whether there are cores left that could work on still more of it."""
         self.parser.feed(data)
         self._fill()
-        return not self.parser.eof and len(self._waiting) < self._pool.threads
+        return not self.parser.eof and self._too_much is None and len(self._waiting) < self._pool.threads
 
     def next_content(self) -> bytes | None:
         """The next block's content; None at `eof` and where more input is needed. Raises ArchiveError."""
         self._fill()
         if not self._waiting:
             return None
-        content = self._waiting.popleft().result()
+        content = self._waiting.popleft()[1].result()
         self._crc = crc32(content, self._crc)
         self._fill()
         return content
@@ -201,10 +245,15 @@ class BlockDecoder:
 
     def _fill(self) -> None:
         while len(self._waiting) < self._pool.depth:
-            block = self.parser.next_block()
+            block = self._too_much or self.parser.next_block()
+            self._too_much = None
             if block is None:
                 break
-            self._waiting.append(self._pool.submit(blocks.decode_block, self._models.find(block), block))
+            if not fits(block.head, [size for size, _ in self._waiting]):
+                self._too_much = block
+                break
+            content = self._pool.submit(blocks.decode_block, self._models.find(block), block)
+            self._waiting.append((block.head.size, content))
         if self.parser.eof and not self._waiting and not self.eof:
             if self.parser.content_crc not in (None, self._crc):
                 raise damaged("the content fails its checksum")

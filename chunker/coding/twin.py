@@ -24,7 +24,7 @@ from chunker.coding.frequencies import Weighed, Weights, frequencies, nested, th
 from chunker.coding.online import Guess, Learner, Tick
 from chunker.coding.readout import LearningReadout
 from chunker.coding.tables import LOG_STEPS, SIGMOID_REACH, STEPS, TANH_REACH, sigmoid_table, tanh_table
-from chunker.config import TIME_BOUNDS, StackConfig
+from chunker.config import TIME_BOUNDS, TIME_BUCKETS, StackConfig
 
 Learn = Literal["nothing", "readout", "all"]
 Tensors = dict[str, NDArray[Any]]
@@ -67,6 +67,9 @@ class IntegerLevel:
         self.time_input, self.below = table("time_input"), matrix("below", unit)
         self.recurrent, self.readout = recurrent, readout
         self.readout_bias = tensors[f"{index}.readout_bias"] * LOGIT_STEPS
+        self.time_readout = matrix("time_readout", LOGIT_STEPS)
+        if self.time_readout is not None:
+            self.time_readout_bias: Floats = tensors[f"{index}.time_readout_bias"] * LOGIT_STEPS
         self._readout_bias_nats = tensors[f"{index}.readout_bias"]
         self.shift: Floats | None = None  # of all pre-activations; only learning brings one
         if self.cell == "gru":
@@ -145,7 +148,8 @@ class IntegerStack:
         self.config = config
         self.symbols = config.symbols
         self.levels = tuple(IntegerLevel(config, i, tensors) for i in range(len(config.levels)))
-        self.limits = [threshold(int(steps)) for steps in tensors["thresholds"]]
+        self.threshold_steps = [int(steps) for steps in tensors["thresholds"]]  # of 1/128 bit
+        self.limits = [threshold(steps) for steps in self.threshold_steps]
 
     def session(self, lanes: int, learn: Learn | bool = False) -> Session:
         """`lanes` independent cold states; `learn`: what learns from what it codes (True: the readout)."""
@@ -154,13 +158,57 @@ class IntegerStack:
 
 @dataclass
 class _Lanes:
-    """One level's state in n lanes: h (n, H), c (n, H) or None, since (n,), fresh (n,), logits (n, V)."""
+    """One level's state in n lanes: h (n, H), c (n, H) or None, since (n,), fresh (n,), logits (n, V).
+
+    times: what a level with a level above expects of times, if it does.
+    """
 
     h: Floats
     c: Floats | None
     since: NDArray[np.int64]
     fresh: NDArray[np.bool_]
     logits: Floats
+    times: _Times | None = None
+
+
+@dataclass
+class _Times:
+    """When n lanes of level l expect their next input, on the clocks of the l levels below.
+
+    logits: (n, l, buckets). waited: (n, l) int64, inputs of each level below since the last one.
+    remembered: (n, l, buckets) int64, the last time in each bucket, which is the one that is expected there;
+    0 if there was none.
+    """
+
+    logits: Floats
+    waited: NDArray[np.int64]
+    remembered: NDArray[np.int64]
+
+    def unexpected(self, rule: str, limit: float) -> NDArray[np.bool_]:
+        """(n,): in which lanes an input at this moment, counted in `waited`, would not be expected."""
+        n, clocks, buckets = self.logits.shape
+        found = np.searchsorted(_TIMES, self.waited)
+        weighed = weigh(self.logits.reshape(-1, buckets))
+        wrong = unexpected(weighed, found.reshape(-1), rule, limit).reshape(n, clocks)
+        wrong |= np.take_along_axis(self.remembered, found[:, :, None], 2)[:, :, 0] != self.waited
+        late: NDArray[np.bool_] = np.logical_or.reduce(wrong, 1)
+        return late
+
+    def expected(self, lane: int) -> list[int]:
+        """The time on each clock at which a lane expects its next input; 0 if it knows none."""
+        best = self.logits[lane].argmax(1)
+        return [int(known[bucket]) for known, bucket in zip(self.remembered[lane], best, strict=True)]
+
+    def tick(self, rows: NDArray[np.intp], logits: Floats) -> None:
+        """An input came in the lanes `rows`; the logits (n, l * buckets) are made after it."""
+        self.logits[rows] = logits.reshape(len(rows), *self.logits.shape[1:])
+        waited = self.waited[rows]
+        clocks = np.arange(waited.shape[1])
+        self.remembered[rows[:, None], clocks, np.searchsorted(_TIMES, waited)] = waited
+        self.waited[rows] = 0
+
+    def keep(self, lanes: int) -> _Times:
+        return _Times(self.logits[:lanes], self.waited[:lanes], self.remembered[:lanes])
 
 
 class Session:
@@ -198,7 +246,15 @@ class Session:
             since=np.zeros(lanes, dtype=np.int64),
             fresh=np.ones(lanes, dtype=bool),
             logits=self._read_out(level, h, index),
+            times=self._cold_times(level, h, index) if index + 1 < len(self._levels) else None,
         )
+
+    def _cold_times(self, level: IntegerLevel, h: Floats, clocks: int) -> _Times | None:
+        if level.time_readout is None:
+            return None
+        logits = level.time_readout(h) + level.time_readout_bias
+        shape = (len(h), clocks, TIME_BUCKETS)
+        return _Times(logits.reshape(shape), np.zeros(shape[:2], np.int64), np.zeros(shape, np.int64))
 
     def _read_out(self, level: IntegerLevel, h: Floats, index: int) -> Floats:
         if self._readout is not None and index == 0:
@@ -234,8 +290,34 @@ class Session:
             self._plain_rows = frequencies(self._weigh()[-1 if self._joint else 0])
         return self._plain_rows
 
+    def surprises_bits(self, symbols: NDArray[np.integer[Any]]) -> list[NDArray[np.float64]]:
+        """Per level (lanes,): -log2 of the probability that it gave the symbols (lanes,); to look at."""
+        picked = (np.take_along_axis(w.weights, symbols[:, None], 1) / w.total for w in self._weigh())
+        return [-np.log2(p[:, 0]) for p in picked]
+
+    def expected(self, level: int) -> NDArray[np.intp]:
+        """(lanes,): the symbol that a level holds for the most probable."""
+        return self._weigh()[level].best
+
+    def expected_times(self, level: int, lane: int) -> list[int]:
+        """How many inputs of each level below level `level` expects until its own next one in that lane;
+        0 if it knows of none. Only of levels that predict times and have a level above."""
+        times = self._states[level].times
+        if times is None:
+            raise TypeError(f"level {level} does not predict times")
+        return times.expected(lane)
+
+    def hidden(self, level: int) -> Floats:
+        """(lanes, H), of an LSTM (lanes, 2 H): all that a level's next prediction follows from; a copy."""
+        state = self._states[level]
+        return state.h.copy() if state.c is None else np.concatenate([state.h, state.c], 1)
+
     def update(self, symbols: NDArray[np.integer[Any]]) -> None:
         """Read the symbols (lanes,) that came."""
+        self.read(symbols)
+
+    def read(self, symbols: NDArray[np.integer[Any]]) -> list[NDArray[np.intp]]:
+        """As `update`; per level the lanes in which it received its symbol."""
         came = symbols.astype(np.intp)
         if self._readout is not None:
             self._readout.learn(self._plain(), came)
@@ -246,13 +328,20 @@ class Session:
         if self._learner is not None:
             self._learner.ticked(ticks)
         self._weighed, self._plain_rows, self._rows = [], None, None
+        return rows
 
     def _events(self, came: NDArray[np.intp]) -> list[NDArray[np.intp]]:
         """Per level the lanes whose symbol it reads: all; then those in which the level below missed it."""
         rows = [np.arange(self.lanes)]
-        for weighed, state, limit in zip(self._weigh()[:-1], self._states[1:], self._limits, strict=True):
-            missed = unexpected(weighed, came, self._config.gate.rule, limit)
-            missed |= state.fresh
+        rule = self._config.gate.rule
+        for level, (weighed, limit) in enumerate(zip(self._weigh()[:-1], self._limits, strict=True)):
+            lower, upper = self._states[level : level + 2]
+            missed = unexpected(weighed, came, rule, limit)
+            missed |= upper.fresh
+            if lower.times is not None:
+                for clock, ticked in enumerate(rows[:-1]):
+                    lower.times.waited[ticked, clock] += 1
+                missed |= lower.times.unexpected(rule, limit)
             rows.append(rows[-1][missed[rows[-1]]])
         return rows
 
@@ -291,6 +380,8 @@ class Session:
         if state.c is not None and c is not None:
             state.c[rows] = c
         state.logits[rows] = self._read_out(level, h, index)
+        if state.times is not None and level.time_readout is not None:
+            state.times.tick(rows, level.time_readout(h) + level.time_readout_bias)
         state.since[rows] = 0
         state.fresh[rows] = False
         return Tick(rows, came[rows], buckets, below, old_h, old_c, kept)
@@ -301,6 +392,7 @@ class Session:
             state.h, state.since, state.fresh = state.h[:lanes], state.since[:lanes], state.fresh[:lanes]
             state.c = None if state.c is None else state.c[:lanes]
             state.logits = state.logits[:lanes]
+            state.times = None if state.times is None else state.times.keep(lanes)
         if self._readout is not None:
             self._readout.keep(lanes)
         if self._learner is not None:

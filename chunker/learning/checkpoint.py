@@ -63,7 +63,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise CheckpointError(f"{path}: is not a checkpoint; start again with --force")
             if facts["version"] > VERSION:
                 raise CheckpointError(f"{path}: was written by a newer version of chunker; update chunker")
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no mapping
+            # Copies: as they lie in the file they are not aligned, and then some products round otherwise.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, facts  # noqa: SIM118
     except FileNotFoundError as exc:
         raise CheckpointError(f"{path}: no such checkpoint; start without --resume") from exc
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as exc:

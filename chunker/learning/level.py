@@ -17,12 +17,17 @@ class LevelState:
 
     h: (B, H) hidden state. c: (B, H) the LSTM's cell, else None.
     since: (B,) int64, symbols since this level's last input. fresh: (B,) bool, no input received yet.
+    waited: (B, l) int64, inputs of levels 0 .. l-1 since level l's last input.
+    remembered: (B, l, TIME_BUCKETS) int64, on each of these clocks the last time in each bucket of the time
+        code, 0 if there was none. Both None unless the level predicts times.
     """
 
     h: Tensor
     c: Tensor | None
     since: Tensor
     fresh: Tensor
+    waited: Tensor | None = None
+    remembered: Tensor | None = None
 
     def detach(self) -> LevelState:
         return replace(self, h=self.h.detach(), c=None if self.c is None else self.c.detach())
@@ -35,6 +40,8 @@ class LevelState:
             c=None if self.c is None else self.c * keep,
             since=self.since.masked_fill(rows, 0),
             fresh=self.fresh | rows,
+            waited=None if self.waited is None else self.waited * keep,
+            remembered=None if self.remembered is None else self.remembered * keep.unsqueeze(2),
         )
 
     def to(self, device: torch.device | str) -> LevelState:
@@ -43,6 +50,8 @@ class LevelState:
             c=None if self.c is None else self.c.to(device),
             since=self.since.to(device),
             fresh=self.fresh.to(device),
+            waited=None if self.waited is None else self.waited.to(device),
+            remembered=None if self.remembered is None else self.remembered.to(device),
         )
 
 
@@ -51,7 +60,8 @@ class Level(nn.Module):
 
     An input is a symbol, for upper levels together with the time since their last input (log-scaled code),
     in joint mode together with the state of the level below (width `below`). All inputs enter the
-    pre-activation by addition; symbol and time by a table look-up.
+    pre-activation by addition; symbol and time by a table look-up. Upper levels of a faithful stack also
+    predict the time of their next input: its bucket, and within the bucket the last time that fell there.
 
         symbol --table--.
         time ----table--+--> pre-activation --cell--> h --readout--> logits of the next input
@@ -70,24 +80,31 @@ class Level(nn.Module):
         self.bias = nn.Parameter(_initial_bias(config.cell, width))
         self.readout = nn.Parameter(torch.randn(width, config.symbols) * 0.06)
         self.readout_bias = nn.Parameter(torch.zeros(config.symbols))
+        self.clocks = index if config.predicts_time(index) else 0
+        timing = self.clocks * TIME_BUCKETS
+        self.time_readout = nn.Parameter(torch.randn(width, timing) * 0.06) if timing else None
+        self.time_readout_bias = nn.Parameter(torch.zeros(timing)) if timing else None
         self.register_buffer("time_bounds", torch.tensor(TIME_BOUNDS), persistent=False)
         self.time_bounds: Tensor
 
     def start(self, batch: int) -> LevelState:
         """A cold state for `batch` rows."""
         h = self.bias.new_zeros(batch, self.width)
+        times = torch.zeros(batch, self.clocks, TIME_BUCKETS, dtype=torch.int64, device=h.device)
         return LevelState(
             h=h,
             c=h.clone() if self.cell == "lstm" else None,
             since=torch.zeros(batch, dtype=torch.int64, device=h.device),
             fresh=torch.ones(batch, dtype=torch.bool, device=h.device),
+            waited=times[..., 0] if self.clocks else None,
+            remembered=times if self.clocks else None,
         )
 
     def preactivation(self, symbols: Tensor, times: Tensor | None, below: Tensor | None) -> Tensor:
         """(T, B, G*H) from symbols (T, B), times since the last input (T, B), states below (T, B, H')."""
         a = nn.functional.embedding(symbols, self.symbol_input) + self.bias
         if self.time_input is not None and times is not None:
-            a = a + nn.functional.embedding(torch.bucketize(times, self.time_bounds), self.time_input)
+            a = a + nn.functional.embedding(self.buckets(times), self.time_input)
         if self.below is not None and below is not None:
             a = a + (below @ self.below).to(a.dtype)
         return a
@@ -111,6 +128,17 @@ class Level(nn.Module):
         """(..., V) from states (..., H); without the bias where it is added to a lower level's logits."""
         z = (h @ self.readout).float()
         return z + self.readout_bias if bias else z
+
+    def buckets(self, times: Tensor) -> Tensor:
+        """The bucket of each time >= 1 in the log-scaled time code, shape of `times`."""
+        return torch.bucketize(times.contiguous(), self.time_bounds)
+
+    def time_logits(self, h: Tensor) -> Tensor:
+        """(..., l, TIME_BUCKETS) of the time until the next input, on each clock, from states (..., H)."""
+        if self.time_readout is None or self.time_readout_bias is None:
+            raise TypeError("this level does not predict times")
+        z = (h @ self.time_readout).float() + self.time_readout_bias
+        return z.view(*z.shape[:-1], self.clocks, TIME_BUCKETS)
 
 
 def _orthogonal(rows: int, width: int, blocks: int) -> Tensor:

@@ -14,7 +14,9 @@ has run, and a training window is one call a level (`forward`) without a loop ov
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,13 @@ from chunker.config import StackConfig
 from chunker.errors import UsageError
 from chunker.learning.gate import NATS_PER_BIT, expected_set, follow_rate, surprise_bits, unexpected
 from chunker.learning.level import Level, LevelState
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from chunker.coding.history import History, Reduced, Symbols
+    from chunker.coding.twin import IntegerStack
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class StackState:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors by name, for a checkpoint."""
-        names = ("h", "c", "since", "fresh")
+        names = ("h", "c", "since", "fresh", "waited", "remembered")
         pairs = {f"{i}.{name}": getattr(level, name) for i, level in enumerate(self.levels) for name in names}
         return {name: tensor for name, tensor in pairs.items() if tensor is not None}
 
@@ -53,7 +62,12 @@ class StackState:
         return cls(
             tuple(
                 LevelState(
-                    tensors[f"{i}.h"], tensors.get(f"{i}.c"), tensors[f"{i}.since"], tensors[f"{i}.fresh"]
+                    tensors[f"{i}.h"],
+                    tensors.get(f"{i}.c"),
+                    tensors[f"{i}.since"],
+                    tensors[f"{i}.fresh"],
+                    tensors.get(f"{i}.waited"),
+                    tensors.get(f"{i}.remembered"),
                 )
                 for i in range(count)
             )
@@ -68,6 +82,7 @@ class StackOutput:
         between its ticks.
     events: per level (T, B) bool, which symbols the level received; events[0] is all true.
     surprises_bits: per gate (T, B): the realised surprise of each symbol under the level below the gate.
+    time_nats: what the growing level paid for the times of its inputs, their sum; None if it predicts none.
     state: after the window, detached.
     """
 
@@ -75,6 +90,7 @@ class StackOutput:
     events: tuple[Tensor, ...]
     surprises_bits: tuple[Tensor, ...]
     state: StackState
+    time_nats: Tensor | None = None
 
 
 class Stack(nn.Module):
@@ -112,6 +128,7 @@ class Stack(nn.Module):
     def _freeze(self) -> None:
         for i, level in enumerate(self.levels):
             level.requires_grad_(self.config.mode == "joint" or i == self.growing)
+            level.zero_grad()  # or a frozen level's last gradient would be clipped with the rest
 
     # ---- whole windows -----------------------------------------------------------------------------
 
@@ -127,6 +144,8 @@ class Stack(nn.Module):
         surprises: list[Tensor] = []
         states: list[LevelState] = []
         below: Tensor | None = None  # (T, B, H) states of the level below, held between its ticks
+        mistimed: Tensor | None = None  # (T, B) bool, whether the level below did not expect the time
+        time_nats: Tensor | None = None
         for i in range(self.growing + 1):
             if i:
                 fresh = state.levels[i].fresh & (_exclusive_count(events[i - 1]) == 0)
@@ -135,9 +154,23 @@ class Stack(nn.Module):
                     missed = unexpected(
                         level_logits[-1], symbols, self.config.gate, self.thresholds_bits[i - 1]
                     )
+                    if mistimed is not None:
+                        missed = missed | mistimed
                 events.append(events[-1] & (missed | fresh))
             held, after, level_state = self._run_level(i, symbols, events[-1], state.levels[i], below)
             level = self._level(i)
+            if level.clocks:
+                times, waited = _times(events, state.levels[i].waited)
+                level_state = replace(level_state, waited=waited)
+                logits = level.time_logits(held.values[:-1])
+                counted = torch.arange(len(times), device=times.device).unsqueeze(1) < events[-1].sum(0)
+                if i < self.growing:
+                    wrong, remembered = self._mistimed(i, logits, times, counted, state.levels[i].remembered)
+                    mistimed = events[-1] & _at(wrong.unsqueeze(-1), held.before).squeeze(-1)
+                    level_state = replace(level_state, remembered=remembered)
+                else:
+                    paid = surprise_bits(logits, level.buckets(times)) * NATS_PER_BIT
+                    time_nats = (paid * counted.unsqueeze(-1)).sum()
             if joint and i:
                 level_logits.append(level_logits[-1] + _gather(level.logits(held.values, bias=False), held))
             else:
@@ -150,7 +183,31 @@ class Stack(nn.Module):
             events=tuple(events),
             surprises_bits=tuple(surprises),
             state=StackState(tuple(states)).detach(),
+            time_nats=time_nats,
         )
+
+    @torch.no_grad()
+    def _mistimed(
+        self, index: int, logits: Tensor, times: Tensor, counted: Tensor, remembered: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Which of a level's inputs came at a time that it did not expect.
+
+        logits: (E, B, l, buckets), made before each of the E inputs; times: (E, B, l) since the input
+        before; counted: (E, B) bool, inputs that are any; remembered: (B, l, buckets), see LevelState.
+
+        Returns (E + 1, B) bool, the last row false, and what is remembered afterwards.
+        """
+        if remembered is None:
+            raise TypeError(f"level {index} remembers no times")
+        buckets = self._level(index).buckets(times)
+        wrong = torch.zeros(len(times) + 1, times.shape[1], dtype=torch.bool, device=times.device)
+        wrong[:-1] = unexpected(logits, buckets, self.config.gate, self.thresholds_bits[index]).any(-1)
+        for e in range(len(times)):
+            slot, time = buckets[e].unsqueeze(-1), times[e].unsqueeze(-1)
+            before = remembered.gather(2, slot)
+            wrong[e] |= (before != time).any(1).squeeze(-1)
+            remembered = remembered.scatter(2, slot, torch.where(counted[e, :, None, None], time, before))
+        return wrong, remembered
 
     def _run_level(
         self, index: int, symbols: Tensor, events: Tensor, state: LevelState, below: Tensor | None
@@ -182,7 +239,8 @@ class Stack(nn.Module):
             since = torch.where(count > 0, T - 1 - last, state.since + T)
             after = _at(values, before + events)
         fresh = state.fresh & ~events.any(0)
-        return _Held(values, before), after, LevelState(final_h, final_c, since, fresh)
+        new = replace(state, h=final_h, c=final_c, since=since, fresh=fresh)
+        return _Held(values, before), after, new
 
     # ---- one symbol at a time ------------------------------------------------------------------------
 
@@ -193,17 +251,30 @@ class Stack(nn.Module):
         logits = self._held_logits(state)
         states: list[LevelState] = []
         below: Tensor | None = None
+        mistimed = torch.zeros_like(event)
+        ticked: list[Tensor] = []
         for i in range(self.growing + 1):
             old, level = state.levels[i], self._level(i)
             if i:
                 missed = unexpected(logits[i - 1], symbols, self.config.gate, self.thresholds_bits[i - 1])
-                event = event & (missed | old.fresh)
+                event = event & (missed | mistimed | old.fresh)
             h, c = level.step(symbols, old, old.since + 1, below if level.below is not None else None)
             keep = event.unsqueeze(1)
             h = torch.where(keep, h, old.h)
             c = None if c is None or old.c is None else torch.where(keep, c, old.c)
             since = torch.where(event, 0, old.since + 1)
-            states.append(LevelState(h, c, since, old.fresh & ~event))
+            waited, remembered = old.waited, old.remembered
+            if waited is not None:
+                waited = waited + torch.stack(ticked, 1)
+                if i < self.growing:
+                    guess = level.time_logits(old.h).unsqueeze(0)
+                    wrong, remembered = self._mistimed(
+                        i, guess, waited.unsqueeze(0), event.unsqueeze(0), remembered
+                    )
+                    mistimed = wrong[0]
+                waited = waited * ~keep
+            ticked.append(event)
+            states.append(LevelState(h, c, since, old.fresh & ~event, waited, remembered))
             below = h
         states.extend(state.levels[len(states) :])
         new = StackState(tuple(states))
@@ -220,6 +291,38 @@ class Stack(nn.Module):
             own = self._level(i).logits(state.levels[i].h, bias=not add)
             logits.append(logits[-1] + own if add else own)
         return logits
+
+    # ---- histories -----------------------------------------------------------------------------------
+
+    def twin(self) -> IntegerStack:
+        """The integer twin of the levels that are there: the same bits on every machine, without gradients."""
+        from chunker.coding.freeze import freeze
+        from chunker.coding.twin import IntegerStack
+        from chunker.learning.convert import to_file
+
+        there = self.growing + 1
+        config = replace(self.config, levels=self.config.levels[:there])
+        return IntegerStack(config, freeze(to_file(lower_levels(self.state_dict(), there))))
+
+    def compress_history(self, sequence: Symbols) -> History:
+        """The inputs that each level receives of a sequence (see chunker.coding.history).
+
+        sequence: bytes, or whole numbers (T,). Computed by the integer twin of the stack as it is now.
+
+        Raises UsageError if a symbol is not of the stack's alphabet.
+        """
+        from chunker.coding.history import compress_history
+
+        return compress_history(self.twin(), [sequence])[0]
+
+    def expand(self, history: History | Reduced) -> NDArray[np.int64]:
+        """The sequence (T,) of a history, or of its `top` alone.
+
+        Raises UsageError if the gates leave out more than can be put back, or the history is not this stack's.
+        """
+        from chunker.coding.history import expand
+
+        return expand(self.twin(), [history])[0]
 
     # ---- probabilities and losses --------------------------------------------------------------------
 
@@ -250,7 +353,7 @@ class Stack(nn.Module):
 
         joint: mean nats per symbol of the whole stack, plus `auxiliary` times that of each partial stack
         (level 0 must predict well alone, or the gate has nothing to go by). faithful: mean nats of the
-        growing level's prediction of its own next input.
+        growing level's prediction of its own next input, its time included.
         """
         flat = symbols.reshape(-1)
         if self.config.mode == "joint":
@@ -262,7 +365,8 @@ class Stack(nn.Module):
         z = output.level_logits[self.growing].reshape(len(flat), -1)
         if not bool(picked.any()):
             return z.sum() * 0
-        return nn.functional.cross_entropy(z[picked], flat[picked])
+        loss = nn.functional.cross_entropy(z[picked], flat[picked])
+        return loss if output.time_nats is None else loss + output.time_nats / picked.sum()
 
     def bits(self, output: StackOutput, symbols: Tensor) -> Tensor:
         """(T, B) bits that each symbol costs under the whole stack."""
@@ -292,6 +396,17 @@ class Stack(nn.Module):
         return level
 
 
+def lower_levels(tensors: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Of a stack's tensors by name those of its first `count` levels."""
+    kept = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not name.startswith("levels.") or int(name.split(".")[1]) < count
+    }
+    kept["thresholds_bits"] = tensors["thresholds_bits"][: count - 1]
+    return kept
+
+
 @dataclass(frozen=True)
 class _Held:
     """States of a level by tick, and which of them holds before each symbol of the window.
@@ -317,6 +432,27 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
 def _exclusive_count(events: Tensor) -> Tensor:
     """(T, B): how many events each row had before time t."""
     return events.cumsum(0) - events.to(torch.int64)
+
+
+def _times(events: list[Tensor], waited: Tensor | None) -> tuple[Tensor, Tensor]:
+    """When the inputs of the last of l + 1 levels came, on the clocks of the l levels below.
+
+    events: per level (T, B) bool. waited: (B, l), see LevelState, before the window.
+
+    Returns (E, B, l) inputs of each level below since the input before (1 where there is no e-th input), and
+    `waited` after the window.
+    """
+    if waited is None:
+        raise TypeError("this level measures no times")
+    own = events[-1]
+    times, after = [], []
+    for clock, before in zip(events[:-1], waited.unbind(1), strict=True):
+        ticks = clock.cumsum(0)  # inputs of the level below up to and with each symbol
+        packed = _pack(own, ticks)
+        times.append(torch.diff(packed, dim=0, prepend=-before.unsqueeze(0)).clamp_min(1))
+        last = torch.where(own, ticks, 0).amax(0)
+        after.append(ticks[-1] - last + before * ~own.any(0))
+    return torch.stack(times, -1), torch.stack(after, 1)
 
 
 def _pack(events: Tensor, clock: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from chunker.learning.corpus import Lanes, Streams
 from chunker.learning.evaluate import score_lanes
 from chunker.learning.meter import LogPoint, Meter
 from chunker.learning.recipe import Recipe, wants_bfloat16
-from chunker.learning.stack import Stack, StackState
+from chunker.learning.stack import Stack, StackOutput, StackState, lower_levels
 
 _MIN_GAIN = 1e-4  # bits per character; less does not count as an improvement
 _LEVEL_GAIN = 1e-3  # bits per character that a level must win to be kept (faithful mode)
@@ -71,9 +71,9 @@ class Trainer:
 
     def _begin_level(self) -> None:
         """What starts afresh with a level that grows (joint mode: once)."""
-        trained = [p for p in self.stack.parameters() if p.requires_grad]
+        self.trained = [p for p in self.stack.parameters() if p.requires_grad] + self._more_parameters()
         self.optimizer = torch.optim.AdamW(
-            trained,
+            self.trained,
             lr=self.recipe.learning_rate,
             betas=_BETAS,
             weight_decay=self.recipe.weight_decay,
@@ -83,6 +83,20 @@ class Trainer:
         self.average = [p.detach().clone() for p in self.stack.parameters()] if self.recipe.average else []
         self.level_steps = 0
 
+    # ---- what a special trainer may change -------------------------------------------------------------
+
+    def _more_parameters(self) -> list[torch.nn.Parameter]:
+        """What is trained besides the stack."""
+        return []
+
+    def _reset(self, rows: Tensor) -> None:
+        """The rows (B,) bool start cold with the next window."""
+        self.state = self.state.reset(rows)
+
+    def _loss(self, output: StackOutput, symbols: Tensor) -> Tensor:
+        """What a step minimises, a scalar, from the stack's output for symbols (T, B)."""
+        return self.stack.loss_nats(output, symbols)
+
     # ---- one step ------------------------------------------------------------------------------------
 
     def step(self) -> None:
@@ -90,18 +104,16 @@ class Trainer:
         window, cold = self.streams.next()
         symbols = torch.from_numpy(window).to(self.device).long()
         if cold.any():
-            self.state = self.state.reset(torch.from_numpy(cold).to(self.device))
+            self._reset(torch.from_numpy(cold).to(self.device))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             output = self.stack(symbols, self.state)
-            loss = self.stack.loss_nats(output, symbols)
+            loss = self._loss(output, symbols)
         self.optimizer.zero_grad(set_to_none=True)
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(
-                [p for p in self.stack.parameters() if p.grad is not None], self.recipe.clip
-            )
+            torch.nn.utils.clip_grad_norm_([p for p in self.trained if p.grad is not None], self.recipe.clip)
             self.optimizer.step()
         self.stack.calibrate(output)
         self.state = output.state
@@ -266,7 +278,7 @@ class Trainer:
         else:
             levels, figures = self.stack.growing, self.previous_figures
         if levels < len(config.levels):
-            config, tensors = replace(config, levels=config.levels[:levels]), _lower_levels(tensors, levels)
+            config, tensors = replace(config, levels=config.levels[:levels]), lower_levels(tensors, levels)
         return config, tensors, figures
 
     # ---- checkpoint ----------------------------------------------------------------------------------
@@ -340,13 +352,3 @@ _FACTS = (
 def _to_json(value: Any) -> Any:
     """Infinity has no place in JSON."""
     return None if isinstance(value, float) and math.isinf(value) else value
-
-
-def _lower_levels(tensors: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """The tensors of the first `levels` levels."""
-    kept = {}
-    for name, tensor in tensors.items():
-        head, _, rest = name.partition(".")
-        if head != "levels" or int(rest.partition(".")[0]) < levels:
-            kept[name] = tensor[: levels - 1] if name == "thresholds_bits" else tensor
-    return kept

@@ -1,0 +1,74 @@
+"""Supervised classification on the top level of a stack of history compressors (Schmidhuber 1992).
+
+    inputs.py     what a user hands in, as symbols or as vectors
+    medium.py     what a level predicts and how surprise is measured, of symbols and of vectors
+    history.py    the stack: level l+1 ticks only on what level l did not predict
+    growing.py    unsupervised training, level by level
+    reduction.py  a sequence reduced to its unexpected inputs, and expanded again
+    heads.py      pooling and supervised heads on the levels' states
+    contexts.py   hashed contexts of symbols, random convolutions of vectors, and a linear classifier on them
+    ctc.py        unsegmented targets: connectionist temporal classification on the top level
+    estimators.py HistoryClassifier and HistoryTransformer for scikit-learn
+    aeon.py       the classifier for aeon
+    labelled.py   labelled sequences in files
+    storage.py    fitted classifiers in one safe file
+
+Needs torch (extra `[train]`), the estimators scikit-learn as well (extra `[sklearn]`). Importing this package
+loads neither.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from chunker.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from chunker.classification.ctc import HistoryTranscriber
+    from chunker.classification.estimators import HistoryClassifier, HistoryTransformer
+    from chunker.classification.history import HistoryStack
+    from chunker.classification.storage import load_classifier, save_classifier
+
+_HOMES = {
+    "HistoryClassifier": "chunker.classification.estimators",
+    "HistoryStack": "chunker.classification.history",
+    "HistoryTranscriber": "chunker.classification.ctc",
+    "HistoryTransformer": "chunker.classification.estimators",
+    "load_classifier": "chunker.classification.storage",
+    "save_classifier": "chunker.classification.storage",
+}
+
+__all__ = [
+    "HistoryClassifier",
+    "HistoryStack",
+    "HistoryTranscriber",
+    "HistoryTransformer",
+    "load_classifier",
+    "require_extras",
+    "save_classifier",
+]
+
+
+def require_extras() -> None:
+    """Say in one line what to install if torch or scikit-learn is missing.
+
+    Raises
+    ------
+    MissingExtra: one of them is not installed.
+    """
+    if find_spec("torch") is None or find_spec("sklearn") is None:
+        raise MissingExtra(
+            'classifying needs torch and scikit-learn: pip install "neural-chunker[train,sklearn]"'
+        )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'chunker.classification' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,161 @@
+"""Long time lags: the history compressor beside nets that are trained end to end.
+
+Every net gets the same budget of sequences and seconds. What each is told:
+
+    history-compressor   one unbroken stream, labels as symbols of it; neither where sequences begin, nor which
+                         symbols matter, nor the lag. It is grown (chunker.learning.growing) on the sequences
+                         drawn so far; if it does not solve the task then, more are drawn.
+    the others           as chunker.experiments.baselines says: with whole sequences, each from a reset state,
+                         or in the unbroken stream with gradients cut, as the experiment's text says
+
+Solved: the right symbol has a probability above 3/4 at every target of fresh sequences (Hochreiter and
+Schmidhuber 1997 ask for an error below 1/4); of labels, given that one is asked for. The sequences are read
+as unbroken streams, side by side; the first target of each stream, which starts cold, does not count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from chunker.config import GateRule
+from chunker.data import Automaton, Lag, Lag20, Nested, Task, stream
+from chunker.experiments.baselines import SURE, of_asked, train_baseline
+from chunker.experiments.results import Row
+from chunker.learning.growing import Growth, LevelReport, grow
+from chunker.learning.stack import Stack
+
+_CHUNK = 8192  # symbols of all rows per forward call
+
+
+@dataclass(frozen=True)
+class LagExperiment:
+    """A task, how the stack grows on it, and the budget.
+
+    counts: sequences drawn at first, and again as long as the task is not solved. tests: fresh sequences that
+    must all be right. max_seconds: of training. gradient_cut: steps after which the other nets' gradients are
+    cut in the unbroken stream; None: they get whole sequences.
+    """
+
+    task: Task
+    counts: tuple[int, ...]
+    tests: int = 1000
+    max_seconds: float = 30.0
+    gradient_cut: int | None = None
+    growth: Growth = field(default_factory=lambda: Growth(gate=GateRule("surprise", 0.2)))
+
+    @property
+    def max_sequences(self) -> int:
+        return self.counts[-1]
+
+
+LAG_20 = LagExperiment(
+    Lag20(),
+    counts=(200, 400, 800, 1600, 4900),
+    max_seconds=60.0,
+    gradient_cut=3,
+    growth=Growth(gate=GateRule("surprise", 0.2), window=3, upper_window=3),
+)
+AUTOMATON = LagExperiment(
+    Automaton(run=20),
+    counts=(200, 400, 800, 1600, 3200, 9600),
+    tests=10_000,
+    max_seconds=120.0,
+    growth=Growth(gate=GateRule("surprise", 0.2), window=3, upper_window=8, restart=0.1),
+)
+NESTED = LagExperiment(Nested(), counts=(200, 400, 800), max_seconds=120.0)
+
+
+def task_2a(lag: int) -> LagExperiment:
+    """Hochreiter and Schmidhuber 1997, task 2a: as many fillers as steps, the first symbol decides the last."""
+    growth = Growth(gate=GateRule("surprise", 0.2), lanes=16 if lag < 500 else 64)
+    tests = 1000 if lag < 500 else 256
+    counts = (150, 200, 250, 300) if lag < 500 else (200, 300)  # there one more try takes half of the time
+    return LagExperiment(Lag(lag), counts=counts, tests=tests, growth=growth)
+
+
+def history_compressor(
+    experiment: LagExperiment, seed: int, max_levels: int | None = None
+) -> tuple[Row, list[LevelReport]]:
+    """Grow a stack on ever more sequences until it solves the task, and what its levels did at last."""
+    rng = np.random.default_rng(seed)
+    growth = replace(experiment.growth, seed=seed)
+    if max_levels is not None:
+        growth = replace(growth, max_levels=max_levels)
+    reports: list[LevelReport] = []
+    seconds, solved, drawn = 0.0, False, stream(experiment.task, experiment.counts[0], rng)
+    symbols, count = drawn.symbols, experiment.counts[0]
+    net = "history-compressor" if max_levels is None else f"history-compressor, {max_levels} levels"
+    for count in experiment.counts:
+        missing = count - len(drawn.starts)
+        if missing > 0:
+            more = stream(experiment.task, missing, rng)
+            symbols = np.concatenate([symbols, more.symbols])
+            drawn = replace(drawn, starts=np.concatenate([drawn.starts, more.starts]))
+        begun = time.monotonic()
+        left = experiment.max_seconds - seconds
+        stack, reports = grow(symbols, experiment.task.symbols, replace(growth, max_seconds=left))
+        seconds += time.monotonic() - begun
+        probabilities = target_probabilities(stack, experiment.task, experiment.tests, 10_000 + seed)
+        solved = bool((probabilities > SURE).all())
+        if solved or seconds >= experiment.max_seconds:
+            break
+    more_figures = {
+        "levels": len(stack.config.levels),
+        "least": round(float(probabilities.min()), 4),
+        "right": round(float((probabilities > SURE).float().mean()), 4),
+        "rates": [round(report.rate, 5) for report in reports if report.kept],
+    }
+    return Row(net, seed, solved, count, seconds, more_figures), reports
+
+
+@torch.no_grad()
+def target_probabilities(stack: Stack, task: Task, count: int, seed: int, rows: int = 16) -> torch.Tensor:
+    """What the stack gave each target of about `count` fresh sequences, without the first of each row."""
+    rng = np.random.default_rng(seed)
+    streams = [stream(task, -(-count // rows) + 1, rng) for _ in range(rows)]
+    longest = max(len(s.symbols) for s in streams)
+    symbols = torch.zeros(longest, rows, dtype=torch.int64)
+    counted = torch.zeros(longest, rows, dtype=torch.bool)
+    for row, drawn in enumerate(streams):
+        symbols[: len(drawn.symbols), row] = torch.from_numpy(drawn.symbols)
+        counted[torch.from_numpy(drawn.targets[1:]), row] = True
+    state, found = stack.start(rows), []
+    for window, mask in zip(
+        torch.split(symbols, _CHUNK // rows), torch.split(counted, _CHUNK // rows), strict=True
+    ):
+        output = stack(window, state)
+        state = output.state
+        right = window[mask]
+        found.append(of_asked(stack.log_probs(output)[mask].exp(), task).gather(1, right.unsqueeze(1))[:, 0])
+    return torch.cat(found)
+
+
+def run(
+    experiment: LagExperiment, seeds: int, report: Callable[[Row], None], nets: tuple[str, ...]
+) -> list[Row]:
+    """All nets with seeds 0 .. seeds - 1; `report` gets every row as soon as it is there."""
+    rows = []
+    for seed in range(seeds):
+        for net in nets:
+            if net == "history-compressor":
+                row, _ = history_compressor(experiment, seed)
+            elif net.startswith("history-compressor"):
+                row, _ = history_compressor(experiment, seed, max_levels=int(net.split()[1]))
+            else:
+                solved, sequences, seconds = train_baseline(
+                    net,
+                    experiment.task,
+                    max_sequences=experiment.max_sequences,
+                    max_seconds=experiment.max_seconds,
+                    seed=seed,
+                    gradient_cut=experiment.gradient_cut,
+                )
+                row = Row(net, seed, solved, sequences, seconds)
+            rows.append(row)
+            report(row)
+    return rows

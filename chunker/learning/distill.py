@@ -1,0 +1,246 @@
+"""Distillation: a student learns from a frozen teacher what only the teacher could predict.
+
+    symbols --> student (trained) --> state h --linear--> the teacher's upper state, normalised   (MSE)
+       |                 '--> P(symbol) ------------------> the symbols; the teacher's P(symbol)  (CE; KL)
+       '-----> teacher (frozen, no gradient, a state of its own carried from window to window)
+
+Schmidhuber 1992, section 4: the automatizer A is trained on its own next input and on the chunker C's hidden
+state and outputs, so that in time it predicts what C knew. The state of C is held between its ticks. The
+soft outputs and their temperature are those of Hinton, Vinyals, Dean 2015.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from chunker.config import StackConfig
+from chunker.errors import UsageError
+from chunker.learning.corpus import Lanes, Streams
+from chunker.learning.recipe import Recipe
+from chunker.learning.stack import Stack, StackOutput, StackState
+from chunker.learning.trainer import Trainer
+
+_MOMENTUM = 0.99  # of the running mean and variance of the teacher's states, per window
+_SMALLEST_VARIANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a student is trained on; each weight multiplies a mean over symbols.
+
+    Attributes
+    ----------
+    own: weight of its own next input (nats).
+    state: weight of the squared error of the teacher's state, read linearly from the student's.
+    output: weight of the divergence from the teacher's distribution (nats, times temperature squared).
+    temperature: both distributions are softened by it; 1 leaves them as they are.
+    ramp: share of the budget over which the teacher's weights rise from 0.
+
+    Raises
+    ------
+    UsageError: a value that makes no sense.
+    """
+
+    own: float = 1.0
+    state: float = 0.1
+    output: float = 1.0
+    temperature: float = 1.0
+    ramp: float = 0.05
+
+    def __post_init__(self) -> None:
+        weights = (self.own, self.state, self.output)
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+            raise UsageError("the weights of a lesson must be at least 0, and one of them above")
+        if not 0 < self.temperature < math.inf:
+            raise UsageError("the temperature must be above 0")
+        if not 0 <= self.ramp <= 1:
+            raise UsageError("the ramp is a share of the budget from 0 to 1")
+
+    @property
+    def taught(self) -> bool:
+        """Whether there is anything to learn from the teacher."""
+        return self.state > 0 or self.output > 0
+
+
+class Distiller(Trainer):
+    """Trains the stack `student` on text and on a frozen `teacher` that reads the same windows.
+
+    The teacher is any stack over the same alphabet; of its states the upper levels' count, of a single level
+    its own. The student's level 0 is what learns the state; its whole prediction learns the distribution.
+    While upper levels of a faithful student grow, they learn from their own next inputs alone.
+
+    Raises
+    ------
+    UsageError: the alphabets differ.
+    """
+
+    def __init__(
+        self,
+        student: Stack,
+        streams: Streams,
+        recipe: Recipe,
+        lesson: Lesson,
+        teacher: Stack,
+        validation: Lanes | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        ours, theirs = student.config.symbols, teacher.config.symbols
+        if ours != theirs:
+            raise UsageError(
+                f"the teacher knows {theirs} symbols and the student {ours}; give both the same alphabet"
+            )
+        self.lesson = lesson
+        self.teacher = teacher.to(device).eval()
+        self.teacher_state = teacher.start(streams.batch).to(device)
+        widths = teacher.config.levels[1 : teacher.growing + 1] or teacher.config.levels[:1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.regressor = nn.Linear(student.config.levels[0], sum(widths)).to(device)
+        self.norm = _Norm(sum(widths), device)
+        super().__init__(student, streams, recipe, validation, device)
+        self._student_states = _States(self.stack, (0,))
+        self._teacher_states = _States(self.teacher, tuple(range(1, teacher.growing + 1)) or (0,))
+
+    def _more_parameters(self) -> list[nn.Parameter]:
+        return [*self.regressor.parameters()] if self.lesson.state else []
+
+    def _reset(self, rows: Tensor) -> None:
+        super()._reset(rows)
+        self.teacher_state = self.teacher_state.reset(rows)
+
+    def step(self) -> None:
+        """Train on the next window."""
+        with self._student_states.watched():
+            super().step()
+
+    def _loss(self, output: StackOutput, symbols: Tensor) -> Tensor:
+        lesson, loss = self.lesson, super()._loss(output, symbols)
+        growing = self.stack.config.mode == "faithful" and self.stack.growing > 0
+        if not lesson.taught or growing:
+            return loss
+        with torch.no_grad(), self._teacher_states.watched():
+            taught = self.teacher(symbols, self.teacher_state)
+            target = self._teacher_states.held(taught, self.teacher_state).float()
+            wanted = self.teacher.log_probs(taught)
+        self.teacher_state = taught.state
+        loss = lesson.own * loss
+        ramp = min(self.level_share / lesson.ramp, 1.0) if lesson.ramp else 1.0
+        if lesson.output:
+            found = self.stack.log_probs(output)
+            loss = loss + ramp * lesson.output * soft_divergence(wanted, found, lesson.temperature)
+        if lesson.state:
+            guess = self.regressor(self._student_states.held(output, self.state)).float()
+            loss = loss + ramp * lesson.state * nn.functional.mse_loss(guess, self.norm(target))
+        return loss
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, facts = super().snapshot()
+        tensors |= {f"taught/{name}": t for name, t in self.teacher_state.state_dict().items()}
+        tensors |= {f"regressor/{name}": t for name, t in self.regressor.state_dict().items()}
+        return tensors | {f"norm/{name}": t for name, t in self.norm.state_dict().items()}, facts
+
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        super().restore(tensors, facts)
+        self.teacher_state = StackState.from_state_dict(_part(tensors, "taught")).to(self.device)
+        self.regressor.load_state_dict(_part(tensors, "regressor"))
+        self.norm.load_state_dict(_part(tensors, "norm"))
+
+
+def soft_divergence(wanted: Tensor, found: Tensor, temperature: float) -> Tensor:
+    """Mean nats T^2 KL(wanted || found), both (..., V) log-probabilities softened by T (Hinton et al. 2015)."""
+    if temperature != 1:
+        wanted, found = (torch.log_softmax(x / temperature, -1) for x in (wanted, found))
+    symbols = wanted[..., 0].numel()
+    return temperature**2 / symbols * nn.functional.kl_div(found, wanted, reduction="sum", log_target=True)
+
+
+def own_student(teacher: Stack) -> Stack:
+    """The teacher's level 0 as a stack of its own, as in 1991: a copy with its weights."""
+    config = replace(teacher.config, levels=teacher.config.levels[:1])
+    student = Stack(config)
+    prefix = "levels.0."
+    weights = {name: t for name, t in teacher.state_dict().items() if name.startswith(prefix)}
+    student.load_state_dict({**weights, "thresholds_bits": teacher.thresholds_bits[:0]})
+    return student
+
+
+def fresh_student(config: StackConfig, seed: int = 0) -> Stack:
+    """A student that knows nothing yet; torch's generator on the CPU is seeded by it."""
+    torch.manual_seed(seed)
+    return Stack(config)
+
+
+class _Norm(nn.Module):
+    """Running mean and variance of the teacher's states, so that all its units weigh the same."""
+
+    mean: Tensor
+    square: Tensor
+    weight: Tensor
+
+    def __init__(self, width: int, device: torch.device | str) -> None:
+        super().__init__()
+        for name, size in (("mean", width), ("square", width), ("weight", 1)):
+            self.register_buffer(name, torch.zeros(size, device=device))
+
+    @torch.no_grad()
+    def forward(self, states: Tensor) -> Tensor:
+        """Take in states (T, B, W), and give them back with mean 0 and variance 1 as seen so far."""
+        flat = states.reshape(-1, states.shape[-1])
+        self.mean.lerp_(flat.mean(0), 1 - _MOMENTUM)
+        self.square.lerp_((flat * flat).mean(0), 1 - _MOMENTUM)
+        self.weight.lerp_(torch.ones_like(self.weight), 1 - _MOMENTUM)
+        mean = self.mean / self.weight
+        variance = (self.square / self.weight - mean * mean).clamp_min(_SMALLEST_VARIANCE)
+        return (states - mean) * variance.rsqrt()
+
+
+class _States:
+    """The states of some levels of a stack before each symbol of a window, caught as `forward` makes them."""
+
+    def __init__(self, stack: Stack, levels: tuple[int, ...]) -> None:
+        self._stack, self._levels = stack, levels
+        self._ticks: dict[int, Tensor] = {}
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """States are caught while this lasts."""
+        hooks = []
+        for index in self._levels:
+            level = self._stack.get_submodule(f"levels.{index}")
+
+            def keep(level: nn.Module, given: Any, made: tuple[Tensor, Any], index: int = index) -> None:
+                self._ticks[index] = made[0]
+
+            hooks.append(level.register_forward_hook(keep))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self._ticks.clear()
+
+    def held(self, output: StackOutput, state: StackState) -> Tensor:
+        """(T, B, W) of the levels side by side, each held between its ticks; `state` is from before."""
+        columns = []
+        for index in self._levels:
+            events = output.events[index]
+            values = torch.cat([state.levels[index].h.unsqueeze(0), self._ticks[index]])
+            if index == 0:  # it ticks with every symbol
+                columns.append(values[:-1])
+                continue
+            ticks = events.cumsum(0) - events.to(torch.int64)  # how many came before each symbol
+            rows = torch.arange(events.shape[1], device=events.device)
+            columns.append(values[ticks, rows])
+        return torch.cat(columns, -1)
+
+
+def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors `name/...`, without that prefix."""
+    return {key.partition("/")[2]: t for key, t in tensors.items() if key.partition("/")[0] == name}

@@ -1,0 +1,238 @@
+"""`chunker classify fit|predict|evaluate`: supervised classification on the top level of a stack."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chunker.cli import files, options
+from chunker.cli.guard import HELP_OPTIONS, GuardedGroup, each_file, leave
+from chunker.cli.report import print_json, print_table
+from chunker.errors import UsageError
+
+if TYPE_CHECKING:
+    from chunker.classification import HistoryClassifier
+
+FORMAT = "LABELLED: a file with label, tab, sequence in each line, or a folder with one folder per class."
+CONTEXTS = 2**17
+
+
+@click.group(
+    "classify", short_help="Tell classes of sequences apart.", cls=GuardedGroup, context_settings=HELP_OPTIONS
+)
+def classify() -> None:
+    """Learn to tell classes of sequences apart by what a stack of predictors did not expect in them.
+
+    A stack first learns to predict the sequences without their labels; then a small classifier learns the
+    labels from the top level's events, or with --features all from every level's inputs.
+    """
+
+
+@classify.command("fit", short_help="Learn from labelled sequences.")
+@click.argument("labelled", type=click.Path(exists=True))
+@click.option("-o", "--output", required=True, metavar="MODEL", help="The classifier's file.")
+@click.option("-f", "--force", is_flag=True, help="Replace MODEL if it exists.")
+@click.option(
+    "--levels", default="64,64", show_default=True, metavar="H,H", help="Hidden units, lowest level first."
+)
+@click.option(
+    "--features", type=click.Choice(["top", "all"]), default="all", show_default=True,
+    help="What the classifier sees: the top level's events, or all levels' inputs.",
+)  # fmt: skip
+@click.option(
+    "--head", type=click.Choice(["tune", "linear", "mlp", "none"]), default="tune", show_default=True,
+    help="The classifier on the levels; none leaves only the counted contexts.",
+)  # fmt: skip
+@click.option(
+    "--contexts/--no-contexts", default=True, show_default=True,
+    help="Also count hashed contexts and average both classifiers.",
+)  # fmt: skip
+@click.option(
+    "--steps", type=click.IntRange(0), default=300, show_default=True, help="Pre-training, a level."
+)
+@click.option(
+    "--head-steps", type=click.IntRange(1), default=400, show_default=True, help="Of the classifier."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same classifier."
+)
+@options.json_option
+def fit(
+    labelled: str,
+    output: str,
+    force: bool,
+    levels: str,
+    features: str,
+    head: str,
+    contexts: bool,
+    steps: int,
+    head_steps: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Learn from LABELLED and write MODEL.
+
+    LABELLED is a file with label, tab, sequence in each line, or a folder with one folder per class and one
+    file per case. A bad row is named with its line number, and nothing is written.
+    """
+    import os
+
+    from chunker.classification import HistoryClassifier, require_extras, save_classifier
+    from chunker.classification.labelled import read_labelled
+
+    require_extras()
+    if os.path.exists(output) and not force:
+        raise UsageError(f"{files.shown(output)} exists; replace it with -f")
+    if not os.path.isdir(os.path.dirname(output) or "."):
+        raise UsageError(f"there is no folder for {files.shown(output)}; make it first")
+    begun = time.perf_counter()
+    sequences, labels = read_labelled(labelled)
+    model = HistoryClassifier(
+        levels=_widths(levels),
+        features=features,
+        head=head,
+        contexts=CONTEXTS if contexts else 0,
+        steps=steps,
+        head_steps=head_steps,
+        random_state=seed,
+    ).fit(sequences, labels)
+    save_classifier(output, model)
+    seconds = time.perf_counter() - begun
+    if as_json:
+        print_json(
+            {
+                "model": output,
+                "cases": len(labels),
+                "classes": [str(name) for name in model.classes_],
+                "levels": list(model.stack_.widths),
+                "event_share": round(model.event_share_, 6),
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    click.echo(
+        f"{files.shown(output)}: {len(labels):,} cases, {len(model.classes_)} classes, "
+        f"{len(model.stack_.levels)} levels, {model.event_share_:.2%} of the inputs reach the top, "
+        f"{seconds:.1f} s"
+    )
+
+
+@classify.command("predict", short_help="Name the class of each file or line.")
+@click.argument("model_path", metavar="MODEL")
+@options.files_argument
+@click.option("--lines", is_flag=True, help="Each line of a file is a sequence of its own.")
+@options.json_option
+def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool) -> None:
+    """Print the class of every FILE, its probability, and the share of its inputs that reached the top level."""
+    from chunker.classification import require_extras
+
+    require_extras()
+    model = _load(model_path)
+    rows: list[dict[str, Any]] = []
+
+    def one(path: str) -> None:
+        with files.open_source(path, named_target=True) as source:
+            data = source.stream.read()
+        cases = data.splitlines() if lines else [data]
+        if not cases:
+            raise UsageError("is empty; name a file with something in it")
+        probabilities = model.predict_proba(cases)
+        share = model.event_share(cases)
+        for number, row in enumerate(probabilities, 1):
+            best = int(row.argmax())
+            found = {"name": path, "line": number} if lines else {"name": path}
+            rows.append(
+                {
+                    **found,
+                    "class": str(model.classes_[best]),
+                    "probability": round(float(row[best]), 6),
+                    "event_share": round(share, 6),
+                }
+            )
+
+    failures = each_file(paths, one)
+    if as_json:
+        print_json({"model": model_path, "cases": rows, "errors": failures})
+    else:
+        for row in rows:
+            where = f"{files.shown(row['name'])}" + (f":{row['line']}" if lines else "")
+            click.echo(f"{where}\t{row['class']}\t{row['probability']:.4f}")
+    leave(failures)
+
+
+@classify.command("evaluate", short_help="Measure accuracy on labelled sequences.")
+@click.argument("model_path", metavar="MODEL")
+@click.argument("labelled", type=click.Path(exists=True))
+@options.json_option
+def evaluate(model_path: str, labelled: str, as_json: bool) -> None:
+    """Measure MODEL on LABELLED: accuracy, macro F1, confusion, and the share of inputs that reach the top level.
+
+    Rows of the confusion are the true classes, columns the predicted ones. A class that MODEL does not know
+    counts as wrong.
+    """
+    import numpy as np
+
+    from chunker.classification import require_extras
+    from chunker.classification.labelled import read_labelled
+
+    require_extras()
+    model = _load(model_path)
+    sequences, labels = read_labelled(labelled)
+    found, share = model.evaluate(sequences)
+    predicted = [str(name) for name in found]
+    names = sorted({str(name) for name in model.classes_} | set(labels))
+    index = {name: i for i, name in enumerate(names)}
+    confusion = np.zeros((len(names), len(names)), dtype=np.int64)
+    for truth, answer in zip(labels, predicted, strict=True):
+        confusion[index[truth], index[answer]] += 1
+    document = {
+        "model": model_path,
+        "cases": len(labels),
+        "accuracy": round(float(np.trace(confusion) / len(labels)), 6),
+        "macro_f1": round(_macro_f1(confusion), 6),
+        "event_share": round(share, 6),
+        "classes": names,
+        "confusion": confusion.tolist(),
+    }
+    if as_json:
+        print_json(document)
+        return
+    click.echo(
+        f"{len(labels):,} cases: accuracy {document['accuracy']:.4f}, macro F1 {document['macro_f1']:.4f}, "
+        f"{share:.2%} of the inputs reach the top"
+    )
+    if len(names) <= 20:
+        cells = [[files.shown(name), *map(str, row)] for name, row in zip(names, confusion, strict=True)]
+        print_table(["<truth", *map(files.shown, names)], cells)
+
+
+def _macro_f1(confusion: Any) -> float:
+    """Mean over the classes that occur of 2 hits / (predicted + true)."""
+    scores = []
+    for i in range(len(confusion)):
+        both = int(confusion[i].sum() + confusion[:, i].sum())
+        if confusion[i].sum():
+            scores.append(2 * int(confusion[i, i]) / both)
+    return float(sum(scores) / len(scores))
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        widths = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"levels {text!r} are no numbers; write them as 64,64") from error
+    if not widths or min(widths) < 1:
+        raise UsageError(f"levels {text!r} make no sense; write hidden units as 64,64")
+    return widths
+
+
+def _load(path: str) -> HistoryClassifier:
+    from chunker.classification import load_classifier
+    from chunker.errors import NotAModel
+
+    model = load_classifier(path)
+    if not model.stack_.medium.is_symbols:
+        raise NotAModel(f"{files.shown(path)} classifies vectors, not files; use it from Python")
+    return model

@@ -1,0 +1,149 @@
+"""`chunker experiment NAME`: the method's experiments, with the nets that they are compared with."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chunker.cli import options
+from chunker.cli.report import print_json, print_table
+from chunker.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from chunker.experiments.results import Row
+
+
+@click.command("experiment", short_help="Run one of the method's experiments.")
+@click.argument("name", required=False)
+@click.option("--list", "listing", is_flag=True, help="Say what each shows and what was published.")
+@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Seeds 0 .. N - 1.")
+@click.option("--lag", type=int, help="Steps of the experiments that have a lag.")
+@click.option("--seconds", type=float, help="Seconds of training for each net and seed.")
+@click.option("--net", "nets", multiple=True, metavar="NET", help="Only this net; may be repeated.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: torch's choice]")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the rows (PNG, SVG, PDF)."
+)
+@options.json_option
+def experiment(
+    name: str | None,
+    listing: bool,
+    seeds: int,
+    lag: int | None,
+    seconds: float | None,
+    nets: tuple[str, ...],
+    threads: int | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Run the experiment NAME: one row for each net and seed, whether and how fast it solved the task.
+
+    Every net gets the same budget; a seed that fails is printed as failed. `--json` prints a list of rows.
+    """
+    from chunker.experiments.registry import EXPERIMENTS, Options, run_experiment
+    from chunker.learning import require_torch
+
+    if listing or name is None:
+        if not listing:
+            raise UsageError(f"which one? {', '.join(EXPERIMENTS)}; --list says what they are")
+        _list(as_json)
+        return
+    require_torch()
+    if plot is not None:
+        _require_matplotlib()
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    rows: list[Row] = []
+
+    def report(row: Row) -> None:
+        rows.append(row)
+        if not as_json:
+            click.echo(_line(row))
+
+    run_experiment(name, Options(seeds, lag, seconds, nets), report)
+    if plot is not None:
+        _draw(name, rows, plot)
+    if as_json:
+        print_json([row.to_json() for row in rows])
+    else:
+        click.echo()
+        print_table(("<net", "solved", "of", "sequences", "seconds"), _summary(rows))
+
+
+def _list(as_json: bool) -> None:
+    from chunker.experiments.registry import EXPERIMENTS
+
+    if as_json:
+        print_json(
+            [
+                {"name": name, "shows": e.shows, "published": e.published, "nets": list(e.nets), "lag": e.lag}
+                for name, e in EXPERIMENTS.items()
+            ]
+        )
+        return
+    for name, e in EXPERIMENTS.items():
+        click.echo(
+            f"{name}\n    shows      {e.shows}\n    published  {e.published}\n    nets       {', '.join(e.nets)}"
+        )
+
+
+def _line(row: Row) -> str:
+    solved = "solved" if row.solved else "failed"
+    more = "".join(f"  {key} {_shown(value)}" for key, value in row.more.items())
+    return f"seed {row.seed}  {row.net}: {solved}, {row.sequences:,} sequences, {row.seconds:.1f} s{more}"
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _group(row: Row) -> str:
+    """Rows of one net in one task, source or lag belong together."""
+    return " ".join([row.net, *(str(row.more[key]) for key in ("task", "source") if key in row.more)])
+
+
+def _summary(rows: list[Row]) -> list[list[str]]:
+    """A line for each net: how many seeds it solved, and the medians of those that it did solve."""
+    found: list[list[str]] = []
+    for group in dict.fromkeys(map(_group, rows)):
+        mine = [row for row in rows if _group(row) == group]
+        good = [row for row in mine if row.solved]
+        cells = ["-", "-"]
+        if good:
+            sequences, seconds = ([getattr(row, name) for row in good] for name in ("sequences", "seconds"))
+            cells = [f"{statistics.median(sequences):,.0f}", f"{statistics.median(seconds):.1f}"]
+        found.append([group, str(len(good)), str(len(mine)), *cells])
+    return found
+
+
+def _require_matplotlib() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise MissingExtra('drawing needs matplotlib: pip install "neural-chunker[plot]"')
+
+
+def _draw(name: str, rows: list[Row], path: Path) -> None:
+    """Sequences of every row by net, on a logarithmic scale; filled where the task was solved."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for place, group in enumerate(dict.fromkeys(map(_group, rows))):
+        mine = [row for row in rows if _group(row) == group]
+        for solved, marker in ((True, "o"), (False, "x")):
+            points = [row for row in mine if row.solved is solved]
+            axes.plot([place] * len(points), [max(row.sequences, 1) for row in points], f"{marker}C{place}")
+    axes.set_xticks(range(len(dict.fromkeys(map(_group, rows)))), list(dict.fromkeys(map(_group, rows))))
+    axes.set_yscale("log")
+    axes.set_ylabel("sequences (o solved, x failed)")
+    axes.set_title(name)
+    figure.savefig(path)
+    pyplot.close(figure)

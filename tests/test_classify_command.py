@@ -1,0 +1,130 @@
+"""chunker classify and chunker surprise as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from cli_support import call
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from chunker.cli.classify import classify
+from chunker.cli.surprise import surprise
+
+SMALL = ["--levels", "12,8", "--steps", "30", "--head-steps", "40"]
+
+
+def rows(count, seed):
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        label = draw.choice(["left", "right"])
+        parts = ["ka", "to", "mi"] if label == "left" else ["ta", "ko", "nu"]
+        found.append(f"{label}\t{''.join(draw.choices(parts, k=draw.randint(3, 6)))}\n")
+    return "".join(found)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("classify")
+    (folder / "train.tsv").write_text(rows(60, 0))
+    result = call(classify, "fit", str(folder / "train.tsv"), "-o", str(folder / "model"), *SMALL, "--json")
+    document = json.loads(result.stdout)
+    assert document["classes"] == ["left", "right"]
+    assert document["cases"] == 60
+    assert 0 < document["event_share"] <= 1
+    return folder / "model"
+
+
+def test_evaluate(model, tmp_path):
+    (tmp_path / "test.tsv").write_text(rows(40, 1))
+    document = json.loads(call(classify, "evaluate", str(model), str(tmp_path / "test.tsv"), "--json").stdout)
+    assert {"accuracy", "macro_f1", "confusion", "event_share"} <= set(document)
+    assert document["accuracy"] >= 0.9
+    confusion = document["confusion"]
+    assert document["accuracy"] == (confusion[0][0] + confusion[1][1]) / 40
+    assert "accuracy" in call(classify, "evaluate", str(model), str(tmp_path / "test.tsv")).stdout
+
+
+def test_a_class_that_the_model_does_not_know_counts_as_wrong(model, tmp_path):
+    (tmp_path / "test.tsv").write_text("left\tkatomika\nmiddle\tkatomika\n")
+    document = json.loads(call(classify, "evaluate", str(model), str(tmp_path / "test.tsv"), "--json").stdout)
+    assert document["accuracy"] == 0.5
+    assert document["classes"] == ["left", "middle", "right"]
+    assert document["macro_f1"] == pytest.approx((2 / 3 + 0) / 2, abs=1e-5)
+
+
+def test_predict(model, tmp_path):
+    (tmp_path / "a").write_text("katomikato")
+    (tmp_path / "b").write_text("takonutako")
+    result = call(classify, "predict", str(model), str(tmp_path / "a"), str(tmp_path / "b"))
+    assert [line.split("\t")[1] for line in result.stdout.splitlines()] == ["left", "right"]
+    (tmp_path / "both").write_text("katomikato\ntakonutako\n")
+    result = call(classify, "predict", str(model), str(tmp_path / "both"), "--lines", "--json")
+    cases = json.loads(result.stdout)["cases"]
+    assert [(case["line"], case["class"]) for case in cases] == [(1, "left"), (2, "right")]
+
+
+def test_a_missing_file_is_named_and_the_others_done(model, tmp_path):
+    (tmp_path / "a").write_text("katomikato")
+    result = call(classify, "predict", str(model), str(tmp_path / "none"), str(tmp_path / "a"), code=1)
+    assert "none" in result.stderr
+    assert "left" in result.stdout
+
+
+def test_bad_rows_are_named_and_nothing_is_written(tmp_path):
+    (tmp_path / "train.tsv").write_text("a\tx\nb\ty\nno tab here\n")
+    arguments = ["fit", str(tmp_path / "train.tsv"), "-o", str(tmp_path / "model")]
+    result = call(classify, *arguments, code=1)
+    assert "line 3" in result.stderr
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("more", [["--levels", "a"], ["--levels", "0"], ["-o", "/nowhere/model"], []])
+def test_what_cannot_be_used_is_refused_before_training(model, tmp_path, more):
+    (tmp_path / "train.tsv").write_text("a\tx\nb\ty\n")
+    output = [] if "-o" in more else ["-o", str(tmp_path / "new" if more else model)]
+    result = call(classify, "fit", str(tmp_path / "train.tsv"), *output, *more, code=1)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_other_files_are_no_classifiers(tmp_path):
+    (tmp_path / "bad").write_text("hello, this is text")
+    result = call(classify, "predict", str(tmp_path / "bad"), str(tmp_path / "bad"), code=1)
+    assert "no classifier" in result.stderr
+
+
+# ---- surprise ----------------------------------------------------------------------------------------
+
+STRANGE = {17: "kernel panic: not syncing", 60: "segfault at 0000 ip"}
+
+
+@pytest.fixture
+def log(tmp_path):
+    draw = random.Random(0)
+    lines = [f"step {draw.randint(100, 999)}: all is well with node {draw.randint(0, 9)}" for _ in range(80)]
+    for number, text in STRANGE.items():
+        lines[number - 1] = text
+    path = tmp_path / "log"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_strange_lines_are_marked(log):
+    arguments = [str(log), "--width", "24", "--steps", "150"]
+    document = json.loads(call(surprise, *arguments, "--json").stdout)
+    lines = document["files"][0]["lines"]
+    assert len(lines) == 80
+    assert {line["line"] for line in lines if line["unusual"]} == set(STRANGE)
+    assert all(line["bits"] > 0 for line in lines)
+    printed = call(surprise, *arguments, "--unusual").stdout.splitlines()
+    assert [int(line.split()[1]) for line in printed] == sorted(STRANGE)
+    assert all(line.startswith("!") for line in printed)
+
+
+def test_an_empty_file_has_no_lines(tmp_path):
+    (tmp_path / "empty").write_text("")
+    assert "empty" in call(surprise, str(tmp_path / "empty"), code=1).stderr
