@@ -20,10 +20,11 @@ from chunker.errors import UsageError
 V = 5
 RULES = (GateRule("argmax"), GateRule("surprise", 0.5), GateRule("surprise", 1.0))
 WIDTHS = (12, 10, 9, 8)
-EVERY = (2, 3, 2)  # `rhythmic`: of so many inputs of level 0, 1, 2 one goes up
+RHYTHM = (2, 3, 2)  # of so many inputs of level 0, 1, 2 one goes up
+QUICK_RHYTHM = (1, 2, 3)
 
 
-def some_stack(seed=0, levels=2, favourite=0, **fields):
+def some_stack(seed=0, levels=2, favourite=0, rhythm=RHYTHM, **fields):
     """Random weights, sharp enough to predict symbols, and the times of a rhythm.
 
     favourite: how much more level l likes the symbol (seed + l) % V, or they would often expect the same.
@@ -37,17 +38,17 @@ def some_stack(seed=0, levels=2, favourite=0, **fields):
         if config.predicts_time(level):
             bias = tensors[f"{level}.time_readout_bias"].reshape(level, TIME_BUCKETS)
             for clock in range(level):
-                bias[clock, time_bucket(prod(EVERY[clock:level]))] += 10
+                bias[clock, time_bucket(prod(rhythm[clock:level]))] += 10
     return IntegerStack(config, freeze(tensors))
 
 
-def rhythmic(stack, length, seed, noise=0.0):
-    """Every level predicts its inputs, but for every 2nd, 3rd, .., which is as the level above says."""
+def rhythmic(stack, length, seed, noise=0.0, rhythm=RHYTHM):
+    """Every level predicts its inputs, but for those of the rhythm, which are as the level above says."""
     rng, session = np.random.default_rng(seed), stack.session(1)
     counts, symbols = [0] * len(stack.levels), np.zeros(length, dtype=np.int64)
     for t in range(length):
         level = 0
-        while level + 1 < len(counts) and counts[level] % EVERY[level] == 0:
+        while level + 1 < len(counts) and counts[level] % rhythm[level] == 0:
             level += 1
         symbol = int(session.expected(level)[0]) if rng.random() >= noise else int(rng.integers(V))
         symbols[t] = symbol
@@ -102,7 +103,8 @@ def cases(draw):
         "gate": draw(st.sampled_from(RULES)),
         "favourite": draw(st.sampled_from([0, 6, 12])),
     }
-    stack, rng = some_stack(seed, **fields), np.random.default_rng(seed)
+    rhythm = draw(st.sampled_from([RHYTHM, QUICK_RHYTHM]))
+    stack, rng = some_stack(seed, rhythm=rhythm, **fields), np.random.default_rng(seed)
     kinds = {
         "empty": lambda: np.zeros(0, dtype=np.int64),
         "one": lambda: rng.integers(0, V, 1),
@@ -110,8 +112,8 @@ def cases(draw):
         "different": lambda: rng.permutation(V),
         "random": lambda: rng.integers(0, V, rng.integers(1, 40)),
         "periodic": lambda: np.resize(rng.integers(0, V, rng.integers(2, 8)), rng.integers(1, 50)),
-        "rhythmic": lambda: rhythmic(stack, int(rng.integers(1, 50)), seed),
-        "disturbed": lambda: rhythmic(stack, int(rng.integers(1, 50)), seed, noise=0.1),
+        "rhythmic": lambda: rhythmic(stack, int(rng.integers(1, 50)), seed, rhythm=rhythm),
+        "disturbed": lambda: rhythmic(stack, int(rng.integers(1, 50)), seed, 0.1, rhythm),
     }
     chosen = draw(st.lists(st.sampled_from(sorted(kinds)), min_size=1, max_size=4))
     return stack, [kinds[kind]() for kind in chosen]
@@ -141,6 +143,16 @@ def test_all_levels_leave_much_out_and_it_comes_back(cell, rule):
     totals = np.sum([history.top.counts for history in histories], 0)
     # so the levels between predicted symbols and times, or none of this would be tried here
     assert (totals[1:] < 0.9 * totals[:-1]).all(), totals
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_times_of_one_are_expected_too(rule):
+    stack = some_stack(1, levels=3, gate=rule, favourite=12, rhythm=QUICK_RHYTHM)
+    (history,) = check(stack, [rhythmic(stack, 150, 0, noise=0.01, rhythm=QUICK_RHYTHM)])
+    first, second = history.levels[1:]
+    assert len(second) < 0.7 * len(first)
+    left_out = np.flatnonzero(~first.unpredicted)
+    assert (first.times[left_out] - first.times[left_out - 1] == 1).any()
 
 
 @pytest.mark.parametrize("rule", RULES[1:], ids=str)

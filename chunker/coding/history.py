@@ -205,6 +205,12 @@ def expand(stack: IntegerStack, histories: Sequence[History | Reduced]) -> list[
                 f"the history is of {len(top.counts)} levels, the stack has {len(stack.levels)}; "
                 "use the stack that made it"
             )
+        if len(top.symbols) != top.counts[-1] or top.clocks.shape != (
+            len(top.symbols),
+            max(len(top.counts) - 1, 1),
+        ):
+            raise UsageError("the history is not complete; use one that compress_history made")
+        _symbols(top.symbols, stack.symbols)
     order = sorted(range(len(tops)), key=lambda i: -tops[i].counts[0])
     if not tops:
         return []

@@ -29,7 +29,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -57,12 +57,12 @@ class Plan:
     """
 
     lower: int = 64
-    upper: int = 32
+    upper: int = 64
     rows: int = 16
     window: int = 3
     upper_window: int = 3
     bits: float = 0.2
-    power: float = 1.0
+    power: float = 2.0
     weight: float = 4.0
     learning_rate: float = 3e-3
     test_every: int = 160
@@ -103,14 +103,15 @@ class Reading(NamedTuple):
 
 
 class Pair(nn.Module, ABC):
-    """A lower and an upper net, and A's regressor of C's state."""
+    """A lower and an upper net, and A's regressor of C's state. timed: C is told times between its inputs."""
+
+    timed: ClassVar[bool]
 
     def __init__(self, symbols: int, plan: Plan) -> None:
         super().__init__()
         self.plan, self.gate = plan, GateRule("surprise", plan.bits)
-        config = StackConfig(levels=(plan.lower, plan.upper), symbols=symbols)
-        self.lower = Level(config, 0)
-        self.upper = self._upper(config)
+        config = StackConfig(levels=(plan.lower, plan.upper), symbols=symbols, time_code=self.timed)
+        self.lower, self.upper = Level(config, 0), Level(config, 1)
         self.regressor = nn.Linear(plan.lower, plan.upper)
         self.register_buffer("mean", torch.zeros(plan.upper))
         self.register_buffer("variance", torch.ones(plan.upper))
@@ -118,16 +119,12 @@ class Pair(nn.Module, ABC):
         self.variance: Tensor
 
     @abstractmethod
-    def _upper(self, config: StackConfig) -> Level:
-        """C."""
-
-    @abstractmethod
     def move(self, symbols: Tensor, bits: Tensor, state: PairState) -> tuple[PairState, Tensor, Tensor]:
         """C meets inputs (B,) that surprised A by (B,) bits: state, how far they moved it, sum of its losses."""
 
     def start(self, rows: int) -> PairState:
         """Nothing read yet."""
-        return PairState(*(torch.zeros(rows, width) for width in (self.plan.lower, self.plan.upper)))
+        return PairState(torch.zeros(rows, self.plan.lower), torch.zeros(rows, self.plan.upper))
 
     def forward(self, symbols: Tensor, state: PairState) -> Reading:
         """Both nets over symbols (T, B)."""
@@ -152,8 +149,7 @@ class Pair(nn.Module, ABC):
             self.variance.lerp_((target - self.mean).square().mean((0, 1)), 1 - _MEMORY)
         target = (target - self.mean) / (self.variance.sqrt() + 1e-3)
         logits = self.lower.logits(reading.lower).flatten(0, 1)
-        told: Tensor = self.regressor(reading.lower)
-        regression = (told - target).square().mean()
+        regression: Tensor = (self.regressor(reading.lower) - target).square().mean()
         return (
             nn.functional.cross_entropy(logits, wanted.flatten())
             + self.plan.weight * regression
@@ -169,13 +165,12 @@ class Pair(nn.Module, ABC):
 
 
 class TwoNets(Pair):
-    """C ticks only on what A did not expect (Schmidhuber 1992).
+    """C ticks only on what A did not expect (Schmidhuber 1992), and predicts symbols, not times.
 
-    C predicts the symbols of its inputs, not their times. A cold C is one that has read `upper_window` symbols 0.
+    A cold C replays `upper_window` symbols 0 that were not there, until it has as many inputs of its own.
     """
 
-    def _upper(self, config: StackConfig) -> Level:
-        return Level(config, 1)  # is told the time since its last input
+    timed = True
 
     def start(self, rows: int) -> PairState:
         state = super().start(rows)
@@ -208,8 +203,7 @@ class TwoNets(Pair):
 class Continuous(Pair):
     """C moves by as much as an input tells (Schmidhuber, Mozer and Prelinger 1993)."""
 
-    def _upper(self, config: StackConfig) -> Level:
-        return Level(replace(config, levels=(self.plan.upper,)), 0)
+    timed = False
 
     def move(self, symbols: Tensor, bits: Tensor, state: PairState) -> tuple[PairState, Tensor, Tensor]:
         alpha = strength(bits, self.plan.power)
@@ -229,11 +223,9 @@ def two_nets(
 ) -> Row:
     """The two-net version on the lag-20 stream, until A alone solves it or the budget is used up.
 
-    Returns
-    -------
-    solved: by the pair. sequences, seconds: read and taken until then, or in all. more: `alone_at`, sequences
-    until A alone solves it, or None; `passed_up_first`, `passed_up_last`, share of the inputs that C received
-    in the first and in the last `test_every` sequences; `seconds_in_all`.
+    The row's solved: by the pair; sequences, seconds: read and taken until then, or in all. more: `alone_at`,
+    sequences until A alone solved it, or None; `passed_up_first`, `passed_up_last`, share of the inputs that C
+    received in the first and in the last `test_every` sequences; `seconds_in_all`.
     """
     return _train("two-nets-online", TwoNets, seed, max_sequences, max_seconds, plan or Plan())
 
@@ -253,9 +245,8 @@ def _train(net: str, kind: type[Pair], seed: int, max_sequences: int, max_second
     optimizer = torch.optim.Adam(pair.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99))
     rows = max(1, min(plan.rows, max_sequences))
     lanes, length = _lanes(task, rows, max_sequences // rows, rng)
-    state, seconds, shares, tested, moved = pair.start(rows), 0.0, [], 0, []
-    solved_at: tuple[int, float] | None = None
-    alone_at: int | None = None
+    state, seconds, tested, moved = pair.start(rows), 0.0, 0, list[float]()
+    solved_at, alone_at = None, None
     for at in range(0, len(lanes) - 1, plan.window):
         begun = time.monotonic()
         window = lanes[at : at + plan.window + 1]
@@ -272,8 +263,6 @@ def _train(net: str, kind: type[Pair], seed: int, max_sequences: int, max_second
         over = at + plan.window >= len(lanes) - 1 or seconds >= max_seconds
         if over or sequences - tested >= plan.test_every:
             tested = sequences
-            shares.append(sum(moved) / len(moved))
-            moved = []
             alone, together = _solves(pair, task, tests)
             if together and solved_at is None:
                 solved_at = sequences, seconds
@@ -281,14 +270,14 @@ def _train(net: str, kind: type[Pair], seed: int, max_sequences: int, max_second
                 alone_at = sequences
             if over or (solved_at and alone_at):
                 break
-    at_sequences, at_seconds = solved_at or (sequences, seconds)
+    part = math.ceil(plan.test_every * length / (rows * plan.window))  # windows
     more = {
         "alone_at": alone_at,
-        "passed_up_first": round(shares[0], 4),
-        "passed_up_last": round(shares[-1], 4),
+        "passed_up_first": round(float(np.mean(moved[:part])), 4),
+        "passed_up_last": round(float(np.mean(moved[-part:])), 4),
         "seconds_in_all": round(seconds, 2),
     }
-    return Row(net, seed, solved_at is not None, at_sequences, at_seconds, more)
+    return Row(net, seed, solved_at is not None, *(solved_at or (sequences, seconds)), more)
 
 
 def _lanes(task: Task, rows: int, each: int, rng: np.random.Generator) -> tuple[Tensor, int]:
@@ -305,8 +294,6 @@ def _solves(pair: Pair, task: Task, rng: np.random.Generator) -> tuple[bool, boo
     reading = pair(lanes[:-1], pair.start(_TEST_ROWS))
     ends = slice(length * (_WARM + 1) - 2, None, length)  # the symbols before the labels
     right = lanes[1:][ends].reshape(-1, 1)
-    alone, together = (
-        bool((of_asked(p, task).gather(1, right) > SURE).all())
-        for p in pair.predict(reading.lower[ends].flatten(0, 1), reading.upper[ends].flatten(0, 1))
-    )
+    told = pair.predict(reading.lower[ends].flatten(0, 1), reading.upper[ends].flatten(0, 1))
+    alone, together = (bool((of_asked(p, task).gather(1, right) > SURE).all()) for p in told)
     return alone, together

@@ -121,6 +121,18 @@ def _distill(options: Options, report: Report) -> list[Row]:
     return run(options.lag or 20, options.seeds, report, plan, options.nets)
 
 
+def _online(options: Options, report: Report) -> list[Row]:
+    from chunker.experiments.online import continuous, two_nets
+
+    rows = []
+    for seed in range(options.seeds):
+        for net in options.nets:
+            learn = two_nets if net == "two-nets-online" else continuous
+            rows.append(learn(seed, max_seconds=options.seconds or 120.0))
+            report(rows[-1])
+    return rows
+
+
 _OWN = ("history-compressor",)
 EXPERIMENTS = {
     "lag-20": Experiment(
@@ -167,6 +179,12 @@ EXPERIMENTS = {
         ("distilled-level-0", "level-0-alone"),
         _distill,
         lag=20,
+    ),
+    "online": Experiment(
+        "lag-20 with both nets learning at once: the lower takes over; or the upper moves with the information",
+        "Schmidhuber 1992: 13 of 17 runs in under 5,000 sequences, 4 in under 35,000",
+        ("two-nets-online", "continuous"),
+        _online,
     ),
     "2b": Experiment(
         "a limit of the method: random symbols between, so nothing can be left out",

@@ -12,8 +12,8 @@ matter, but that a recording contains one whole sequence.
     3. level 1 is trained on what the training streams left, and asked about what the others left
 
 Solved: at the end of the sequence in every test stream, the right one of the two keys has more than 3/4 of
-what level 1 gives both. Exact: in every stream, level 0's most probable symbol was the one that came, whenever
-it is left out; so the streams can be put together again from the few inputs that are kept.
+what level 1 gives both. Exact: the twin, told only the inputs that were kept and their times, predicts all
+others, so that every stream comes out again, symbol for symbol (`Writer`).
 """
 
 from __future__ import annotations
@@ -92,86 +92,144 @@ def streaming_lag(lag: int, seed: int) -> Row:
     reader = Reader(lowest.twin(), ROWS, LOWER.gate.value)
     for start in range(0, streams.length, _CHUNK):
         reader.read(streams.part(start, min(start + _CHUNK, streams.length)))
-    left = reader.left
+    left, writer, exact = reader.left, Writer(lowest.twin(), reader.left), True
+    for start in range(0, streams.length, _CHUNK):
+        stop = min(start + _CHUNK, streams.length)
+        exact = exact and bool((writer.write(stop - start) == streams.part(start, stop)).all())
     upper = _upper_level(lowest, left[:TRAINED], seed)
     least = min(_asked(upper, events, streams, TRAINED + row) for row, events in enumerate(left[TRAINED:]))
     inputs = sum(len(events.symbols) for events in left) / ROWS
     more = {
         "lag": lag,
-        "exact": reader.exact,
+        "exact": exact,
         "least": round(least, 4),
         "inputs_of_level_1": round(inputs, 2),
         "symbols": streams.length * ROWS,
         "steps": reader.steps,
         "memory_mb": _peak_mb(),
     }
-    return Row(
-        "history-compressor", seed, reader.exact and least > SURE, TRAINED, time.monotonic() - begun, more
-    )
+    return Row("history-compressor", seed, exact and least > SURE, TRAINED, time.monotonic() - begun, more)
+
+
+class _Rounds:
+    """A twin's level 0 over streams side by side, and whether its states have come round.
+
+    The twin's states are exact, so they can be compared. Once the states of all streams are what they were
+    P symbols ago, and nothing since was unexpected, they will go round again for as long as the inputs do.
+    """
+
+    def __init__(self, twin: IntegerStack, rows: int, rounds: bool) -> None:
+        self.session, self._rounds = twin.session(rows), rounds
+        self.time = 0
+        self.steps = 0  # that were computed
+        self._reference: npt.NDArray[np.float32] | None = None
+        self._since: list[Integers] = []  # inputs since the reference was taken
+        self._patience = 1  # inputs after which it is taken anew (Brent's way to find a cycle)
+
+    def advance(self, came: Integers, unexpected: bool) -> None:
+        """Let the level read one symbol of every stream."""
+        self.session.update(came)
+        self._since.append(came)
+        if unexpected:
+            self._reference, self._since, self._patience = None, [], 1
+        self.time += 1
+        self.steps += 1
+
+    def round(self) -> Integers | None:
+        """(P, rows) inputs of a round that has just ended where it began; None if none has."""
+        if not self._rounds:
+            return None
+        state = self.session.hidden(0)
+        if self._reference is not None and np.array_equal(state, self._reference):
+            found, self._since = np.stack(self._since), []
+            return found
+        if self._reference is None or len(self._since) >= self._patience:
+            self._reference, self._since = state, []
+            self._patience = min(2 * self._patience, _LONGEST_ROUND)
+        return None
 
 
 class Reader:
     """Reads streams with a level's integer twin, and keeps what it did not expect.
 
-    The twin's states are exact, so they can be compared. Once the states of all streams are what they were
-    P symbols ago, and nothing since was unexpected, they will go round again for as long as the inputs do:
-    these are compared, a chunk at a time, and the level need not be run. The outcome is the same as without
-    (`rounds=False`).
+    Rounds are recognised by comparing the inputs, a chunk at a time, and the level is not run on them. The
+    outcome is the same as without (`rounds=False`).
     """
 
     def __init__(self, twin: IntegerStack, rows: int, limit_bits: float, rounds: bool = True) -> None:
-        self._session, self._limit_bits, self._rounds = twin.session(rows), limit_bits, rounds
+        self._level, self._limit_bits = _Rounds(twin, rows, rounds), limit_bits
         self.left = [Left([], []) for _ in range(rows)]
-        self.time = 0
-        self.steps = 0  # that were computed
-        self.exact = True
-        self._reference: npt.NDArray[np.float32] | None = None
-        self._since: list[Integers] = []  # inputs since the reference was taken
-        self._patience = 1  # inputs after which it is taken anew (Brent's way to find a cycle)
+
+    @property
+    def time(self) -> int:
+        """Symbols of each stream that were read."""
+        return self._level.time
+
+    @property
+    def steps(self) -> int:
+        """Symbols of each stream on which the level was run."""
+        return self._level.steps
 
     def read(self, chunk: Integers) -> None:
         """The next (T, rows) symbols."""
         at = 0
         while at < len(chunk):
-            at += self._step(chunk[at])
-            if self._rounds and self._came_round():
-                at += self._skip(chunk[at:])
+            self._step(chunk[at])
+            at += 1
+            around = self._level.round()
+            if around is not None:
+                whole = len(chunk[at:]) // len(around)
+                parts = chunk[at : at + whole * len(around)].reshape(whole, *around.shape)
+                same = (parts == around).all((1, 2))
+                skipped = (whole if same.all() else int(same.argmin())) * len(around)
+                self._level.time += skipped
+                at += skipped
 
-    def _step(self, came: Integers) -> int:
-        best = self._session.expected(0)
-        missed = (best != came) | (self._session.surprises_bits(came)[0] > self._limit_bits)
+    def _step(self, came: Integers) -> None:
+        session = self._level.session
+        missed = (session.expected(0) != came) | (session.surprises_bits(came)[0] > self._limit_bits)
         missed |= self.time == 0
-        self.exact = self.exact and bool((best == came)[~missed].all())
         for row in np.flatnonzero(missed).tolist():
             self.left[row].symbols.append(int(came[row]))
             self.left[row].times.append(self.time)
-        self._session.update(came)
-        self._since.append(came)
-        if missed.any():
-            self._reference, self._since, self._patience = None, [], 1
-        self.time += 1
-        self.steps += 1
-        return 1
+        self._level.advance(came, bool(missed.any()))
 
-    def _came_round(self) -> bool:
-        state = self._session.hidden(0)
-        if self._reference is not None and np.array_equal(state, self._reference):
-            return True
-        if self._reference is None or len(self._since) >= self._patience:
-            self._reference, self._since = state, []
-            self._patience = min(2 * self._patience, _LONGEST_ROUND)
-        return False
 
-    def _skip(self, chunk: Integers) -> int:
-        """How many of the inputs are whole rounds, which leave everything as it is."""
-        period = len(self._since)
-        round_ = np.stack(self._since)
-        whole = len(chunk) // period
-        same = (chunk[: whole * period].reshape(whole, *round_.shape) == round_).all((1, 2))
-        rounds = whole if same.all() else int(same.argmin())
-        self.time += rounds * period
-        self._since = []  # the state is the reference again
-        return rounds * period
+class Writer:
+    """The way back: streams from what a Reader kept of them."""
+
+    def __init__(self, twin: IntegerStack, left: list[Left], rounds: bool = True) -> None:
+        self._level, self._rows = _Rounds(twin, len(left), rounds), len(left)
+        events = [
+            (time, row, symbol)
+            for row, kept in enumerate(left)
+            for time, symbol in zip(kept.times, kept.symbols, strict=True)
+        ]
+        self._events = sorted(events, reverse=True)  # the next one last
+
+    def write(self, count: int) -> Integers:
+        """The next (count, rows) symbols."""
+        out = np.zeros((count, self._rows), dtype=np.int64)
+        at = 0
+        while at < count:
+            came = self._level.session.expected(0).astype(np.int64)
+            told = False
+            while self._events and self._events[-1][0] == self._level.time:
+                _, row, symbol = self._events.pop()
+                came[row], told = symbol, True
+            self._level.advance(came, told)
+            out[at] = came
+            at += 1
+            around = self._level.round()
+            if around is not None:
+                free = count - at
+                if self._events:
+                    free = min(free, self._events[-1][0] - self._level.time)
+                rounds = free // len(around)
+                out[at : at + rounds * len(around)] = np.tile(around, (rounds, 1))
+                self._level.time += rounds * len(around)
+                at += rounds * len(around)
+        return out
 
 
 def _upper_level(lowest: Stack, left: list[Left], seed: int) -> Level:
