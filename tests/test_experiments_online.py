@@ -85,8 +85,7 @@ def test_a_tiny_budget_is_reported_as_unsolved(net):
 
 
 def test_the_lower_net_learns_what_the_upper_one_knew():
-    row = two_nets(1, max_seconds=30.0, plan=Plan(test_every=400))
+    row = two_nets(1, max_sequences=8000, max_seconds=1e9, plan=Plan(test_every=400))
     assert row.solved
     assert row.more["alone_at"] is not None
-    assert row.more["passed_up_first"] > 0.9
-    assert row.more["passed_up_last"] < 0.2
+    assert row.more["passed_up_first"] > 5 * row.more["passed_up_last"]

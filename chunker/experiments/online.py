@@ -254,7 +254,8 @@ def _train(net: str, kind: type[Pair], seed: int, max_sequences: int, max_second
         loss = pair.loss(reading, window[1:])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(pair.parameters(), 1.0)
+        for part in pair.children():  # not together: one net's gradients would scale the other's
+            nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         optimizer.step()
         state = reading.state
         moved.append(float(reading.moved.mean()))
@@ -270,11 +271,11 @@ def _train(net: str, kind: type[Pair], seed: int, max_sequences: int, max_second
                 alone_at = sequences
             if over or (solved_at and alone_at):
                 break
-    part = math.ceil(plan.test_every * length / (rows * plan.window))  # windows
+    span = math.ceil(plan.test_every * length / (rows * plan.window))  # windows
     more = {
         "alone_at": alone_at,
-        "passed_up_first": round(float(np.mean(moved[:part])), 4),
-        "passed_up_last": round(float(np.mean(moved[-part:])), 4),
+        "passed_up_first": round(float(np.mean(moved[:span])), 4),
+        "passed_up_last": round(float(np.mean(moved[-span:])), 4),
         "seconds_in_all": round(seconds, 2),
     }
     return Row(net, seed, solved_at is not None, *(solved_at or (sequences, seconds)), more)
