@@ -77,7 +77,7 @@ def task_2a(lag: int) -> LagExperiment:
         return LagExperiment(Lag(lag), counts=(150, 200, 250, 300), growth=growth)
     # one try only: most of its time goes into the fillers of level 0
     growth = replace(growth, window=20, patience=3)
-    return LagExperiment(Lag(lag), counts=(300,), tests=256, growth=growth)
+    return LagExperiment(Lag(lag), counts=(300,), tests=256, max_seconds=60.0, growth=growth)
 
 
 def history_compressor(
