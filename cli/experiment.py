@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.option("--list", "listing", is_flag=True, help="Say what each shows and what was published.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Seeds 0 .. N - 1.")
 @click.option("--lag", type=int, help="Steps of the experiments that have a lag.")
-@click.option("--seconds", type=float, help="Seconds of training for each net and seed.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), help="Seconds of training for each net and seed."
+)
 @click.option("--net", "nets", multiple=True, metavar="NET", help="Only this net; may be repeated.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: torch's choice]")
 @click.option(
@@ -54,6 +56,7 @@ def experiment(
     require_torch()
     if plot is not None:
         _require_matplotlib()
+        _check_target(plot)
     if threads is not None:
         import torch
 
@@ -119,6 +122,14 @@ def _summary(rows: list[Row]) -> list[list[str]]:
             cells = [f"{statistics.median(sequences):,.0f}", f"{statistics.median(seconds):.1f}"]
         found.append([group, str(len(good)), str(len(mine)), *cells])
     return found
+
+
+def _check_target(path: Path) -> None:
+    """Before hours of training rather than after them."""
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"{path}: give a picture's name that ends in .png, .svg or .pdf")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no such folder; make it first")
 
 
 def _require_matplotlib() -> None:
