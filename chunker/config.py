@@ -16,6 +16,8 @@ GATES_PER_CELL = {"rnn": 1, "gru": 3, "lstm": 4}
 MAX_LEVELS = 16
 MAX_WIDTH = 16384
 MAX_SYMBOLS = 65536
+MAX_ORDER = 8
+MAX_NGRAM_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,40 @@ class GateRule:
 
 
 @dataclass(frozen=True)
+class NGrams:
+    """What level 0 is told of its last n symbols, for each n in `orders`: learnt vectors, summed (`ngrams.py`).
+
+    Attributes
+    ----------
+    orders: lengths n, rising, 1 to 8. rows: vectors per order, a power of two; what is looked up is a hash.
+    width: of a vector.
+    """
+
+    orders: tuple[int, ...] = (2, 3, 4, 5)
+    rows: int = 1 << 14
+    width: int = 48
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "orders", tuple(self.orders))
+        if not all(_whole(n, 1, MAX_ORDER) for n in self.orders) or not self.orders:
+            raise UsageError(f"n-grams have orders from 1 to {MAX_ORDER}, like 2,3,4,5")
+        if list(self.orders) != sorted(set(self.orders)):
+            raise UsageError("the orders of n-grams must rise, like 2,3,4,5")
+        if not _whole(self.rows, 1, MAX_NGRAM_ROWS) or self.rows & (self.rows - 1):
+            raise UsageError(f"the rows of n-grams are a power of two, at most {MAX_NGRAM_ROWS}")
+        if not _whole(self.width, 1, MAX_WIDTH):
+            raise UsageError(f"the width of n-grams is a whole number from 1 to {MAX_WIDTH}")
+
+    @property
+    def longest(self) -> int:
+        return self.orders[-1]
+
+
+def _whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+@dataclass(frozen=True)
 class StackConfig:
     """A stack of recurrent predictors.
 
@@ -53,6 +89,7 @@ class StackConfig:
     symbols: size of the alphabet; 256 for bytes.
     gate: the rule by which inputs go up, the same for all levels.
     time_code: upper levels are told the time since their last input; only experiments turn it off.
+    ngrams: level 0 is also told its last few symbols at once; None: the last one alone.
     """
 
     levels: tuple[int, ...] = (256, 512)
@@ -61,6 +98,7 @@ class StackConfig:
     symbols: int = 256
     gate: GateRule = field(default_factory=GateRule)
     time_code: bool = True
+    ngrams: NGrams | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.levels))
@@ -78,6 +116,15 @@ class StackConfig:
         if not 2 <= self.symbols <= MAX_SYMBOLS:
             raise UsageError(f"an alphabet has 2 to {MAX_SYMBOLS} symbols, not {self.symbols}")
 
+    def below(self, level: int) -> int:
+        """The width of what a level is told from below besides its symbol: 0 if nothing.
+
+        Level 0: the vector of its n-grams; upper levels of a joint stack: the state of the level below.
+        """
+        if level == 0:
+            return 0 if self.ngrams is None else self.ngrams.width
+        return self.levels[level - 1] if self.mode == "joint" else 0
+
     @property
     def gates_per_cell(self) -> int:
         """How many hidden-width blocks a cell's pre-activation has (3 for a GRU)."""
@@ -93,7 +140,12 @@ class StackConfig:
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `from_json` reads back, ready for canonical JSON."""
-        return {**asdict(self), "levels": list(self.levels)}
+        fields = {**asdict(self), "levels": list(self.levels)}
+        if self.ngrams is None:
+            del fields["ngrams"]
+        else:
+            fields["ngrams"]["orders"] = list(self.ngrams.orders)
+        return fields
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> StackConfig:
@@ -105,8 +157,9 @@ class StackConfig:
         """
         try:
             gate = GateRule(**fields["gate"])
-            rest = {key: value for key, value in fields.items() if key != "gate"}
-            return cls(**{**rest, "levels": tuple(fields["levels"]), "gate": gate})
+            ngrams = NGrams(**fields["ngrams"]) if "ngrams" in fields else None
+            rest = {key: value for key, value in fields.items() if key not in ("gate", "ngrams")}
+            return cls(**{**rest, "levels": tuple(fields["levels"]), "gate": gate, "ngrams": ngrams})
         except (KeyError, TypeError) as error:
             raise UsageError(f"the stack's configuration cannot be read: {error}") from error
 

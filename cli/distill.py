@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chunker.cli import options as shared
-from chunker.cli.recipe import corpus_of, numbers, recipe_of, training_options
+from chunker.cli.recipe import corpus_of, ngram_options, ngrams_of, numbers, recipe_of, training_options
 from chunker.cli.report import number
 from chunker.cli.training import AnyTrainer, Run
 from chunker.config import CELLS
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     "--levels", callback=numbers, help="Widths of a fresh student. [default: that of the teacher's level 0]"
 )
 @click.option("--cell", type=click.Choice(CELLS), help="Cell of a fresh student. [default: the teacher's]")
+@ngram_options
 @click.option("--own-weight", default=1.0, help="Weight of the student's own next input.")
 @click.option("--state-weight", default=0.1, help="Weight of the teacher's state, its upper levels'.")
 @click.option("--output-weight", default=1.0, help="Weight of the teacher's distribution.")
@@ -91,13 +92,14 @@ class _Distill(Run):
 
         o = self.options
         if o["student"] == "own":
-            for name in ("levels", "cell"):
+            for name in ("levels", "cell", "ngrams"):
                 if o[name] is not None:
                     raise UsageError(f"--{name} goes with --student fresh only")
             return own_student(teacher)
         config = teacher.config
         levels, cell = o["levels"] or config.levels[:1], o["cell"] or config.cell
-        return fresh_student(replace(config, levels=tuple(levels), cell=cell), seed)
+        config = replace(config, levels=tuple(levels), cell=cell, ngrams=ngrams_of(o))
+        return fresh_student(config, seed)
 
     def more_summary(self, trainer: AnyTrainer) -> dict[str, Any]:
         from chunker.learning.collapse import Collapse

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from chunker.config import NGrams
+
 if TYPE_CHECKING:
     from chunker.learning.corpus import Lanes, Source
     from chunker.learning.recipe import Recipe
@@ -63,6 +65,25 @@ _OPTIONS = (
     click.option("--log-seconds", default=10.0, help="Seconds between lines of the log."),
     click.option("-q", "--quiet", is_flag=True, help="No progress."),
 )
+
+
+_NGRAM_OPTIONS = (
+    click.option("--ngrams", callback=numbers, help="Tell level 0 its last n symbols at once, like 2,3,4,5."),
+    click.option("--ngram-rows", default=1 << 14, help="Vectors for each n of --ngrams, a power of two."),
+    click.option("--ngram-width", default=48, help="Width of such a vector."),
+)
+
+
+def ngram_options(command: Command) -> Command:
+    """What a fresh net's level 0 is told besides its latest symbol."""
+    for option in reversed(_NGRAM_OPTIONS):
+        command = option(command)
+    return command
+
+
+def ngrams_of(o: dict[str, Any]) -> NGrams | None:
+    """The n-grams that the options ask for. Raises UsageError."""
+    return NGrams(o["ngrams"], o["ngram_rows"], o["ngram_width"]) if o["ngrams"] else None
 
 
 def training_options(command: Command) -> Command:

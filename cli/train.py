@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chunker.cli.recipe import corpus_of, numbers, recipe_of, training_options
+from chunker.cli.recipe import corpus_of, ngram_options, ngrams_of, numbers, recipe_of, training_options
 from chunker.cli.training import Run
 from chunker.config import CELLS, MODES, RULES, GateRule, StackConfig
 from chunker.errors import UsageError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--time-code/--no-time-code", default=True, help="Tell upper levels the time since their input."
 )
+@ngram_options
 @training_options
 @click.pass_context
 def train(ctx: click.Context, /, **options: Any) -> None:
@@ -73,5 +74,10 @@ def _config(o: dict[str, Any]) -> StackConfig:
     else:
         gate = GateRule(o["gate"])
     return StackConfig(
-        levels=o["levels"], cell=o["cell"], mode=o["mode"], gate=gate, time_code=o["time_code"]
+        levels=o["levels"],
+        cell=o["cell"],
+        mode=o["mode"],
+        gate=gate,
+        time_code=o["time_code"],
+        ngrams=ngrams_of(o),
     )

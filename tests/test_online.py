@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_golden import kernels
 from test_readout import bits
-from test_twin import CELLS, random_tensors, some_symbols
+from test_twin import CELLS, NGRAMS, random_tensors, some_symbols
 
 from chunker.coding import exact, online, readout
 from chunker.coding.blocks import to_steps
@@ -30,7 +30,7 @@ KINDS = (online.LearningMatrix, online.LearningTable)
 
 
 def stack(seed=0, boost=1.0, **fields):
-    config = StackConfig(**{"levels": (12, 10, 9), "symbols": 11, **fields})
+    config = StackConfig(**{"levels": (12, 10, 9), "symbols": 11, "ngrams": NGRAMS, **fields})
     tensors = random_tensors(config, seed)
     for name in tensors:
         if name != "thresholds_bits":
@@ -106,14 +106,16 @@ def slopes_of_window(monkeypatch, stack, symbols, window):
     return {key: (rows[key], slope) for key, slope in seen.items()}
 
 
+@pytest.mark.parametrize("ngrams", [None, NGRAMS])
 @pytest.mark.parametrize("window", [0, 1])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_are_those_of_the_float_stack(monkeypatch, cell, mode, window):
+def test_gradients_are_those_of_the_float_stack(monkeypatch, cell, mode, window, ngrams):
     torch = pytest.importorskip("torch")
     from chunker.learning.convert import build_stack
 
-    config = StackConfig(levels=(12, 10, 9), symbols=11, cell=cell, mode=mode, gate=GateRule("surprise", 2.5))
+    gate = GateRule("surprise", 2.5)
+    config = StackConfig((12, 10, 9), cell=cell, mode=mode, symbols=11, gate=gate, ngrams=ngrams)
     monkeypatch.setattr(online, "REACH", np.float32(1000))
     frozen = freeze(random_tensors(config, seed=3))
     symbols = some_symbols(2 * WINDOW, 6)
@@ -145,7 +147,8 @@ def test_gradients_are_those_of_the_float_stack(monkeypatch, cell, mode, window)
         assert np.linalg.norm(true - slope) <= 0.03 * np.linalg.norm(true), (index, name)
     per_level = {"recurrent", "symbol_input", "shift"} | ({"candidate_bias"} if cell == "gru" else set())
     upper = per_level | {"time_input", "readout"} | ({"below"} if mode == "joint" else {"readout_bias"})
-    assert set(found) == {(0, n) for n in per_level} | {(i, n) for i in (1, 2) for n in upper}
+    lowest = per_level | ({"below"} if ngrams else set())
+    assert set(found) == {(0, n) for n in lowest} | {(i, n) for i in (1, 2) for n in upper}
 
 
 # ---- worth it ---------------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ def test_learning_pays(monkeypatch, cell, mode):
     """On a text that repeats, after a beginning without anything learnt."""
     monkeypatch.setattr(online, "RATE", 1e-2)  # small nets may
     symbols = np.tile(some_symbols(7, 1, seed=5), (120, 4))
-    net = stack(cell=cell, mode=mode)
+    net = stack(cell=cell, mode=mode, ngrams=None)
     static, readout_only, learnt = (run(net, symbols, learn) for learn in ("nothing", "readout", "all"))
     assert (learnt >= 0).all()
     assert (learnt == np.rint(learnt)).all()

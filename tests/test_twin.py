@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from chunker.coding import exact, frequencies, tables
 from chunker.coding.freeze import float_shapes, freeze, integer_layout, thaw
 from chunker.coding.twin import IntegerStack, time_bucket
-from chunker.config import TIME_BOUNDS, GateRule, StackConfig
+from chunker.config import TIME_BOUNDS, GateRule, NGrams, StackConfig
 from chunker.errors import NotAModel
 
 CELLS = ("rnn", "gru", "lstm")
+NGRAMS = NGrams(orders=(1, 2, 4), rows=16, width=6)
 
 
 def random_tensors(config, seed=0):
@@ -31,7 +32,7 @@ def random_tensors(config, seed=0):
 
 
 def integer_stack(seed=0, **fields):
-    config = StackConfig(**{"levels": (12, 10, 9), "symbols": 11, **fields})
+    config = StackConfig(**{"levels": (12, 10, 9), "symbols": 11, "ngrams": NGRAMS, **fields})
     tensors = random_tensors(config, seed)
     for name in tensors:
         if name.endswith("time_readout_bias"):
@@ -194,7 +195,7 @@ def test_dropped_lanes_leave_the_others_as_they_were():
 def test_the_gate_reads_the_coders_integers(rule):
     stack = integer_stack(levels=(12, 10), mode="faithful", gate=rule)
     only = IntegerStack(
-        StackConfig(levels=(12,), symbols=11, mode="faithful", gate=rule),
+        StackConfig(levels=(12,), symbols=11, mode="faithful", gate=rule, ngrams=NGRAMS),
         {k: v for k, v in freeze(random_tensors(stack.config)).items() if k.startswith("0.")}
         | {"thresholds": np.zeros(0, dtype=np.int32)},
     )

@@ -16,7 +16,7 @@ from chunker.config import TIME_BUCKETS, StackConfig
 from chunker.errors import NotAModel
 
 Tensors = dict[str, NDArray[Any]]
-MATRICES = ("symbol_input", "time_input", "below", "recurrent", "readout", "time_readout")
+MATRICES = ("symbol_input", "ngram_table", "time_input", "below", "recurrent", "readout", "time_readout")
 BIASES = ("bias", "candidate_bias", "readout_bias", "time_readout_bias")
 LARGEST = 127
 SMALLEST_SCALE = 2.0**-40  # learning divides by it; far below what training makes
@@ -25,6 +25,8 @@ SMALLEST_SCALE = 2.0**-40  # learning divides by it; far below what training mak
 def float_shapes(config: StackConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the float tensors that a stack of this configuration has."""
     shapes: dict[str, tuple[int, ...]] = {"thresholds_bits": (len(config.levels) - 1,)}
+    if config.ngrams is not None:
+        shapes["0.ngram_table"] = (len(config.ngrams.orders) * config.ngrams.rows, config.ngrams.width)
     for i, width in enumerate(config.levels):
         blocks = config.gates_per_cell * width
         shapes[f"{i}.symbol_input"] = (config.symbols, blocks)
@@ -36,8 +38,8 @@ def float_shapes(config: StackConfig) -> dict[str, tuple[int, ...]]:
             shapes[f"{i}.candidate_bias"] = (width,)
         if i and config.time_code:
             shapes[f"{i}.time_input"] = (TIME_BUCKETS, blocks)
-        if i and config.mode == "joint":
-            shapes[f"{i}.below"] = (config.levels[i - 1], blocks)
+        if config.below(i):
+            shapes[f"{i}.below"] = (config.below(i), blocks)
         if config.predicts_time(i):
             shapes[f"{i}.time_readout"] = (width, i * TIME_BUCKETS)
             shapes[f"{i}.time_readout_bias"] = (i * TIME_BUCKETS,)

@@ -56,7 +56,8 @@ _CHUNK = 32  # rows of weights at a time, for the cache
 class Tick(NamedTuple):
     """What a level read at one step, in the lanes `lanes` (n,), and what its cell remembers of it (n, ...).
 
-    buckets: of the time since the last input. below: state of the level below. h, c: the state before.
+    buckets: of the time since the last input. below: state of the level below; level 0: the vector of its
+    n-grams. h, c: the state before.
     kept: what `IntegerLevel.step` returns for this.
     """
 
@@ -441,8 +442,8 @@ class _Pass:
         end, self._guess_end = self._guess_end, self._guess_end - len(guess.lanes)
         self.dh[self._where(guess.lanes)] += self._up[self._guess_end : end]
 
-    def ticked(self, tick: Tick) -> Floats | None:
-        """Back through a tick; the error (n, H) of the state of the level below, if it was read."""
+    def ticked(self, tick: Tick, through: bool) -> Floats | None:
+        """Back through a tick; if `through`, the error (n, H) of the state of the level below, if it was read."""
         end, self._tick_end = self._tick_end, self._tick_end - len(tick.lanes)
         part, at = slice(self._tick_end, end), self._where(tick.lanes)
         recurrent = self._level.matrices["recurrent"]
@@ -458,6 +459,8 @@ class _Pass:
             return None
         below = self._level.matrices["below"]
         below.operand(self._cell.of_inputs(part), self._below[part])
+        if not through:
+            return None
         return below.back(self._below[part], self._below_weights)
 
     def _where(self, lanes: Rows) -> Rows | slice:
@@ -603,7 +606,7 @@ class Learner:
                 level_pass.predicted(guesses[step])
             for index in reversed(range(len(passes))):
                 tick = tape.ticks[index][step]
-                below = None if tick is None else passes[index].ticked(tick)
+                below = None if tick is None else passes[index].ticked(tick, through=index > 0)
                 if tick is not None and below is not None:
                     passes[index - 1].dh[tick.lanes] += below
         return [level_pass.learn(symbols) for level_pass in passes]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from chunker.coding import exact
 from chunker.coding.exact import Floats, Matrix
 from chunker.coding.frequencies import Weighed, Weights, frequencies, nested, threshold, unexpected, weigh
+from chunker.coding.ngrams import LastSymbols, NGramTable
 from chunker.coding.online import Guess, Learner, Tick
 from chunker.coding.readout import LearningReadout
 from chunker.coding.tables import LOG_STEPS, SIGMOID_REACH, STEPS, TANH_REACH, sigmoid_table, tanh_table
@@ -65,6 +66,10 @@ class IntegerLevel:
             raise KeyError(f"level {index} lacks a tensor")
         self.symbol_input = symbol_input + (tensors[f"{index}.bias"] * unit + self._offsets())
         self.time_input, self.below = table("time_input"), matrix("below", unit)
+        self.ngrams: NGramTable | None = None
+        if index == 0 and config.ngrams is not None:
+            q, scale = tensors["0.ngram_table.q"], tensors["0.ngram_table.scale"]
+            self.ngrams = NGramTable(config.ngrams, q.astype(np.float32) * scale)
         self.recurrent, self.readout = recurrent, readout
         self.readout_bias = tensors[f"{index}.readout_bias"] * LOGIT_STEPS
         self.time_readout = matrix("time_readout", LOGIT_STEPS)
@@ -160,7 +165,8 @@ class IntegerStack:
 class _Lanes:
     """One level's state in n lanes: h (n, H), c (n, H) or None, since (n,), fresh (n,), logits (n, V).
 
-    times: what a level with a level above expects of times, if it does.
+    times: what a level with a level above expects of times, if it does. last: the symbols that n-grams end
+    with, if level 0 is told any.
     """
 
     h: Floats
@@ -169,6 +175,7 @@ class _Lanes:
     fresh: NDArray[np.bool_]
     logits: Floats
     times: _Times | None = None
+    last: LastSymbols | None = None
 
 
 @dataclass
@@ -247,6 +254,7 @@ class Session:
             fresh=np.ones(lanes, dtype=bool),
             logits=self._read_out(level, h, index),
             times=self._cold_times(level, h, index) if index + 1 < len(self._levels) else None,
+            last=None if level.ngrams is None else LastSymbols(lanes, level.ngrams.longest),
         )
 
     def _cold_times(self, level: IntegerLevel, h: Floats, clocks: int) -> _Times | None:
@@ -308,9 +316,14 @@ class Session:
         return times.expected(lane)
 
     def hidden(self, level: int) -> Floats:
-        """(lanes, H), of an LSTM (lanes, 2 H): all that a level's next prediction follows from; a copy."""
+        """(lanes, H), of an LSTM (lanes, 2 H), and for level 0 the keys of its n-grams, twice as many columns:
+        all that a level's predictions and its way from here follow from; a copy."""
         state = self._states[level]
-        return state.h.copy() if state.c is None else np.concatenate([state.h, state.c], 1)
+        parts = [state.h] if state.c is None else [state.h, state.c]
+        if state.last is not None:  # in halves, which a float32 holds
+            keys = state.last.keys.T
+            parts += [(keys >> 16).astype(np.float32), (keys & 0xFFFF).astype(np.float32)]
+        return np.concatenate(parts, 1)
 
     def update(self, symbols: NDArray[np.integer[Any]]) -> None:
         """Read the symbols (lanes,) that came."""
@@ -365,8 +378,11 @@ class Session:
         level, state = self._levels[index], self._states[index]
         self.ticks[index] += len(rows)
         if index == 0:
-            h, c, kept = level.step(state.h, state.c, came, None, None)
-            tick = Tick(rows, came, None, None, state.h, state.c, kept)
+            below = None
+            if level.ngrams is not None and state.last is not None:
+                below = level.ngrams(state.last.follow(came))
+            h, c, kept = level.step(state.h, state.c, came, None, below)
+            tick = Tick(rows, came, None, below, state.h, state.c, kept)
             state.h, state.c, state.logits = h, c, self._read_out(level, h, 0)
             return tick
         state.since += 1
@@ -393,6 +409,8 @@ class Session:
             state.c = None if state.c is None else state.c[:lanes]
             state.logits = state.logits[:lanes]
             state.times = None if state.times is None else state.times.keep(lanes)
+            if state.last is not None:
+                state.last.keep(lanes)
         if self._readout is not None:
             self._readout.keep(lanes)
         if self._learner is not None:

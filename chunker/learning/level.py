@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from chunker.config import GATES_PER_CELL, TIME_BOUNDS, TIME_BUCKETS, StackConfig
+from chunker.config import GATES_PER_CELL, TIME_BOUNDS, TIME_BUCKETS, NGrams, StackConfig
+from chunker.learning.ngrams import ngram_code, ngram_rows
 from chunker.learning.recurrence import recur
 
 
@@ -20,6 +21,8 @@ class LevelState:
     waited: (B, l) int64, inputs of levels 0 .. l-1 since level l's last input.
     remembered: (B, l, TIME_BUCKETS) int64, on each of these clocks the last time in each bucket of the time
         code, 0 if there was none. Both None unless the level predicts times.
+    recent: (B, longest - 1) int64, the last symbols plus one, latest first, 0 for none; None unless the level
+        is told n-grams.
     """
 
     h: Tensor
@@ -28,6 +31,7 @@ class LevelState:
     fresh: Tensor
     waited: Tensor | None = None
     remembered: Tensor | None = None
+    recent: Tensor | None = None
 
     def detach(self) -> LevelState:
         return replace(self, h=self.h.detach(), c=None if self.c is None else self.c.detach())
@@ -42,6 +46,7 @@ class LevelState:
             fresh=self.fresh | rows,
             waited=None if self.waited is None else self.waited * keep,
             remembered=None if self.remembered is None else self.remembered * keep.unsqueeze(2),
+            recent=None if self.recent is None else self.recent * keep,
         )
 
     def to(self, device: torch.device | str) -> LevelState:
@@ -52,6 +57,7 @@ class LevelState:
             fresh=self.fresh.to(device),
             waited=None if self.waited is None else self.waited.to(device),
             remembered=None if self.remembered is None else self.remembered.to(device),
+            recent=None if self.recent is None else self.recent.to(device),
         )
 
 
@@ -59,21 +65,24 @@ class Level(nn.Module):
     """One recurrent predictor of its own next input.
 
     An input is a symbol, for upper levels together with the time since their last input (log-scaled code),
-    in joint mode together with the state of the level below (width `below`). All inputs enter the
-    pre-activation by addition; symbol and time by a table look-up. Upper levels of a faithful stack also
+    in joint mode together with the state of the level below, for level 0 with the vector of its n-grams
+    if it is told any. All inputs enter the pre-activation by addition; symbol and time by a table look-up. Upper levels of a faithful stack also
     predict the time of their next input: its bucket, and within the bucket the last time that fell there.
 
         symbol --table--.
         time ----table--+--> pre-activation --cell--> h --readout--> logits of the next input
-        h below --W-----'          ^-----------------'
+        below ----W-----'          ^-----------------'
     """
 
-    def __init__(self, config: StackConfig, index: int, below: int = 0) -> None:
+    def __init__(self, config: StackConfig, index: int) -> None:
         super().__init__()
+        below = config.below(index)
         width, blocks = config.levels[index], config.gates_per_cell
         self.cell, self.width, self.timed = config.cell, width, index > 0 and config.time_code
         self.symbol_input = nn.Parameter(torch.randn(config.symbols, blocks * width))
         self.time_input = nn.Parameter(torch.zeros(TIME_BUCKETS, blocks * width)) if self.timed else None
+        self.ngrams = config.ngrams if index == 0 else None
+        self.ngram_table = nn.Parameter(_initial_table(self.ngrams)) if self.ngrams else None
         self.below = nn.Parameter(_orthogonal(below, width, blocks) * 0.5) if below else None
         self.recurrent = nn.Parameter(_orthogonal(width, width, blocks))
         self.candidate_bias = nn.Parameter(torch.zeros(width)) if config.cell == "gru" else None
@@ -98,10 +107,16 @@ class Level(nn.Module):
             fresh=torch.ones(batch, dtype=torch.bool, device=h.device),
             waited=times[..., 0] if self.clocks else None,
             remembered=times if self.clocks else None,
+            recent=self._nothing_recent(batch),
         )
 
+    def _nothing_recent(self, batch: int) -> Tensor | None:
+        if self.ngrams is None:
+            return None
+        return torch.zeros(batch, self.ngrams.longest - 1, dtype=torch.int64, device=self.bias.device)
+
     def preactivation(self, symbols: Tensor, times: Tensor | None, below: Tensor | None) -> Tensor:
-        """(T, B, G*H) from symbols (T, B), times since the last input (T, B), states below (T, B, H')."""
+        """(T, B, G*H) from symbols (T, B), times since the last input (T, B), what is below (T, B, H')."""
         a = nn.functional.embedding(symbols, self.symbol_input) + self.bias
         if self.time_input is not None and times is not None:
             a = a + nn.functional.embedding(self.buckets(times), self.time_input)
@@ -113,6 +128,8 @@ class Level(nn.Module):
         self, symbols: Tensor, state: LevelState, times: Tensor | None = None, below: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """States (T, B, H) after each of T inputs, and the LSTM's cells; see `preactivation`."""
+        if self.ngrams is not None and self.ngram_table is not None and state.recent is not None:
+            below = ngram_code(self.ngram_table, ngram_rows(symbols, state.recent, self.ngrams))
         a = self.preactivation(symbols, times, below)
         return recur(self.cell, a, state.h, state.c, self.recurrent, self.candidate_bias)
 
@@ -139,6 +156,10 @@ class Level(nn.Module):
             raise TypeError("this level does not predict times")
         z = (h @ self.time_readout).float() + self.time_readout_bias
         return z.view(*z.shape[:-1], self.clocks, TIME_BUCKETS)
+
+
+def _initial_table(ngrams: NGrams) -> Tensor:
+    return torch.randn(len(ngrams.orders) * ngrams.rows, ngrams.width) * 0.2
 
 
 def _orthogonal(rows: int, width: int, blocks: int) -> Tensor:

@@ -25,6 +25,7 @@ from chunker.config import StackConfig
 from chunker.errors import UsageError
 from chunker.learning.gate import NATS_PER_BIT, expected_set, follow_rate, surprise_bits, unexpected
 from chunker.learning.level import Level, LevelState
+from chunker.learning.ngrams import follow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,7 @@ class StackState:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors by name, for a checkpoint."""
-        names = ("h", "c", "since", "fresh", "waited", "remembered")
+        names = ("h", "c", "since", "fresh", "waited", "remembered", "recent")
         pairs = {f"{i}.{name}": getattr(level, name) for i, level in enumerate(self.levels) for name in names}
         return {name: tensor for name, tensor in pairs.items() if tensor is not None}
 
@@ -68,6 +69,7 @@ class StackState:
                     tensors[f"{i}.fresh"],
                     tensors.get(f"{i}.waited"),
                     tensors.get(f"{i}.remembered"),
+                    tensors.get(f"{i}.recent"),
                 )
                 for i in range(count)
             )
@@ -107,8 +109,7 @@ class Stack(nn.Module):
         super().__init__()
         self.config = config
         joint = config.mode == "joint"
-        below = [0, *config.levels[:-1]] if joint else [0] * len(config.levels)
-        self.levels = nn.ModuleList(Level(config, i, below[i]) for i in range(len(config.levels)))
+        self.levels = nn.ModuleList(Level(config, i) for i in range(len(config.levels)))
         start = config.gate.value if config.gate.rule == "surprise" else 2.0
         self.register_buffer("thresholds_bits", torch.full((len(config.levels) - 1,), start))
         self.growing = len(config.levels) - 1 if joint else 0
@@ -239,7 +240,8 @@ class Stack(nn.Module):
             since = torch.where(count > 0, T - 1 - last, state.since + T)
             after = _at(values, before + events)
         fresh = state.fresh & ~events.any(0)
-        new = replace(state, h=final_h, c=final_c, since=since, fresh=fresh)
+        recent = None if state.recent is None else follow(symbols, state.recent)
+        new = replace(state, h=final_h, c=final_c, since=since, fresh=fresh, recent=recent)
         return _Held(values, before), after, new
 
     # ---- one symbol at a time ------------------------------------------------------------------------
@@ -274,7 +276,8 @@ class Stack(nn.Module):
                     mistimed = wrong[0]
                 waited = waited * ~keep
             ticked.append(event)
-            states.append(LevelState(h, c, since, old.fresh & ~event, waited, remembered))
+            recent = None if old.recent is None else follow(symbols.unsqueeze(0), old.recent)
+            states.append(LevelState(h, c, since, old.fresh & ~event, waited, remembered, recent))
             below = h
         states.extend(state.levels[len(states) :])
         new = StackState(tuple(states))

@@ -1,0 +1,49 @@
+"""Vectors of the last n symbols, hashed: what level 0 is told besides its latest symbol.
+
+A recurrent net has to build words from characters step by step, in the width it has. A table keeps what is
+known of a few symbols in a row at the price of a look-up (hash n-gram embeddings: Pagnoni et al. 2024, Byte
+latent transformer, section 3.2.1; hashing: Weinberger et al. 2009). Twin: chunker.coding.ngrams.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from chunker.coding.ngrams import BASE, SPREAD
+from chunker.config import NGrams
+
+_MASK = 0xFFFFFFFF
+
+
+def ngram_rows(symbols: Tensor, recent: Tensor, config: NGrams) -> Tensor:
+    """Which rows of the table the n-grams that end with each symbol are, (orders, T, B) int64.
+
+    symbols: (T, B). recent: (B, longest - 1), the symbols before them plus one, latest first; 0 for none.
+    """
+    before = recent.t().flip(0)
+    padded = torch.cat([before, symbols + 1])
+    key, power = torch.zeros_like(symbols), 1
+    rows: list[Tensor] = []
+    shift = 32 - (config.rows.bit_length() - 1)
+    for age in range(config.longest):
+        end = len(padded) - age
+        key = (key + padded[end - len(symbols) : end] * power) & _MASK
+        power = power * BASE & _MASK
+        if age + 1 in config.orders:
+            rows.append((((key * SPREAD) & _MASK) >> shift) + len(rows) * config.rows)
+    return torch.stack(rows)
+
+
+def ngram_code(table: Tensor, rows: Tensor) -> Tensor:
+    """(T, B, width): the sum of the rows (orders, T, B) of the table, clipped to [-1, 1] like a state."""
+    total = nn.functional.embedding(rows[0], table)
+    for order in rows[1:]:
+        total = total + nn.functional.embedding(order, table)
+    return total.clamp(-1, 1)
+
+
+def follow(symbols: Tensor, recent: Tensor) -> Tensor:
+    """`recent` (B, k) after the symbols (T, B)."""
+    newest = symbols[-recent.shape[1] :].flip(0).t() + 1 if recent.shape[1] else recent
+    return torch.cat([newest, recent], 1)[:, : recent.shape[1]]

@@ -1,0 +1,160 @@
+"""What level 0 is told of its last symbols: the same in twin and float stack, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_twin import NGRAMS, integer_stack, random_tensors, run, some_symbols
+
+from chunker.coding.freeze import freeze
+from chunker.coding.ngrams import BASE, SPREAD, LastSymbols, NGramTable
+from chunker.config import NGrams, StackConfig
+from chunker.errors import UsageError
+
+
+def plain_rows(symbols, ngrams):
+    """Of one lane, per symbol and order, from FORMAT.md word by word."""
+    found = []
+    for t in range(len(symbols)):
+        rows = []
+        for number, order in enumerate(ngrams.orders):
+            key = sum((int(symbols[t - i]) + 1) * BASE**i for i in range(order) if i <= t) % 2**32
+            rows.append(number * ngrams.rows + key * SPREAD % 2**32 * ngrams.rows // 2**32)
+        found.append(rows)
+    return found
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.integers(0, 65535), max_size=12),
+    st.sets(st.integers(1, 8), min_size=1).map(sorted),
+    st.integers(0, 20),
+)
+def test_a_code_is_the_sum_of_the_rows_that_the_format_names(symbols, orders, bits):
+    ngrams = NGrams(tuple(orders), 1 << bits, 1)
+    names = np.arange(len(orders) << bits, dtype=np.float32)[:, None] / (len(orders) << bits) / 8
+    table, last = NGramTable(ngrams, names), LastSymbols(1, ngrams.longest)
+    for symbol, rows in zip(symbols, plain_rows(symbols, ngrams), strict=True):
+        code = table(last.follow(np.array([symbol])))
+        total = np.float32(0)
+        for row in rows:
+            total = total + names[row, 0]
+        assert code.tolist() == [[min(total, 1.0)]]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.sets(st.integers(1, 8), min_size=1).map(sorted),
+    st.integers(0, 12),
+    st.integers(0, 9),
+)
+def test_windows_and_twin_look_up_the_same_rows(steps, lanes, orders, bits, cut):
+    torch = pytest.importorskip("torch")
+    from chunker.learning.ngrams import follow, ngram_rows
+
+    ngrams = NGrams(tuple(orders), 1 << bits, 1)
+    symbols = some_symbols(steps, lanes, 60_000, seed=steps)
+    recent = torch.zeros(lanes, ngrams.longest - 1, dtype=torch.int64)
+    parts = []
+    for part in np.split(symbols, [bisect_left(range(steps), cut)]):
+        window = torch.from_numpy(part)
+        parts.append(ngram_rows(window, recent, ngrams))
+        recent = follow(window, recent)
+    rows = torch.cat(parts, 1).permute(2, 1, 0)
+    assert rows.tolist() == [plain_rows(symbols[:, lane], ngrams) for lane in range(lanes)]
+
+
+def test_twin_and_float_stack_agree():
+    torch = pytest.importorskip("torch")
+    from chunker.learning.convert import build_stack
+
+    config = StackConfig(levels=(12,), symbols=11, ngrams=NGRAMS)
+    tensors, symbols = random_tensors(config), some_symbols(60, 4)
+    stack = build_stack(config, tensors)
+    session, state = stack.twin().session(4), stack.start(4)
+    predicted = torch.log_softmax(stack.first(state), 1)
+    for row in symbols:
+        p = (session.frequencies() + 1) / 2**24
+        assert np.abs(p - predicted.detach().exp().numpy()).max() < 0.03
+        session.update(row)
+        predicted, state = stack.step(torch.from_numpy(row), state)
+
+
+def test_a_cold_lane_knows_nothing_of_what_stood_before_it():
+    torch = pytest.importorskip("torch")
+    from chunker.learning.stack import Stack
+
+    stack = Stack(StackConfig(levels=(12,), symbols=11, ngrams=NGRAMS))
+    symbols = torch.from_numpy(some_symbols(20, 3))
+    cold = torch.tensor([True, False, True])
+    state = stack(symbols[:10], stack.start(3)).state.reset(cold)
+    fresh, warm = stack(symbols[10:], stack.start(3)), stack(symbols[10:], state)
+    same = (fresh.level_logits[0] == warm.level_logits[0]).all(2).all(0)
+    assert same.tolist() == cold.tolist()
+
+
+def test_codes_reach_as_far_as_the_longest_n_gram():
+    """A net whose state forgets at once still knows the last four symbols, and not the fifth."""
+    config = StackConfig(levels=(12,), cell="rnn", symbols=11, ngrams=NGRAMS)
+    tensors = random_tensors(config)
+    tensors["0.recurrent"][:] = 0
+    from chunker.coding.twin import IntegerStack
+
+    stack = IntegerStack(config, freeze(tensors))
+    symbols = np.zeros((6, 6), dtype=np.int64)
+    for lane in range(6):
+        symbols[lane, lane] = 5  # in lane i at step i
+    session = stack.session(6)
+    for row in symbols:
+        session.update(row)
+    cold = session.frequencies()
+    unlike = [not np.array_equal(cold[lane], cold[0]) for lane in range(6)]
+    assert unlike == [False, False, True, True, True, True]
+
+
+def test_hidden_states_tell_what_stood_before():
+    session = integer_stack().session(2)
+    for row in ([1, 2], [3, 3]):
+        session.update(np.array(row))
+    keys = session.hidden(0)[:, 12:]
+    assert keys.shape == (2, 8)
+    assert (keys[0] == keys[1]).sum() == 2  # the last symbol alone is the same: in both its halves
+    frequencies, _ = run(integer_stack(), np.array([[1, 2], [3, 3], [4, 4]]))
+    assert not np.array_equal(frequencies[2, 0], frequencies[2, 1])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"orders": ()},
+        {"orders": (0,)},
+        {"orders": (2, 9)},
+        {"orders": (3, 2)},
+        {"orders": (2, 2)},
+        {"orders": (2.0,)},
+        {"rows": 100},
+        {"rows": 0},
+        {"rows": 1 << 21},
+        {"width": 0},
+        {"width": True},
+    ],
+)
+def test_n_grams_that_make_no_sense_are_refused(fields):
+    with pytest.raises(UsageError):
+        NGrams(**fields)
+
+
+def test_configurations_survive_json_and_those_without_keep_their_spelling():
+    config = StackConfig(levels=(12,), ngrams=NGRAMS)
+    assert StackConfig.from_json(config.to_json()) == config
+    assert "ngrams" not in StackConfig(levels=(12,)).to_json()
+    with pytest.raises(UsageError):
+        StackConfig.from_json({**config.to_json(), "ngrams": {"orders": [1], "more": 1}})
+    with pytest.raises(UsageError):
+        StackConfig.from_json({**config.to_json(), "ngrams": [1]})
