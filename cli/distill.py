@@ -98,8 +98,8 @@ class _Distill(Run):
             return own_student(teacher)
         config = teacher.config
         levels, cell = o["levels"] or config.levels[:1], o["cell"] or config.cell
-        config = replace(config, levels=tuple(levels), cell=cell, ngrams=ngrams_of(o))
-        return fresh_student(config, seed)
+        ngrams = ngrams_of(o) or config.ngrams
+        return fresh_student(replace(config, levels=tuple(levels), cell=cell, ngrams=ngrams), seed, teacher)
 
     def more_summary(self, trainer: AnyTrainer) -> dict[str, Any]:
         from chunker.learning.collapse import Collapse

@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import chunker
-from chunker.config import GateRule, StackConfig
+from chunker.config import GateRule, NGrams, StackConfig
 from chunker.errors import CheckpointError, ChunkerError, UsageError
 from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
 from chunker.learning.collapse import Collapse
@@ -362,3 +362,16 @@ def test_lessons_that_make_no_sense_are_refused(wrong):
 def test_what_cannot_be_distilled(teacher, student, rounds, message):
     with pytest.raises(ChunkerError, match=message):
         distill(stack(teacher), TEXT, student, rounds=rounds, recipe=recipe(2))
+
+
+def test_a_fresh_student_begins_with_the_teachers_n_grams_where_they_are_alike():
+    ngrams = NGrams((1, 3), 16, 4)
+    teacher = Stack(StackConfig(levels=(8,), ngrams=ngrams))
+    table = teacher.levels[0].ngram_table
+    alike = fresh_student(StackConfig(levels=(5,), ngrams=ngrams), 3, teacher)
+    other = fresh_student(StackConfig(levels=(5,), ngrams=NGrams((1, 2), 16, 4)), 3, teacher)
+    assert torch.equal(alike.levels[0].ngram_table, table)
+    assert not torch.equal(other.levels[0].ngram_table, table)
+    run(distiller(teacher, alike, Lesson(state=0.0), steps=3))
+    assert not torch.equal(alike.levels[0].ngram_table, teacher.levels[0].ngram_table)
+    assert own_student(teacher).config.ngrams == ngrams

@@ -171,10 +171,21 @@ def own_student(teacher: Stack) -> Stack:
     return student
 
 
-def fresh_student(config: StackConfig, seed: int = 0) -> Stack:
-    """A student that knows nothing yet; torch's generator on the CPU is seeded by it."""
+def fresh_student(config: StackConfig, seed: int = 0, teacher: Stack | None = None) -> Stack:
+    """A student that knows nothing yet; torch's generator on the CPU is seeded by it.
+
+    teacher: if its n-grams are those of `config`, the student begins with its vectors for them, which do
+    not depend on the width of a level.
+    """
     torch.manual_seed(seed)
-    return Stack(config)
+    student = Stack(config)
+    if teacher is not None and config.ngrams is not None and config.ngrams == teacher.config.ngrams:
+        with torch.no_grad():
+            student.get_parameter(_TABLE).copy_(teacher.get_parameter(_TABLE))
+    return student
+
+
+_TABLE = "levels.0.ngram_table"
 
 
 class _Norm(nn.Module):

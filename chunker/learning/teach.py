@@ -79,7 +79,7 @@ def distill(
     if student is None:
         student = own_student(taught)
     elif isinstance(student, StackConfig):
-        student = fresh_student(student, recipe.seed)
+        student = fresh_student(student, recipe.seed, taught)
     lanes = validation_lanes(sources, [], _VALIDATION_CHARACTERS)
     run = Collapse(taught, student, sources, recipe, lesson, lanes, device, rounds)
     run.run(report)
