@@ -48,8 +48,8 @@ class Growth:
         that it has, it would learn them by heart.
     lanes: parts that the stream is cut into, read side by side, each from a cold start.
     learning_rate: Adam's. patience, upper_patience: level 0 and the others have stopped improving after so
-        many looks at the held-out part without a gain of 1 % and 0.002 bits an input; looks come every `look`
-        steps.
+        many looks at the held-out part without a gain of 1 % and `least` bits an input; looks come every
+        `look` steps.
     held_out: share at the end of every lane that is not trained on.
     gain: a level is kept if it lowers the bits of the held-out inputs that reach it by more than this share.
     max_steps: of each level. max_seconds: of all.
@@ -72,6 +72,7 @@ class Growth:
     patience: int = 4
     upper_patience: int = 12
     look: int = 50
+    least: float = 0.002
     held_out: float = 0.2
     gain: float = 0.05
     max_steps: int = 4000
@@ -86,6 +87,8 @@ class Growth:
             raise UsageError("levels, windows, lanes, patience, look and steps must be at least 1")
         if not 0 < self.held_out < 1 or not 0 <= self.gain < 1:
             raise UsageError("the held-out share must lie between 0 and 1, the gain from 0 to below 1")
+        if not self.least >= 0:
+            raise UsageError("the least gain in bits cannot be below 0")
         if not 0 <= self.restart < 1:
             raise UsageError("the share of restarts must lie from 0 to below 1")
         if not self.learning_rate > 0 or not self.max_seconds > 0:
@@ -248,10 +251,9 @@ class _Grower:
         goes_up &= there
         mine = held.t()  # lane after lane, as _Inputs has it
         states = [*inputs.states, torch.cat(befores).transpose(0, 1)[mine]]
+        bits = torch.cat(surprises).t()[mine]
         if inputs.states:
             bits = self._bits(states, symbols.t()[mine])
-        else:
-            bits = torch.cat(surprises).t()[mine]
         up = goes_up.t()[mine]
         left = _passed(_Inputs(symbols, clocks, at, bits[up], [one[up] for one in states]), goes_up, begin)
         return bits, left
@@ -326,7 +328,7 @@ def train_level(
         if steps % growth.look and not over:
             continue
         bits = _bits_per_input(level, symbols, clocks, checked)
-        stale = 0 if bits < best_bits - max(0.01 * best_bits, 0.002) else stale + 1
+        stale = 0 if bits < best_bits - max(0.01 * best_bits, growth.least) else stale + 1
         if bits < best_bits:
             best, best_bits = _weights(level), bits
         if over or stale == (growth.upper_patience if index else growth.patience):
