@@ -69,13 +69,13 @@ def experiment(
             click.echo(_line(row))
 
     run_experiment(name, Options(seeds, lag, seconds, nets), report)
-    if plot is not None:
-        _draw(name, rows, plot)
     if as_json:
         print_json([row.to_json() for row in rows])
     else:
         click.echo()
-        print_table(("<net", "solved", "of", "sequences", "seconds"), _summary(rows))
+        print_table(*_summary(rows))
+    if plot is not None:
+        _draw(name, rows, plot)
 
 
 def _list(as_json: bool) -> None:
@@ -96,9 +96,12 @@ def _list(as_json: bool) -> None:
 
 
 def _line(row: Row) -> str:
-    solved = "solved" if row.solved else "failed"
     more = "".join(f"  {key} {_shown(value)}" for key, value in row.more.items())
-    return f"seed {row.seed}  {row.net}: {solved}, {row.sequences:,} sequences, {row.seconds:.1f} s{more}"
+    return f"seed {row.seed}  {row.net}: {row.outcome}{_cost(row)}{more}"
+
+
+def _cost(row: Row) -> str:
+    return f", {row.sequences:,} sequences, {row.seconds:.1f} s" if row.asked else ""
 
 
 def _shown(value: Any) -> str:
@@ -110,8 +113,15 @@ def _group(row: Row) -> str:
     return " ".join([row.net, *(str(row.more[key]) for key in ("task", "source") if key in row.more)])
 
 
-def _summary(rows: list[Row]) -> list[list[str]]:
-    """A line for each net: how many seeds it solved, and the medians of those that it did solve."""
+def _summary(rows: list[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Columns, and a line for each net: how many seeds it solved, and the medians of those that it did solve.
+
+    Archives have one more column: how much longer they are than the entropy asks for, the median of all seeds.
+    """
+    columns: tuple[str, ...] = ("<net", "solved", "of", "sequences", "seconds")
+    archives = any("percent" in row.more for row in rows)
+    if archives:
+        columns += ("over the entropy",)
     found: list[list[str]] = []
     for group in dict.fromkeys(map(_group, rows)):
         mine = [row for row in rows if _group(row) == group]
@@ -120,8 +130,11 @@ def _summary(rows: list[Row]) -> list[list[str]]:
         if good:
             sequences, seconds = ([getattr(row, name) for row in good] for name in ("sequences", "seconds"))
             cells = [f"{statistics.median(sequences):,.0f}", f"{statistics.median(seconds):.1f}"]
-        found.append([group, str(len(good)), str(len(mine)), *cells])
-    return found
+        counts = [str(len(good)), str(len(mine))] if mine[0].asked else [mine[0].outcome, "-"]
+        found.append([group, *counts, *cells])
+        if archives:
+            found[-1].append(f"{statistics.median(row.more['percent'] for row in mine):+.2f} %")
+    return columns, found
 
 
 def _check_target(path: Path) -> None:

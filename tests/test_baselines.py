@@ -102,6 +102,7 @@ def test_the_limits_are_reported():
 
 def test_adding_is_not_for_the_history_compressor():
     (row,) = run(1, 0.01, lambda row: None, ("adding",), ("history-compressor",))
-    assert row == Row("history-compressor", 0, False, 0, 0.0, {"task": "adding", "note": NOTE})
+    assert row == Row("history-compressor", 0, False, 0, 0.0, {"task": "adding", "note": NOTE}, asked=False)
+    assert row.outcome == "not run"
     with pytest.raises(UsageError):
         run(1, 0.01, lambda row: None, ("subtracting",))

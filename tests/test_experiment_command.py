@@ -10,8 +10,8 @@ from cli_support import call, one_line
 torch = pytest.importorskip("torch")
 
 from chunker.cli.main import chunker
-from chunker.data import Lag
-from chunker.experiments import lags
+from chunker.data import Lag, MarkovChain
+from chunker.experiments import entropy, lags
 from chunker.experiments.registry import EXPERIMENTS
 
 
@@ -76,3 +76,26 @@ def test_a_plot_is_drawn_or_its_extra_named(small, tmp_path):
     else:
         call(chunker, "experiment", *words)
         assert target.stat().st_size > 1000
+
+
+def test_a_net_that_was_not_run_has_not_failed():
+    out = call(chunker, "experiment", "adding", "--net", "history-compressor").stdout
+    assert out.startswith("seed 0  history-compressor: not run")
+    assert "failed" not in out
+
+
+def test_the_summary_of_archives_tells_how_near_they_are(monkeypatch):
+    sources = {"coin": MarkovChain(symbols=2, order=1, seed=1)}
+    monkeypatch.setattr(entropy, "sources", lambda: sources)
+    out = call(chunker, "experiment", "entropy", "--net", "xz").stdout
+    row, _, names, summary = out.splitlines()
+    assert row.startswith("seed 0  xz: to compare with")
+    assert names.split()[-1] == "entropy"
+    assert summary.startswith("xz coin")
+    assert float(summary.split()[-2]) > 1
+
+
+def test_ppmd_alone_names_what_it_needs(monkeypatch):
+    monkeypatch.setattr(entropy, "find_spec", lambda name: None)
+    result = call(chunker, "experiment", "entropy", "--net", "ppmd", code=1)
+    assert "pip install pyppmd" in one_line(result.stderr.encode())

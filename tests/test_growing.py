@@ -159,6 +159,7 @@ def test_the_shortest_stream_grows():
         {"gain": 1.0},
         {"restart": 1.0},
         {"restart": -0.1},
+        {"least": -0.1},
         {"learning_rate": 0.0},
         {"learning_rate": math.nan},
         {"max_seconds": 0.0},

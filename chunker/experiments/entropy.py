@@ -24,6 +24,7 @@ import lzma
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,7 @@ import torch
 from chunker.coding.stream import compress, decompress
 from chunker.config import StackConfig
 from chunker.data import HiddenMarkov, MarkovChain, ReberSource
+from chunker.errors import MissingExtra
 from chunker.experiments.results import Row
 from chunker.learning.convert import to_file
 from chunker.learning.corpus import Source, Streams, TextFile
@@ -43,6 +45,7 @@ from chunker.learning.trainer import Trainer
 from chunker.modelfile import Model
 
 NET = "history-compressor"
+NETS = (NET, "xz", "ppmd")  # ppmd if pyppmd is installed
 ALLOWED_PERCENT = 1.0
 PPMD_ORDERS = (2, 3, 4, 6)  # the best one counts
 _PPMD_BYTES = 1 << 26
@@ -95,8 +98,9 @@ def run(
     report: Callable[[Row], None],
     settings: Settings | None = None,
     chosen: dict[str, KnownSource] | None = None,
+    nets: tuple[str, ...] = NETS,
 ) -> list[Row]:
-    """The experiment with seeds 0 .. seeds - 1, on all sources or those that are `chosen`.
+    """The experiment with seeds 0 .. seeds - 1, on all sources or those that are `chosen`, with those `nets`.
 
     seconds: of training for each source and seed, in place of settings.characters; what is not read then is
     not trained on, and what is read twice counts twice. A row's `sequences` are the symbols trained on.
@@ -104,12 +108,18 @@ def run(
     more: source; entropy_bits: the rate; ideal_bits_per_symbol, bits_per_symbol: of the sample and of its
     archive; percent, rate_percent: how much longer the archive is than the sample's ideal and than the rate;
     bytes: of the archive; exact: whether the sample came back; code_seconds: compressing and decompressing.
+
+    Raises
+    ------
+    MissingExtra: PPMd alone is asked for, and pyppmd is not installed. Among others it is left out then.
     """
+    if nets == ("ppmd",) and find_spec("pyppmd") is None:
+        raise MissingExtra("PPMd needs pyppmd: pip install pyppmd")
     settings = settings or Settings()
     rows: list[Row] = []
     for seed in range(seeds):
         for name, source in (sources() if chosen is None else chosen).items():
-            for row in _rows(name, source, settings, seconds, seed):
+            for row in _rows(name, source, settings, seconds, seed, nets):
                 rows.append(row)
                 report(row)
     return rows
@@ -142,8 +152,14 @@ def train(
     return Model("source", Path("source"), config, {}, to_file(tensors)), trainer.characters, trainer.seconds
 
 
-def _rows(name: str, source: KnownSource, settings: Settings, seconds: float | None, seed: int) -> list[Row]:
-    model, read, trained_seconds = train(source, settings, seconds, seed)
+def _rows(
+    name: str,
+    source: KnownSource,
+    settings: Settings,
+    seconds: float | None,
+    seed: int,
+    nets: tuple[str, ...],
+) -> list[Row]:
     sample = source.sample(settings.test, np.random.default_rng([seed, 1]))
     ideal = source.ideal_bits(sample) / len(sample)
     data = sample.tobytes()
@@ -168,15 +184,18 @@ def _rows(name: str, source: KnownSource, settings: Settings, seconds: float | N
                 "exact": exact,
                 "code_seconds": round(code_seconds, 2),
             },
+            asked=net == NET,
         )
 
     rows: list[Row] = []
-    coders: list[tuple[str, Code]] = [
-        (NET, lambda data: _chunker(data, model, settings.preset)),
-        ("xz", _xz),
-        ("ppmd", _ppmd),
-    ]
-    for net, code in coders:
+    coders: dict[str, Code] = {"xz": _xz, "ppmd": _ppmd}
+    read, trained_seconds = 0, 0.0
+    if NET in nets:
+        model, read, trained_seconds = train(source, settings, seconds, seed)
+        coders = {NET: lambda data: _chunker(data, model, settings.preset), **coders}
+    for net, code in coders.items():
+        if net not in nets:
+            continue
         begun = time.perf_counter()
         coded = code(data)
         if coded is None:

@@ -102,7 +102,7 @@ def _lag(options: Options, report: Report) -> list[Row]:
 def _entropy(options: Options, report: Report) -> list[Row]:
     from chunker.experiments.entropy import run
 
-    return run(options.seeds, options.seconds, report)
+    return run(options.seeds, options.seconds, report, nets=options.nets)
 
 
 def _limit(task: str) -> Callable[[Options, Report], list[Row]]:
@@ -168,9 +168,9 @@ EXPERIMENTS = {
         _nested,
     ),
     "entropy": Experiment(
-        "archives beside the true entropy of sources that are known",
+        "archives beside the true entropy of sources that are known (ppmd needs: pip install pyppmd)",
         "none",
-        _OWN,
+        (*_OWN, "xz", "ppmd"),
         _entropy,
     ),
     "distill": Experiment(

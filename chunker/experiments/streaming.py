@@ -47,7 +47,8 @@ _FIRST = 4096  # symbols of each stream that level 0 is trained on
 _CHUNK = 4096
 _LONGEST_ROUND = 1024
 LOWER = Growth(width=16, cell="rnn", gate=GateRule("surprise", 0.2), window=3, lanes=TRAINED, max_levels=1)
-UPPER = Growth(width=32, cell="gru", gate=GateRule("surprise", 0.2), restart=0.1, upper_window=8)
+# a window over all that is left of a stream: in shorter ones few see both ends of what they are to join
+UPPER = Growth(width=32, cell="gru", gate=GateRule("surprise", 0.2), restart=0.1, upper_window=16)
 
 
 class _Streams:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,7 +30,7 @@ from chunker.learning.level import Level
 from chunker.learning.stack import Stack
 
 Integers = npt.NDArray[np.int64]
-_CHUNK = 4096  # symbols of all lanes per forward call
+_CHUNK = 4096  # inputs of all lanes per forward call
 _LOOKED = 8192  # held-out inputs that are scored at a look
 _WARM = 256  # inputs of each lane read before them
 
@@ -48,8 +48,8 @@ class Growth:
         that it has, it would learn them by heart.
     lanes: parts that the stream is cut into, read side by side, each from a cold start.
     learning_rate: Adam's. patience, upper_patience: level 0 and the others have stopped improving after so
-        many looks at the held-out part without a gain of 1 % and 0.002 bits an input; looks come every `look`
-        steps.
+        many looks at the held-out part without a gain of 1 % and `least` bits an input; looks come every
+        `look` steps.
     held_out: share at the end of every lane that is not trained on.
     gain: a level is kept if it lowers the bits of the held-out inputs that reach it by more than this share.
     max_steps: of each level. max_seconds: of all.
@@ -72,6 +72,7 @@ class Growth:
     patience: int = 4
     upper_patience: int = 12
     look: int = 50
+    least: float = 0.002
     held_out: float = 0.2
     gain: float = 0.05
     max_steps: int = 4000
@@ -86,6 +87,8 @@ class Growth:
             raise UsageError("levels, windows, lanes, patience, look and steps must be at least 1")
         if not 0 < self.held_out < 1 or not 0 <= self.gain < 1:
             raise UsageError("the held-out share must lie between 0 and 1, the gain from 0 to below 1")
+        if not self.least >= 0:
+            raise UsageError("the least gain in bits cannot be below 0")
         if not 0 <= self.restart < 1:
             raise UsageError("the share of restarts must lie from 0 to below 1")
         if not self.learning_rate > 0 or not self.max_seconds > 0:
@@ -115,39 +118,58 @@ class LevelReport:
         return 1 - self.bits / self.bits_before if self.bits_before else 0.0
 
 
-def grow(symbols: Integers, alphabet: int, growth: Growth | None = None) -> tuple[Stack, list[LevelReport]]:
+def grow(
+    symbols: Integers,
+    alphabet: int,
+    growth: Growth | None = None,
+    report: Callable[[LevelReport], None] | None = None,
+) -> tuple[Stack, list[LevelReport]]:
     """A stack grown on a stream (n,) of symbols from 0 to alphabet - 1, and a report of every level tried.
 
     The stop rule: a level stays if it lowers the bits of the held-out inputs that reach it by more than
-    growth.gain; the first that does not is dropped, and growing ends. Level 0 always stays.
+    growth.gain; the first that does not is dropped, and growing ends. Level 0 always stays. Growing ends as
+    well where nothing is passed on, at growth.max_levels, and when the time is up.
+
+    report: gets each level's report as soon as the level is trained, for whoever waits.
 
     Raises
     ------
     CorpusError: the stream is too short to be cut into lanes.
     """
     growth = growth or Growth()
-    return _Grower(symbols, alphabet, growth).grow()
+    return _Grower(symbols, alphabet, growth, report or (lambda one: None)).grow()
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What the trained levels made of all lanes: bits that each symbol of the held-out part costs, (held, B),
-    and per level (T, B) bool which symbols it received, last those that the highest trained one passes on."""
+class _Inputs:
+    """What one level l receives, and what the levels below made of it.
 
+    symbols: (E, B). clocks: (E, B, max(l, 1)), their numbers on the clocks of the levels below. at: (E, B),
+    their times, -1 where a lane received fewer than E.
+    bits, states: of the N held-out ones, lane after lane: what they cost under the levels below, (N,), and the
+    states that these were in before, lowest first, each (N, H).
+    """
+
+    symbols: Tensor
+    clocks: Tensor
+    at: Tensor
     bits: Tensor
-    events: list[Tensor]
+    states: list[Tensor]
 
 
 class _Grower:
-    def __init__(self, symbols: Integers, alphabet: int, growth: Growth) -> None:
+    def __init__(
+        self, symbols: Integers, alphabet: int, growth: Growth, report: Callable[[LevelReport], None]
+    ) -> None:
         self.growth, self.deadline = growth, time.monotonic() + growth.max_seconds
+        self.tell = report
         self.lanes = _lanes(symbols, growth.lanes)
         self.cut = len(self.lanes) - max(1, int(len(self.lanes) * growth.held_out))
         if self.cut < 1:
             raise CorpusError(f"{len(symbols)} symbols are too few to grow a stack on; give more")
         torch.manual_seed(growth.seed)
         config = StackConfig(
-            levels=(growth.width,) * (growth.max_levels + 1),  # one to see what the highest passes on
+            levels=(growth.width,) * (growth.max_levels + 1),  # or the highest would not learn times
             cell=growth.cell,
             mode="faithful",
             symbols=alphabet,
@@ -158,63 +180,120 @@ class _Grower:
 
     def grow(self) -> tuple[Stack, list[LevelReport]]:
         reports: list[LevelReport] = []
-        every = torch.ones_like(self.lanes, dtype=torch.bool)
-        unknown = torch.full(self.lanes[self.cut :].shape, math.log2(self.stack.config.symbols))
-        before = _Reading(unknown, [every])
+        inputs = self._all()
         while True:
-            steps = self._train(before.events)
-            trained = self.stack.growing + 1
-            self.stack.grow()
-            after = self._read()
-            report = self._report(before, after, steps)
-            reports.append(report)
-            if not report.kept:
+            steps = self._train(inputs)
+            bits, passed = self._read(inputs)
+            reports.append(self._report(inputs, bits, passed, steps))
+            self.tell(reports[-1])
+            trained = len(reports)
+            if not reports[-1].kept:
                 return shortened(self.stack, trained - 1), reports
-            if (
-                trained == self.growth.max_levels
-                or not report.unpredicted
-                or time.monotonic() > self.deadline
-            ):
+            if trained == self.growth.max_levels or not reports[-1].unpredicted or self._late():
                 return shortened(self.stack, trained), reports
-            before = after
+            self.stack.grow()
+            inputs = passed
 
-    def _report(self, before: _Reading, after: _Reading, steps: int) -> LevelReport:
-        held = slice(self.cut, None)
-        mine, passed = after.events[-2][held], after.events[-1][held]
-        cost_before, cost = float(before.bits[mine].sum()), float(after.bits[mine].sum())
-        inputs = int(mine.sum())
+    def _late(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def _all(self) -> _Inputs:
+        """What level 0 receives: everything."""
+        at = torch.arange(len(self.lanes)).unsqueeze(1).expand_as(self.lanes)
+        held = (len(self.lanes) - self.cut) * self.lanes.shape[1]
+        unknown = torch.full((held,), math.log2(self.stack.config.symbols))
+        return _Inputs(self.lanes, at.unsqueeze(-1), at, unknown, [])
+
+    def _report(self, inputs: _Inputs, bits: Tensor, passed: _Inputs, steps: int) -> LevelReport:
+        cost_before, cost, received = float(inputs.bits.sum()), float(bits.sum()), len(bits)
         return LevelReport(
-            inputs=inputs,
-            rate=inputs / mine.numel(),
+            inputs=received,
+            rate=received / ((len(self.lanes) - self.cut) * self.lanes.shape[1]),
             bits_before=cost_before,
             bits=cost,
-            unpredicted=float(passed.sum()) / max(inputs, 1),
-            kept=len(after.events) == 2 or (inputs > 0 and cost < cost_before * (1 - self.growth.gain)),
+            unpredicted=len(passed.bits) / max(received, 1),
+            kept=not inputs.states or (received > 0 and cost < cost_before * (1 - self.growth.gain)),
             steps=steps,
         )
 
     @torch.no_grad()
-    def _read(self) -> _Reading:
-        """All lanes, read by the stack as it is, whose highest level is not yet trained."""
-        state = self.stack.start(self.lanes.shape[1])
-        bits, events, done = [], [], 0
-        for window in torch.split(self.lanes, max(1, _CHUNK // self.lanes.shape[1])):
-            output = self.stack(window, state)
-            state = output.state
-            done += len(window)
-            if done > self.cut:
-                trained = replace(output, level_logits=output.level_logits[:-1])
-                bits.append(self.stack.bits(trained, window)[self.cut - done :])
-            events.append(output.events)
-        return _Reading(torch.cat(bits), [torch.cat(parts) for parts in zip(*events, strict=True)])
+    def _read(self, inputs: _Inputs) -> tuple[Tensor, _Inputs]:
+        """What the held-out inputs cost (N,) now that the growing level is trained, and what it passes on.
 
-    def _train(self, events: list[Tensor]) -> int:
-        """Train the growing level on its inputs, the last of `events` (T, B); the steps it took."""
+        The levels below are frozen, so only this one is run, on its own inputs. When the time is up no other
+        level will be trained: then only the held-out part is read, after some inputs to warm up on.
+        """
         index = self.stack.growing
-        symbols, clocks, at = _inputs(self.lanes, events)
+        level, limit = self.stack._level(index), self.stack.thresholds_bits[index]
+        argmax = self.growth.gate.rule == "argmax"
+        begin = 0
+        if self._late():
+            begin = max(0, int((inputs.at < self.cut).all(1).sum()) - _WARM)
+        symbols, clocks, at = inputs.symbols[begin:], inputs.clocks[begin:], inputs.at[begin:]
+        there, held, times = at >= 0, at >= self.cut, _times_of(inputs.clocks)[begin:]
+        state, befores, surprises, missed = level.start(symbols.shape[1]), [], [], []
+        for part in torch.split(torch.arange(len(symbols)), max(1, _CHUNK // symbols.shape[1])):
+            hs, cs = level(symbols[part], state, times[part, :, 0])
+            before = torch.cat([state.h.unsqueeze(0), hs[:-1]])
+            logits = level.logits(before)
+            surprises.append(surprise_bits(logits, symbols[part]))
+            missed.append(logits.argmax(-1) != symbols[part] if argmax else surprises[-1] > limit)
+            befores.append(before)
+            state = replace(state, h=hs[-1], c=None if cs is None else cs[-1])
+            if level.clocks:
+                wrong, remembered = self.stack._mistimed(
+                    index, level.time_logits(before), times[part], there[part], state.remembered
+                )
+                missed[-1] |= wrong[:-1]
+                state = replace(state, remembered=remembered)
+        goes_up = torch.cat(missed)
+        goes_up[0] = True  # a lane's first input goes up to every level
+        goes_up &= there
+        mine = held.t()  # lane after lane, as _Inputs has it
+        states = [*inputs.states, torch.cat(befores).transpose(0, 1)[mine]]
+        bits = torch.cat(surprises).t()[mine]
+        if inputs.states:
+            bits = self._bits(states, symbols.t()[mine])
+        up = goes_up.t()[mine]
+        left = _passed(_Inputs(symbols, clocks, at, bits[up], [one[up] for one in states]), goes_up, begin)
+        return bits, left
+
+    def _bits(self, states: list[Tensor], symbols: Tensor) -> Tensor:
+        """(N,) what symbols (N,) cost under the trained levels together, in the states (N, H) of each."""
+        bits = []
+        for part in torch.split(torch.arange(len(symbols)), _CHUNK):
+            logits = [self.stack._level(i).logits(one[part]) for i, one in enumerate(states)]
+            mixed = self.stack._combine(logits)
+            bits.append(-mixed.gather(-1, symbols[part].unsqueeze(-1))[:, 0] / NATS_PER_BIT)
+        return torch.cat(bits) if bits else symbols.new_zeros(0, dtype=torch.float32)
+
+    def _train(self, inputs: _Inputs) -> int:
+        """Train the growing level on its inputs; the steps it took."""
+        index, at = self.stack.growing, inputs.at
         trained, held = (at >= 0) & (at < self.cut), at >= self.cut
         level = self.stack._level(index)
-        return train_level(level, index, symbols, clocks, trained, held, self.growth, self.deadline)
+        return train_level(
+            level, index, inputs.symbols, inputs.clocks, trained, held, self.growth, self.deadline
+        )
+
+
+def _passed(inputs: _Inputs, goes_up: Tensor, begin: int) -> _Inputs:
+    """Of a level's inputs, the first with the number `begin`, those that go up, (E, B) bool, side by side."""
+    longest = int(goes_up.sum(0).max())
+    columns = [goes_up[:, row].nonzero()[:, 0] for row in range(goes_up.shape[1])]
+    number = torch.stack([nn.functional.pad(c, (0, longest - len(c)), value=-1) for c in columns], 1)
+    there = number.clamp_min(0)
+    clocks = [(there + begin).unsqueeze(-1)]
+    if len(inputs.states) > 1:  # level 0's own numbers are its clock
+        clocks.insert(
+            0, inputs.clocks.gather(0, there.unsqueeze(-1).expand(*there.shape, inputs.clocks.shape[-1]))
+        )
+    return replace(
+        inputs,
+        symbols=inputs.symbols.gather(0, there),
+        clocks=torch.cat(clocks, -1),
+        at=torch.where(number >= 0, inputs.at.gather(0, there), -1),
+    )
 
 
 def train_level(
@@ -249,28 +328,13 @@ def train_level(
         if steps % growth.look and not over:
             continue
         bits = _bits_per_input(level, symbols, clocks, checked)
-        stale = 0 if bits < best_bits - max(0.01 * best_bits, 0.002) else stale + 1
+        stale = 0 if bits < best_bits - max(0.01 * best_bits, growth.least) else stale + 1
         if bits < best_bits:
             best, best_bits = _weights(level), bits
         if over or stale == (growth.upper_patience if index else growth.patience):
             break
     level.load_state_dict(best)
     return steps
-
-
-def _inputs(lanes: Tensor, events: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The inputs of the last of the levels whose events (T, B) are given, side by side.
-
-    Returns symbols (E, B), their numbers on the clocks of the levels below (E, B, max(l, 1)), and their times
-    (E, B), -1 where a row received fewer than E.
-    """
-    own, below = events[-1], events[:-1] or events
-    longest = int(own.sum(0).max())
-    columns = [own[:, row].nonzero()[:, 0] for row in range(own.shape[1])]
-    at = torch.stack([nn.functional.pad(c, (0, longest - len(c)), value=-1) for c in columns], 1)
-    there = at.clamp_min(0)
-    clocks = torch.stack([(e.cumsum(0) - 1).gather(0, there) for e in below], -1)
-    return lanes.gather(0, there), clocks, at
 
 
 def _losses(
