@@ -367,7 +367,7 @@ def test_what_cannot_be_distilled(teacher, student, rounds, message):
 def test_a_fresh_student_begins_with_the_teachers_n_grams_where_they_are_alike():
     ngrams = NGrams((1, 3), 16, 4)
     teacher = Stack(StackConfig(levels=(8,), ngrams=ngrams))
-    table = teacher.levels[0].ngram_table
+    table = torch.nn.init.normal_(teacher.levels[0].ngram_table)
     alike = fresh_student(StackConfig(levels=(5,), ngrams=ngrams), 3, teacher)
     other = fresh_student(StackConfig(levels=(5,), ngrams=NGrams((1, 2), 16, 4)), 3, teacher)
     assert torch.equal(alike.levels[0].ngram_table, table)

@@ -91,6 +91,7 @@ def test_a_cold_lane_knows_nothing_of_what_stood_before_it():
     from chunker.learning.stack import Stack
 
     stack = Stack(StackConfig(levels=(12,), symbols=11, ngrams=NGRAMS))
+    torch.nn.init.normal_(stack.levels[0].ngram_table)
     symbols = torch.from_numpy(some_symbols(20, 3))
     cold = torch.tensor([True, False, True])
     state = stack(symbols[:10], stack.start(3)).state.reset(cold)
