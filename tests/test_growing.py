@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from dataclasses import replace
 from itertools import pairwise
@@ -16,6 +17,7 @@ from test_stack import CELLS, small, symbols
 from chunker.config import GateRule
 from chunker.data import Lag20, Nested, stream
 from chunker.errors import CorpusError, UsageError
+from chunker.learning import growing
 from chunker.learning.growing import Growth, _Grower, grow
 from chunker.learning.stack import StackState
 
@@ -125,6 +127,11 @@ def test_the_seed_decides():
     for ours, theirs in zip(one.state_dict().values(), same.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
     assert not torch.equal(one.levels[0].readout, other.levels[0].readout)
+
+
+def test_the_example_runs():
+    assert doctest.testmod(growing).failed == 0
+    assert "Growth(width=8" in (grow.__doc__ or "")
 
 
 def test_every_level_is_told_as_it_ends():

@@ -136,6 +136,13 @@ def grow(
 
     report: gets each level's report as soon as the level is trained, for whoever waits.
 
+    >>> rhythm = np.arange(800) % 4
+    >>> stack, reports = grow(rhythm, 4, Growth(width=8, lanes=8, max_steps=200))
+    >>> len(stack.config.levels), reports[0].unpredicted  # one level predicts everything: nothing is left
+    (1, 0.0)
+    >>> len(stack.compress_history(rhythm[:100]).levels)
+    1
+
     Raises
     ------
     CorpusError: the stream is too short to be cut into lanes.
