@@ -18,7 +18,7 @@ from chunker.config import GateRule
 from chunker.data import Lag20, Nested, stream
 from chunker.errors import CorpusError, UsageError
 from chunker.learning import growing
-from chunker.learning.growing import Growth, _Grower, grow
+from chunker.learning.growing import Growth, LevelReport, _Grower, grow
 from chunker.learning.stack import StackState
 
 QUICK = Growth(
@@ -135,7 +135,7 @@ def test_the_example_runs():
 
 
 def test_every_level_is_told_as_it_ends():
-    told = []
+    told: list[LevelReport] = []
     _, reports = grow(drawn(Lag20(), 30), 24, replace(QUICK, max_steps=40), told.append)
     assert told == reports
 
