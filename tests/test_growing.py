@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +17,8 @@ from test_stack import CELLS, small, symbols
 from chunker.config import GateRule
 from chunker.data import Lag20, Nested, stream
 from chunker.errors import CorpusError, UsageError
-from chunker.learning.growing import Growth, grow
+from chunker.learning import growing
+from chunker.learning.growing import Growth, LevelReport, _Grower, grow
 from chunker.learning.stack import StackState
 
 QUICK = Growth(
@@ -127,6 +129,46 @@ def test_the_seed_decides():
     assert not torch.equal(one.levels[0].readout, other.levels[0].readout)
 
 
+def test_the_example_runs():
+    assert doctest.testmod(growing).failed == 0
+    assert "Growth(width=8" in (grow.__doc__ or "")
+
+
+def test_every_level_is_told_as_it_ends():
+    told: list[LevelReport] = []
+    _, reports = grow(drawn(Lag20(), 30), 24, replace(QUICK, max_steps=40), told.append)
+    assert told == reports
+
+
+def test_what_is_passed_on_is_what_the_stack_receives():
+    """The grower runs each level on its own inputs alone; the whole stack over all symbols agrees."""
+    grower = _Grower(drawn(NESTED, 150), NESTED.symbols, replace(QUICK, max_steps=30), lambda one: None)
+    inputs = [grower._all()]
+    for _ in range(3):
+        grower._train(inputs[-1])
+        bits, passed = grower._read(inputs[-1])
+        inputs.append(passed)
+        grower.stack.grow()
+    with torch.no_grad():
+        output = grower.stack(grower.lanes, grower.stack.start(QUICK.lanes))
+    for events, mine in zip(output.events, inputs, strict=True):
+        received = torch.zeros_like(events)
+        for row in range(QUICK.lanes):
+            received[mine.at[mine.at[:, row] >= 0, row], row] = True
+        assert torch.equal(received, events)
+    trained = replace(output, level_logits=output.level_logits[:-1])
+    held = output.events[2].clone()
+    held[: grower.cut] = False
+    torch.testing.assert_close(bits, grower.stack.bits(trained, grower.lanes).t()[held.t()])
+
+
+def test_level_0_cools():
+    symbols = drawn(Lag20(), 30)
+    for cool in (0, 30):
+        _, reports = grow(symbols, 24, replace(QUICK, max_levels=1, cool=cool, patience=1, least=100.0))
+        assert reports[0].steps == QUICK.look + cool
+
+
 # ---- refusals ---------------------------------------------------------------------------------------
 
 
@@ -160,6 +202,8 @@ def test_the_shortest_stream_grows():
         {"restart": 1.0},
         {"restart": -0.1},
         {"least": -0.1},
+        {"cool": -1},
+        {"upper_rate": 0.0},
         {"learning_rate": 0.0},
         {"learning_rate": math.nan},
         {"max_seconds": 0.0},

@@ -76,7 +76,7 @@ def task_2a(lag: int) -> LagExperiment:
     if lag < 500:
         return LagExperiment(Lag(lag), counts=(150, 200, 250, 300), growth=growth)
     # one try only: most of its time goes into the fillers of level 0, so it learns fast and stops soon
-    growth = replace(growth, window=20, learning_rate=2e-2, least=0.005, patience=2, upper_patience=8)
+    growth = replace(growth, window=20, learning_rate=2e-2, least=0.005, patience=2, cool=100)
     return LagExperiment(Lag(lag), counts=(300,), tests=256, growth=growth)
 
 

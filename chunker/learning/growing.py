@@ -47,9 +47,11 @@ class Growth:
     restart: share of the lanes that an upper level starts cold in, again at every window: with the few inputs
         that it has, it would learn them by heart.
     lanes: parts that the stream is cut into, read side by side, each from a cold start.
-    learning_rate: Adam's. patience, upper_patience: level 0 and the others have stopped improving after so
+    learning_rate, upper_rate: Adam's, of level 0 and of the others. patience, upper_patience: level 0 and the others have stopped improving after so
         many looks at the held-out part without a gain of 1 % and `least` bits an input; looks come every
         `look` steps.
+    cool: steps of level 0 at its end, with a rate that falls to 0. At a high rate a level's last few inputs sway what it
+        expects where it cannot know, and by chance it would be too sure and pass too little on.
     held_out: share at the end of every lane that is not trained on.
     gain: a level is kept if it lowers the bits of the held-out inputs that reach it by more than this share.
     max_steps: of each level. max_seconds: of all.
@@ -69,10 +71,12 @@ class Growth:
     restart: float = 0.3
     lanes: int = 16
     learning_rate: float = 1e-2
+    upper_rate: float = 1e-2
     patience: int = 4
     upper_patience: int = 12
     look: int = 50
     least: float = 0.002
+    cool: int = 0
     held_out: float = 0.2
     gain: float = 0.05
     max_steps: int = 4000
@@ -87,12 +91,12 @@ class Growth:
             raise UsageError("levels, windows, lanes, patience, look and steps must be at least 1")
         if not 0 < self.held_out < 1 or not 0 <= self.gain < 1:
             raise UsageError("the held-out share must lie between 0 and 1, the gain from 0 to below 1")
-        if not self.least >= 0:
-            raise UsageError("the least gain in bits cannot be below 0")
+        if not self.least >= 0 or self.cool < 0:
+            raise UsageError("the least gain in bits and the steps to cool cannot be below 0")
         if not 0 <= self.restart < 1:
             raise UsageError("the share of restarts must lie from 0 to below 1")
-        if not self.learning_rate > 0 or not self.max_seconds > 0:
-            raise UsageError("learning rate and seconds must be above 0")
+        if not min(self.learning_rate, self.upper_rate) > 0 or not self.max_seconds > 0:
+            raise UsageError("learning rates and seconds must be above 0")
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,13 @@ def grow(
     well where nothing is passed on, at growth.max_levels, and when the time is up.
 
     report: gets each level's report as soon as the level is trained, for whoever waits.
+
+    >>> rhythm = np.arange(800) % 4
+    >>> stack, reports = grow(rhythm, 4, Growth(width=8, lanes=8, max_steps=200))
+    >>> len(stack.config.levels), reports[0].unpredicted  # one level predicts everything: nothing is left
+    (1, 0.0)
+    >>> len(stack.compress_history(rhythm[:100]).levels)
+    1
 
     Raises
     ------
@@ -316,15 +327,25 @@ def train_level(
     checked = held if bool(held.any()) else trained
     if level.time_input is not None:
         nn.init.normal_(level.time_input, std=0.5)  # from 0, as for text, it learns too late here
-    optimizer = torch.optim.Adam(level.parameters(), lr=growth.learning_rate, betas=(0.9, 0.99))
+    rate = growth.upper_rate if index else growth.learning_rate
+    optimizer = torch.optim.Adam(level.parameters(), lr=rate, betas=(0.9, 0.99))
     best, best_bits, stale, steps = _weights(level), math.inf, 0, 0
+    cooling: int | None = None  # steps that are left of it
     for loss in _losses(level, index > 0, symbols, clocks, trained, growth):
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(level.parameters(), 1.0)
         optimizer.step()
         steps += 1
-        over = steps >= growth.max_steps or time.monotonic() >= deadline
+        over = time.monotonic() >= deadline
+        if cooling is not None:
+            cooling -= 1
+            if cooling and not over:
+                optimizer.param_groups[0]["lr"] = rate * cooling / growth.cool
+                continue
+            best = _weights(level)  # whether or not its bits are fewer: it is the better calibrated
+            break
+        over = over or steps >= growth.max_steps
         if steps % growth.look and not over:
             continue
         bits = _bits_per_input(level, symbols, clocks, checked)
@@ -332,7 +353,9 @@ def train_level(
         if bits < best_bits:
             best, best_bits = _weights(level), bits
         if over or stale == (growth.upper_patience if index else growth.patience):
-            break
+            if over or index or not growth.cool:
+                break
+            cooling = growth.cool
     level.load_state_dict(best)
     return steps
 
