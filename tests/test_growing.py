@@ -140,9 +140,21 @@ def test_every_level_is_told_as_it_ends():
     assert told == reports
 
 
+def test_growing_ends_with_two_levels_that_are_enough():
+    asked: list[int] = []
+
+    def enough(stack):
+        asked.append(len(stack.config.levels))
+        return True
+
+    stack, reports = grow(drawn(NESTED, 150), NESTED.symbols, QUICK, enough=enough)
+    assert asked == [2]
+    assert len(stack.config.levels) == len(reports) == 2
+
+
 def test_what_is_passed_on_is_what_the_stack_receives():
     """The grower runs each level on its own inputs alone; the whole stack over all symbols agrees."""
-    grower = _Grower(drawn(NESTED, 150), NESTED.symbols, replace(QUICK, max_steps=30), lambda one: None)
+    grower = _Grower(drawn(NESTED, 150), NESTED.symbols, replace(QUICK, max_steps=30), print, bool)
     inputs = [grower._all()]
     for _ in range(3):
         grower._train(inputs[-1])

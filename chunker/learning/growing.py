@@ -127,6 +127,7 @@ def grow(
     alphabet: int,
     growth: Growth | None = None,
     report: Callable[[LevelReport], None] | None = None,
+    enough: Callable[[Stack], bool] | None = None,
 ) -> tuple[Stack, list[LevelReport]]:
     """A stack grown on a stream (n,) of symbols from 0 to alphabet - 1, and a report of every level tried.
 
@@ -135,6 +136,7 @@ def grow(
     well where nothing is passed on, at growth.max_levels, and when the time is up.
 
     report: gets each level's report as soon as the level is trained, for whoever waits.
+    enough: whether a stack of two levels or more does already what it is grown for; then growing ends as well.
 
     >>> rhythm = np.arange(800) % 4
     >>> stack, reports = grow(rhythm, 4, Growth(width=8, lanes=8, max_steps=200))
@@ -148,7 +150,8 @@ def grow(
     CorpusError: the stream is too short to be cut into lanes.
     """
     growth = growth or Growth()
-    return _Grower(symbols, alphabet, growth, report or (lambda one: None)).grow()
+    ignore, never = (lambda one: None), (lambda stack: False)
+    return _Grower(symbols, alphabet, growth, report or ignore, enough or never).grow()
 
 
 @dataclass(frozen=True)
@@ -170,10 +173,15 @@ class _Inputs:
 
 class _Grower:
     def __init__(
-        self, symbols: Integers, alphabet: int, growth: Growth, report: Callable[[LevelReport], None]
+        self,
+        symbols: Integers,
+        alphabet: int,
+        growth: Growth,
+        report: Callable[[LevelReport], None],
+        enough: Callable[[Stack], bool],
     ) -> None:
         self.growth, self.deadline = growth, time.monotonic() + growth.max_seconds
-        self.tell = report
+        self.tell, self.enough = report, enough
         self.lanes = _lanes(symbols, growth.lanes)
         self.cut = len(self.lanes) - max(1, int(len(self.lanes) * growth.held_out))
         if self.cut < 1:
@@ -200,8 +208,10 @@ class _Grower:
             trained = len(reports)
             if not reports[-1].kept:
                 return shortened(self.stack, trained - 1), reports
-            if trained == self.growth.max_levels or not reports[-1].unpredicted or self._late():
-                return shortened(self.stack, trained), reports
+            there = shortened(self.stack, trained)
+            ended = trained == self.growth.max_levels or not reports[-1].unpredicted or self._late()
+            if ended or (trained > 1 and self.enough(there)):
+                return there, reports
             self.stack.grow()
             inputs = passed
 
