@@ -3,7 +3,8 @@
     python tests/make_golden.py            only after a change of format, with a new version number
     python tests/make_golden.py --check    exit code 0 if all of them decode on this machine, as it is set now
 
-They need golden/tiny.safetensors, a model that is small and fixed. Contents come from hashes, not from a
+They need golden/tiny.safetensors, a model that is small and fixed, and golden/ngrams.safetensors, whose level 0
+is told n-grams. Contents come from hashes, not from a
 random generator whose stream another version of numpy could change.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from functools import cache
 from pathlib import Path
 from zlib import crc32
 
@@ -66,6 +68,8 @@ CONTENTS = {
     "learning-record": text(150),
     "learning": text(1604),
     "stretch": noise(300) + b"far and " * 600_000 + noise(200) + noise(300) + text(300),
+    "ngrams": text(903),
+    "ngrams-learning": text(1604),
     "full-learning": text(4000) + text(1400)[::-1] + noise(300) + text(1000)[100:],
 }
 
@@ -104,7 +108,7 @@ def compact(model: Model, kind: Kind, content: bytes, lanes: int = 1) -> bytes:
 
 def good(model: Model) -> dict[str, bytes]:
     """The archive of each of CONTENTS."""
-    whole = CONTENTS["full"]
+    whole, told = CONTENTS["full"], model_for("ngrams")
     cuts = [(Kind.NET, whole[:3000], 4), (Kind.RAW, whole[3000:3500], 0), (Kind.LZMA, whole[3500:5000], 0)]
     lanes = compact(model, Kind.NET, CONTENTS["lanes"], lanes=5)
     return {
@@ -121,6 +125,8 @@ def good(model: Model) -> dict[str, bytes]:
         "mixed-lanes": compact(model, Kind.MIXED, CONTENTS["mixed-lanes"], lanes=7),
         "learning-record": compact(model, Kind.LEARNING, CONTENTS["learning-record"]),
         "learning": compact(model, Kind.LEARNING, CONTENTS["learning"], lanes=5),
+        "ngrams": compact(told, Kind.NET, CONTENTS["ngrams"], lanes=3),
+        "ngrams-learning": compact(told, Kind.LEARNING, CONTENTS["ngrams-learning"], lanes=5),
         "stretch": full(
             model,
             [
@@ -235,12 +241,17 @@ def tiny_model() -> Model:
     return load_model(GOLDEN / "tiny.safetensors")
 
 
+@cache
+def model_for(name: str) -> Model:
+    """What the archive of that name was made with."""
+    return load_model(GOLDEN / "ngrams.safetensors") if name.startswith("ngrams") else tiny_model()
+
+
 def check() -> int:
     """How many of the good archives do not decode to their content."""
-    model = tiny_model()
     wrong = 0
     for name, content in CONTENTS.items():
-        if decompress((GOLDEN / f"good-{name}.nhc").read_bytes(), model=model) != content:
+        if decompress((GOLDEN / f"good-{name}.nhc").read_bytes(), model=model_for(name)) != content:
             print(f"good-{name}.nhc decodes to something else", file=sys.stderr)
             wrong += 1
     return wrong

@@ -48,8 +48,8 @@ def test_the_files_are_all_there_and_as_described(archives):
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_good_archives_decode(name, model, archives):
-    data, content = archives[name], CONTENTS[name]
+def test_good_archives_decode(name, archives):
+    data, content, model = archives[name], CONTENTS[name], make_golden.model_for(name)
     for threads in (1, 2, 5):
         assert decompress(data, model=model, threads=threads) == content
     with files.open(io.BytesIO(data), model=model) as file:
