@@ -53,7 +53,9 @@ def long_lag(count, random, length=60):
 @pytest.fixture(scope="module")
 def fitted():
     rows, labels = long_lag(120, np.random.default_rng(0))
-    model = HistoryClassifier((24, 16), steps=120, head_steps=100, rate=1e-2, random_state=0)
+    model = HistoryClassifier(
+        (24, 16), features="top", contexts=0, steps=120, head_steps=100, rate=1e-2, random_state=0
+    )
     return model.fit(rows, labels), rows
 
 
@@ -97,11 +99,17 @@ def words(random, count=80):
 
 
 VARIANTS = {
-    "strings, contexts of all inputs": {"contexts": 4096, "head": "none", "features": "all"},
-    "strings, contexts of events": {"contexts": 4096, "head": "none", "gate": "surprise", "threshold": 0.5},
-    "strings, all levels both ways": {"features": "all", "backwards": True, "pooling": "attention+max"},
-    "strings, frozen": {"features": "all", "head": "mlp", "head_steps": 150},
-    "strings, two heads and contexts": {"features": "all", "members": 2, "contexts": 1024, "cell": "rnn"},
+    "strings, contexts of all inputs": {"contexts": 4096, "head": "none"},
+    "strings, contexts of events": {
+        "contexts": 4096,
+        "head": "none",
+        "features": "top",
+        "gate": "surprise",
+        "threshold": 0.5,
+    },
+    "strings, all levels both ways": {"backwards": True, "pooling": "attention+max"},
+    "strings, frozen": {"head": "mlp", "head_steps": 150},
+    "strings, two heads and contexts": {"members": 2, "contexts": 1024, "cell": "rnn"},
 }
 
 
@@ -172,7 +180,7 @@ def test_a_transformer_in_a_pipeline():
 @pytest.mark.parametrize(
     ("parameters", "words_"),
     [
-        ({"head": "none"}, "no classifier"),
+        ({"head": "none", "contexts": 0}, "no classifier"),
         ({"features": "some"}, "features"),
         ({"pooling": "sum"}, "pooling"),
         ({"cell": "cat"}, "cell"),

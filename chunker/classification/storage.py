@@ -17,17 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chunker.classification.contexts import ContextCounts, LinearModel, RandomKernels
+from chunker.classification.contexts import ContextCounts, RandomKernels
 from chunker.classification.estimators import HistoryClassifier
 from chunker.classification.growing import LevelReport
 from chunker.classification.heads import Head
 from chunker.classification.history import HistoryLevel, HistoryStack
 from chunker.classification.inputs import Array, Preparation
+from chunker.classification.linear import LinearModel, NaiveBayes
 from chunker.classification.medium import HistoryGate, Medium
 from chunker.config import canonical_json
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel, UsageError
 
-VERSION = 1
+VERSION = 2
 METADATA_KEY = "chunker-classifier"
 MAX_HEADER = 2**26  # bytes of JSON; read only after this check
 PARAMETER_TYPES = (bool, int, float, str, type(None))
@@ -82,6 +83,8 @@ def load_classifier(path: str | os.PathLike[str]) -> HistoryClassifier:
             fields = json.loads(text)
             if int(fields["version"]) > VERSION:
                 raise ModelVersionError(f"{path} was made by a newer chunker; upgrade chunker")
+            if int(fields["version"]) < VERSION:
+                raise ModelVersionError(f"{path} was made by an older chunker; fit it again")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         checksum = fields.pop("checksum")
         if checksum != _checksum(fields, tensors):
@@ -127,6 +130,7 @@ def _description(model: HistoryClassifier) -> dict[str, Any]:
         "reports": [[r.width, r.share, _finite(r.bits), r.steps, r.threshold] for r in model.growth_],
         "heads": len(model.heads_),
         "linear": None if model.linear_ is None else float(model.linear_.sharpness),
+        "pool": list(model.pool_),
         "dilations": [d for d, _, _ in contexts.groups] if isinstance(contexts, RandomKernels) else None,
     }
 
@@ -150,6 +154,9 @@ def _tensors(model: HistoryClassifier) -> dict[str, Array]:
             found["contexts.used"], found["contexts.idf"] = used, model.contexts_.idf[used]
             weights = weights[used]
         found["linear.weights"] = np.ascontiguousarray(weights)
+    if model.bayes_ is not None:
+        counted = np.flatnonzero(model.bayes_.weights.any(1))
+        found["bayes.used"], found["bayes.weights"] = counted, model.bayes_.weights[counted]
     if isinstance(model.contexts_, RandomKernels):
         for i, (_, kernel, biases) in enumerate(model.contexts_.groups):
             found[f"contexts.{i}.weights"], found[f"contexts.{i}.biases"] = kernel, biases
@@ -180,6 +187,13 @@ def _build(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryClassifi
         head = Head(stack, model.plan(), len(model.classes_)).double()
         head.load_state_dict(_part(tensors, f"head.{i}."))
         model.heads_.append(head.eval().requires_grad_(False))
+    model.pool_ = tuple(float(weight) for weight in fields["pool"])
+    model.bayes_ = None
+    if "bayes.used" in tensors:
+        model.bayes_ = NaiveBayes()
+        rows = tensors["bayes.weights"]
+        model.bayes_.weights = np.zeros((model.context_count(), rows.shape[1]), rows.dtype)
+        model.bayes_.weights[tensors["bayes.used"]] = rows
     model.contexts_, model.linear_ = _second_classifier(fields, tensors, model)
     return model
 
@@ -193,17 +207,18 @@ def _second_classifier(
     linear.sharpness = float(fields["linear"])
     linear.bias, linear.weights = tensors["linear.bias"], tensors["linear.weights"]
     if fields["dilations"] is not None:
-        kernels = RandomKernels(model.features, model.contexts)
+        kernels = RandomKernels(model.features, model.context_count())
         kernels.groups = [
             (int(d), tensors[f"contexts.{i}.weights"], tensors[f"contexts.{i}.biases"])
             for i, d in enumerate(fields["dilations"])
         ]
         return kernels, linear
-    counts = ContextCounts(model.features, tuple(range(1, model.grams + 1)), model.contexts)
+    sizes = tuple(range(1, model.grams + 1))
+    counts = ContextCounts(model.features, sizes, model.context_count(), model.preparation_.text)
     used = tensors["contexts.used"]
-    counts.idf = np.zeros(model.contexts)
+    counts.idf = np.zeros(counts.parts * counts.buckets)
     counts.idf[used] = tensors["contexts.idf"]
-    weights = np.zeros((model.contexts, linear.weights.shape[1]))
+    weights = np.zeros((len(counts.idf), linear.weights.shape[1]), linear.weights.dtype)
     weights[used] = linear.weights
     linear.weights = weights
     return counts, linear
