@@ -23,6 +23,7 @@ from chunker.classification import (
     HistoryClassifier,
     HistoryTransformer,
     load_classifier,
+    load_estimator,
     save_classifier,
 )
 from chunker.errors import ModelNotFound, NotAModel, UsageError
@@ -164,7 +165,7 @@ def test_same_seed_same_classifier():
     assert torch.equal(before, torch.random.get_rng_state())  # the program's own generator is left alone
 
 
-def test_a_transformer_in_a_pipeline():
+def test_a_transformer_in_a_pipeline(tmp_path):
     rows, labels = words(np.random.default_rng(0))
     pipeline = make_pipeline(
         HistoryTransformer((24,), steps=60, features="all", pooling="mean+max", random_state=0),
@@ -175,6 +176,12 @@ def test_a_transformer_in_a_pipeline():
     assert pipeline.score(rows[60:], labels[60:]) >= 0.8
     features = pipeline[0].transform(rows)
     assert features.shape == (80, len(pipeline[0].get_feature_names_out()))
+    save_classifier(tmp_path / "model", pipeline[0])
+    again = load_estimator(tmp_path / "model")
+    assert isinstance(again, HistoryTransformer)
+    assert np.array_equal(again.transform(rows), features)
+    with pytest.raises(NotAModel, match="HistoryTransformer"):
+        load_classifier(tmp_path / "model")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""scikit-learn estimators: a stack learns the sequences without labels, a small classifier reads its top level."""
+"""HistoryClassifier: a stack learns the sequences without labels, a small classifier reads its levels."""
 
 from __future__ import annotations
 
@@ -6,78 +6,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array
 
 from chunker.classification.contexts import ContextCounts, RandomKernels
-from chunker.classification.growing import Growth, LevelReport, grow
-from chunker.classification.heads import Head, HeadPlan, Reading, classify, pooled_features, train_head
-from chunker.classification.history import History, HistoryStack
+from chunker.classification.heads import Head, HeadPlan, Reading, classify, train_head
+from chunker.classification.history import History
 from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
 from chunker.classification.linear import LinearModel, NaiveBayes, hold_out, pool_weights
-from chunker.classification.medium import HistoryGate
+from chunker.classification.preparing import HistoryEstimator, share_of
 from chunker.errors import UsageError
 
 CONTEXTS = 2**17  # buckets, of symbols
 KERNELS = 2000  # of vectors
 
 
-class _HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """What classifier and transformer share: preparing, growing, reading."""
-
-    preparation_: Preparation
-    stack_: HistoryStack
-    growth_: list[LevelReport]
-
-    def _sequences(self, X: Any, fitting: bool) -> list[Array]:
-        """Prepared sequences; what looks like a table is checked by scikit-learn as any other table."""
-        shape = getattr(X, "shape", None)
-        if shape is None and hasattr(X, "__array__"):
-            X = np.asarray(X)
-            shape = X.shape
-        if shape is not None and not (len(shape) == 3 or (len(shape) == 1 and _is_ragged(X))):
-            X = validate_data(self, X, reset=fitting, dtype="numeric")
-        elif fitting:  # sequences of any length; of one length they pass for a table, and tables must fit it
-            lengths = {len(row) for row in as_sequences(X, self.kind)[1]}
-            if len(lengths) == 1:
-                self.n_features_in_ = lengths.pop()
-            elif hasattr(self, "n_features_in_"):
-                del self.n_features_in_
-        kind, sequences = as_sequences(X, self.kind if fitting else self.preparation_.kind)
-        if fitting:
-            self.preparation_ = Preparation.learn(kind, sequences, self.per_case, self.deltas, is_text(X))
-        return self.preparation_.apply(sequences)
-
-    def _pretrain(self, sequences: list[Array], random: np.random.Generator) -> None:
-        medium = self.preparation_.medium
-        if self.gate == "auto":
-            gate = HistoryGate("surprise", 1.0) if medium.is_symbols else HistoryGate("rate", 0.25)
-        else:
-            gate = HistoryGate(self.gate, self.threshold)
-        growth = Growth(levels=tuple(self.levels), steps=self.steps, window=self.window)
-        self.stack_, self.growth_ = grow(medium, sequences, growth, gate, self.cell, random)
-
-    def _read(self, X: Any) -> tuple[list[Array], list[History]]:
-        check_is_fitted(self, "stack_")
-        sequences = self._sequences(X, fitting=False)
-        return sequences, self.stack_.read(sequences)
-
-    def event_share(self, X: Any) -> float:
-        """The share of the inputs that reach the top level."""
-        sequences, histories = self._read(X)
-        return _share(sequences, histories)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.three_d_array = True
-        tags.non_deterministic = False
-        return tags
-
-
-class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[misc]
+class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc]
     """Classify sequences by what a history compressor did not expect in them (Schmidhuber 1992).
 
     Parameters
@@ -195,15 +141,15 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
             torch.manual_seed(seed)
             self._pretrain([*sequences, *more], random)
             histories = self.stack_.read(sequences)
-            self.event_share_ = _share(sequences, histories)
+            self.event_share_ = share_of(sequences, histories)
             held = np.zeros(len(labels), bool)
             if self.contexts != 0 and self.preparation_.medium.is_symbols:
                 held = hold_out(labels, len(self.classes_), random)
-            own = np.flatnonzero(~held)
+            free = np.flatnonzero(~held)
             self.heads_: list[Head] = []
             for _ in range(self.members if self.head != "none" else 0):
-                mine, read = [sequences[i] for i in own], [histories[i] for i in own]
-                self.heads_.append(self._train_head(mine, read, labels[own], random))
+                mine, heard = [sequences[i] for i in free], [histories[i] for i in free]
+                self.heads_.append(self._train_head(mine, heard, labels[free], random))
         self.contexts_: ContextCounts | RandomKernels | None = None
         self.linear_: LinearModel | None = None
         self.bayes_: NaiveBayes | None = None
@@ -344,85 +290,4 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
         """`predict` and `event_share` at the price of one reading."""
         sequences, histories = self._read(X)
         chosen = self._log_probabilities(sequences, histories).argmax(1)
-        return np.asarray(self.classes_[chosen]), _share(sequences, histories)
-
-
-class HistoryTransformer(TransformerMixin, _HistoryEstimator):  # type: ignore[misc]
-    """Fixed-length features of sequences for scikit-learn's pipelines, learnt without labels.
-
-    Parameters are those of HistoryClassifier. Features are the frozen states, pooled ("last", "mean", "max"), of
-    the top level or of all, and behind them the logarithm of the number of events at each level.
-    """
-
-    def __init__(
-        self,
-        levels: tuple[int, ...] = (64, 64),
-        *,
-        cell: str = "gru",
-        kind: str = "auto",
-        gate: str = "auto",
-        threshold: float = 0.25,
-        steps: int = 300,
-        window: int = 128,
-        per_case: bool = False,
-        deltas: bool = False,
-        features: str = "all",
-        pooling: str = "last+mean",
-        random_state: Any = None,
-    ) -> None:
-        self.levels = levels
-        self.cell = cell
-        self.kind = kind
-        self.gate = gate
-        self.threshold = threshold
-        self.steps = steps
-        self.window = window
-        self.per_case = per_case
-        self.deltas = deltas
-        self.features = features
-        self.pooling = pooling
-        self.random_state = random_state
-
-    def fit(self, X: Any, y: Any = None) -> HistoryTransformer:
-        """Pre-train the stack on X; y is not used."""
-        if "attention" in self.pooling.split("+"):
-            raise UsageError("attention is learnt from labels; choose pooling last, mean or max")
-        plan = HeadPlan(features=self.features, pooling=self.pooling, head="linear")
-        sequences = self._sequences(X, fitting=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self._pretrain(sequences, np.random.default_rng(seed))
-            self.head_ = Head(self.stack_, plan, 1).eval().double().requires_grad_(False)
-        return self
-
-    def transform(self, X: Any) -> Array:
-        """(n, F) features."""
-        sequences, histories = self._read(X)
-        readings = [self.head_.readings(s, h) for s, h in zip(sequences, histories, strict=True)]
-        counts = np.log1p([[len(at) for at in history.levels] for history in histories])
-        return np.concatenate([pooled_features(self.head_, readings).numpy(), counts], 1)
-
-    def get_feature_names_out(self, input_features: Any = None) -> Array:
-        """(F,) names: level, pooling and unit; then events by level."""
-        check_is_fitted(self, "stack_")
-        names: list[str] = []
-        for index in self.head_.read_levels:
-            width = self.stack_.level(index).width
-            for pooling in self.pooling.split("+"):
-                names.extend(f"level{index}_{pooling}_{unit}" for unit in range(width))
-        names.extend(f"log_events_{index}" for index in range(len(self.stack_.levels) + 1))
-        return np.array(names, dtype=object)
-
-
-def _is_ragged(X: Any) -> bool:
-    """Whether a one-dimensional array holds sequences: strings, bytes, or objects that are no numbers."""
-    kind = getattr(getattr(X, "dtype", None), "kind", "")
-    return kind in "US" or (
-        kind == "O" and len(X) > 0 and (isinstance(X[0], str | bytes) or np.ndim(X[0]) > 0)
-    )
-
-
-def _share(sequences: list[Array], histories: list[History]) -> float:
-    total = sum(map(len, sequences))
-    return sum(len(history.top) for history in histories) / total if total else 0.0
+        return np.asarray(self.classes_[chosen]), share_of(sequences, histories)
