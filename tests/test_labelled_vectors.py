@@ -16,8 +16,9 @@ from cli_support import call
 from chunker.classification import HistoryClassifier, load_classifier, save_classifier
 from chunker.classification.labelled import read_labelled, read_vectors
 from chunker.classification.linear import hold_out, pool_weights
+from chunker.classification.speech import as_other_speakers, stretch_matrix
 from chunker.cli.classify import classify
-from chunker.errors import CorpusError
+from chunker.errors import CorpusError, UsageError
 
 HEADER = "@problemName Two\n@data\n"
 
@@ -124,3 +125,18 @@ def test_text_is_told_apart_without_case_and_comes_back_from_a_file(tmp_path):
     assert model.score([row.upper() for row in rows], labels) > 0.9
     save_classifier(tmp_path / "model", model)
     assert np.array_equal(load_classifier(tmp_path / "model").predict_proba(rows), model.predict_proba(rows))
+
+
+def test_a_stretched_spectrum_has_its_peak_elsewhere():
+    at = (np.arange(200) + 0.5) / 200
+    basis = np.cos(np.pi * np.outer(at, np.arange(30))) * np.where(np.arange(30) == 0, 1, np.sqrt(2))
+    hertz = 700 * ((1 + 4000 / 700) ** at - 1)
+    cepstra = np.exp(-(((hertz - 1000) / 200) ** 2)) @ basis / 200
+    for factor in (0.8, 1.0, 1.25):
+        moved = cepstra[None] @ stretch_matrix(30, factor)
+        assert abs(hertz[(moved @ basis.T).argmax()] - 1000 * factor) < 40
+    assert np.allclose(stretch_matrix(13, 1.0), np.eye(13), atol=1e-9)
+    others = as_other_speakers([np.ones((4, 13)), np.ones((0, 13))], np.random.default_rng(0))
+    assert [row.shape for row in others] == [(4, 13), (0, 13)]
+    with pytest.raises(UsageError, match="stretch"):
+        stretch_matrix(13, 0.0)

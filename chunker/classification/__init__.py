@@ -14,6 +14,7 @@
     transformer.py HistoryTransformer
     aeon.py        the classifier for aeon
     labelled.py    labelled sequences in files
+    speech.py      speech as another speaker might have said it
     safefile.py    tensors and facts in one safe file, with a checksum
     storage.py     fitted classifiers, transformers and transcribers in such files
 
