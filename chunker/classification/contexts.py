@@ -137,7 +137,7 @@ class ContextCounts:
         """Learn the rarities; what `transform` makes of the training data."""
         counts = self._count(sequences, histories)
         seen = np.bincount(counts.indices, minlength=counts.shape[1])
-        # The square root: full rarities overrate what a short sequence has by chance (names .823 -> .825).
+        # The square root: full rarities overrate what a short sequence has by chance.
         rarity = np.sqrt(np.log((1 + len(sequences)) / (1 + seen)) + 1)
         self.idf = np.where(seen > 0, rarity, 0.0)
         return self._weigh(counts), self._plain(counts)
