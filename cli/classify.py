@@ -15,9 +15,6 @@ from chunker.errors import UsageError
 if TYPE_CHECKING:
     from chunker.classification import HistoryClassifier
 
-FORMAT = "LABELLED: a file with label, tab, sequence in each line, or a folder with one folder per class."
-CONTEXTS = 2**17
-
 
 @click.group(
     "classify", short_help="Tell classes of sequences apart.", cls=GuardedGroup, context_settings=HELP_OPTIONS
@@ -47,7 +44,32 @@ def classify() -> None:
 )  # fmt: skip
 @click.option(
     "--contexts/--no-contexts", default=True, show_default=True,
-    help="Also count hashed contexts and average both classifiers.",
+    help="Also count contexts (of vectors: random convolutions) and pool all classifiers.",
+)  # fmt: skip
+@click.option("--per-case", is_flag=True, help="Standardise vectors case by case.")
+@click.option("--deltas", is_flag=True, help="Add the changes of vectors as channels.")
+@click.option(
+    "--noise", type=click.FloatRange(0), default=0.0, show_default=True, help="On vectors, training."
+)
+@click.option(
+    "--warp", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+    help="Stretch time by up to this share, training.",
+)  # fmt: skip
+@click.option("--backwards", is_flag=True, help="Read events also from the last to the first.")
+@click.option(
+    "--pooling", default="last+mean", show_default=True, metavar="KIND+KIND",
+    help="Of states: last, mean, max, attention.",
+)  # fmt: skip
+@click.option(
+    "--dropout",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Of the head.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1), metavar="N",
+    help="Cases a step of the head; by default a fiftieth of them, 32 to 256.",
 )  # fmt: skip
 @click.option(
     "--steps", type=click.IntRange(0), default=300, show_default=True, help="Pre-training, a level."
@@ -67,6 +89,14 @@ def fit(
     features: str,
     head: str,
     contexts: bool,
+    per_case: bool,
+    deltas: bool,
+    noise: float,
+    warp: float,
+    backwards: bool,
+    pooling: str,
+    dropout: float,
+    batch: int | None,
     steps: int,
     head_steps: int,
     seed: int,
@@ -74,13 +104,13 @@ def fit(
 ) -> None:
     """Learn from LABELLED and write MODEL.
 
-    LABELLED is a file with label, tab, sequence in each line, or a folder with one folder per class and one
-    file per case. A bad row is named with its line number, and nothing is written.
+    LABELLED is a file with label, tab, sequence in each line; a folder with one folder per class and one
+    file per case; or vectors in a file .ts or .ts.gz (UCR, UEA archives). A bad row is named with its line number, and nothing is written.
     """
     import os
 
     from chunker.classification import HistoryClassifier, require_extras, save_classifier
-    from chunker.classification.labelled import read_labelled
+    from chunker.classification.labelled import is_vectors, read_labelled
 
     require_extras()
     if os.path.exists(output) and not force:
@@ -89,11 +119,21 @@ def fit(
         raise UsageError(f"there is no folder for {files.shown(output)}; make it first")
     begun = time.perf_counter()
     sequences, labels = read_labelled(labelled)
+    vectors = is_vectors(labelled)
     model = HistoryClassifier(
         levels=_widths(levels),
         features=features,
         head=head,
-        contexts=CONTEXTS if contexts else 0,
+        kind="vectors" if vectors else "symbols",
+        contexts=None if contexts else 0,
+        per_case=per_case,
+        deltas=deltas,
+        noise=noise,
+        warp=warp,
+        backwards=backwards,
+        pooling=pooling,
+        dropout=dropout,
+        batch=batch,
         steps=steps,
         head_steps=head_steps,
         random_state=seed,
@@ -125,24 +165,34 @@ def fit(
 @click.option("--lines", is_flag=True, help="Each line of a file is a sequence of its own.")
 @options.json_option
 def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool) -> None:
-    """Print the class of every FILE, its probability, and the share of its inputs that reached the top level."""
+    """Print the class of every FILE, its probability, and the share of its inputs that reached the top level.
+
+    Of a file .ts or .ts.gz every case is classified; its labels are not looked at.
+    """
     from chunker.classification import require_extras
+    from chunker.classification.labelled import is_vectors, read_vectors
 
     require_extras()
     model = _load(model_path)
     rows: list[dict[str, Any]] = []
 
     def one(path: str) -> None:
-        with files.open_source(path, named_target=True) as source:
-            data = source.stream.read()
-        cases = data.splitlines() if lines else [data]
+        each = lines or is_vectors(path)
+        cases: list[Any]
+        _check_kind(model, model_path, path)
+        if is_vectors(path):
+            cases = list(read_vectors(path)[0])
+        else:
+            with files.open_source(path, named_target=True) as source:
+                data = source.stream.read()
+            cases = data.splitlines() if lines else [data]
         if not cases:
             raise UsageError("is empty; name a file with something in it")
         probabilities = model.predict_proba(cases)
         share = model.event_share(cases)
         for number, row in enumerate(probabilities, 1):
             best = int(row.argmax())
-            found = {"name": path, "line": number} if lines else {"name": path}
+            found = {"name": path, "line": number} if each else {"name": path}
             rows.append(
                 {
                     **found,
@@ -157,7 +207,7 @@ def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool)
         print_json({"model": model_path, "cases": rows, "errors": failures})
     else:
         for row in rows:
-            where = f"{files.shown(row['name'])}" + (f":{row['line']}" if lines else "")
+            where = f"{files.shown(row['name'])}" + (f":{row['line']}" if "line" in row else "")
             click.echo(f"{where}\t{row['class']}\t{row['probability']:.4f}")
     leave(failures)
 
@@ -179,6 +229,7 @@ def evaluate(model_path: str, labelled: str, as_json: bool) -> None:
 
     require_extras()
     model = _load(model_path)
+    _check_kind(model, model_path, labelled)
     sequences, labels = read_labelled(labelled)
     found, share = model.evaluate(sequences)
     predicted = [str(name) for name in found]
@@ -230,9 +281,14 @@ def _widths(text: str) -> tuple[int, ...]:
 
 def _load(path: str) -> HistoryClassifier:
     from chunker.classification import load_classifier
-    from chunker.errors import NotAModel
 
-    model = load_classifier(path)
-    if not model.stack_.medium.is_symbols:
-        raise NotAModel(f"{files.shown(path)} classifies vectors, not files; use it from Python")
-    return model
+    return load_classifier(path)
+
+
+def _check_kind(model: HistoryClassifier, model_path: str, path: str) -> None:
+    """Raise UsageError if the model is of symbols and the file of vectors, or the other way round."""
+    from chunker.classification.labelled import is_vectors
+
+    if model.stack_.medium.is_symbols == is_vectors(path):
+        kind = "symbols" if model.stack_.medium.is_symbols else "vectors, which come in files .ts or .ts.gz"
+        raise UsageError(f"{files.shown(model_path)} classifies {kind}; give it such a file")

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from chunker.classification import load_estimator, save_classifier
 from chunker.classification.ctc import (
     HistoryTranscriber,
     beam_search,
@@ -341,7 +342,7 @@ def test_edit_distance():
 
 
 @pytest.mark.parametrize("features", ["top", "all"])
-def test_a_transcriber_learns(features):
+def test_a_transcriber_learns_and_comes_back_from_a_file(features, tmp_path):
     """Steps up and down in noise, some ticks each, transcribed without being told where they are."""
     random = np.random.default_rng(0)
     rows, targets = [], []
@@ -358,6 +359,10 @@ def test_a_transcriber_learns(features):
     )
     assert label_error_rate(model.transcribe(rows), targets) < 0.1
     assert label_error_rate(model.transcribe(rows, beam=4), targets) < 0.1
+    save_classifier(tmp_path / "model", model)
+    again = load_estimator(tmp_path / "model")
+    assert isinstance(again, HistoryTranscriber)
+    assert again.transcribe(rows) == model.transcribe(rows)
     assert (model.event_share_ < 0.7) == (features == "top")
 
 

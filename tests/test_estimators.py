@@ -23,6 +23,7 @@ from chunker.classification import (
     HistoryClassifier,
     HistoryTransformer,
     load_classifier,
+    load_estimator,
     save_classifier,
 )
 from chunker.errors import ModelNotFound, NotAModel, UsageError
@@ -53,7 +54,9 @@ def long_lag(count, random, length=60):
 @pytest.fixture(scope="module")
 def fitted():
     rows, labels = long_lag(120, np.random.default_rng(0))
-    model = HistoryClassifier((24, 16), steps=120, head_steps=100, rate=1e-2, random_state=0)
+    model = HistoryClassifier(
+        (24, 16), features="top", contexts=0, steps=120, head_steps=100, rate=1e-2, random_state=0
+    )
     return model.fit(rows, labels), rows
 
 
@@ -97,11 +100,17 @@ def words(random, count=80):
 
 
 VARIANTS = {
-    "strings, contexts of all inputs": {"contexts": 4096, "head": "none", "features": "all"},
-    "strings, contexts of events": {"contexts": 4096, "head": "none", "gate": "surprise", "threshold": 0.5},
-    "strings, all levels both ways": {"features": "all", "backwards": True, "pooling": "attention+max"},
-    "strings, frozen": {"features": "all", "head": "mlp", "head_steps": 150},
-    "strings, two heads and contexts": {"features": "all", "members": 2, "contexts": 1024, "cell": "rnn"},
+    "strings, contexts of all inputs": {"contexts": 4096, "head": "none"},
+    "strings, contexts of events": {
+        "contexts": 4096,
+        "head": "none",
+        "features": "top",
+        "gate": "surprise",
+        "threshold": 0.5,
+    },
+    "strings, all levels both ways": {"backwards": True, "pooling": "attention+max"},
+    "strings, frozen": {"head": "mlp", "head_steps": 150},
+    "strings, two heads and contexts": {"members": 2, "contexts": 1024, "cell": "rnn"},
 }
 
 
@@ -156,7 +165,7 @@ def test_same_seed_same_classifier():
     assert torch.equal(before, torch.random.get_rng_state())  # the program's own generator is left alone
 
 
-def test_a_transformer_in_a_pipeline():
+def test_a_transformer_in_a_pipeline(tmp_path):
     rows, labels = words(np.random.default_rng(0))
     pipeline = make_pipeline(
         HistoryTransformer((24,), steps=60, features="all", pooling="mean+max", random_state=0),
@@ -167,12 +176,18 @@ def test_a_transformer_in_a_pipeline():
     assert pipeline.score(rows[60:], labels[60:]) >= 0.8
     features = pipeline[0].transform(rows)
     assert features.shape == (80, len(pipeline[0].get_feature_names_out()))
+    save_classifier(tmp_path / "model", pipeline[0])
+    again = load_estimator(tmp_path / "model")
+    assert isinstance(again, HistoryTransformer)
+    assert np.array_equal(again.transform(rows), features)
+    with pytest.raises(NotAModel, match="HistoryTransformer"):
+        load_classifier(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
     ("parameters", "words_"),
     [
-        ({"head": "none"}, "no classifier"),
+        ({"head": "none", "contexts": 0}, "no classifier"),
         ({"features": "some"}, "features"),
         ({"pooling": "sum"}, "pooling"),
         ({"cell": "cat"}, "cell"),

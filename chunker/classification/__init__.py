@@ -1,17 +1,22 @@
 """Supervised classification on the top level of a stack of history compressors (Schmidhuber 1992).
 
-    inputs.py     what a user hands in, as symbols or as vectors
-    medium.py     what a level predicts and how surprise is measured, of symbols and of vectors
-    history.py    the stack: level l+1 ticks only on what level l did not predict
-    growing.py    unsupervised training, level by level
-    reduction.py  a sequence reduced to its unexpected inputs, and expanded again
-    heads.py      pooling and supervised heads on the levels' states
-    contexts.py   hashed contexts of symbols, random convolutions of vectors, and a linear classifier on them
-    ctc.py        unsegmented targets: connectionist temporal classification on the top level
-    estimators.py HistoryClassifier and HistoryTransformer for scikit-learn
-    aeon.py       the classifier for aeon
-    labelled.py   labelled sequences in files
-    storage.py    fitted classifiers in one safe file
+    inputs.py      what a user hands in, as symbols or as vectors
+    medium.py      what a level predicts and how surprise is measured, of symbols and of vectors
+    history.py     the stack: level l+1 ticks only on what level l did not predict
+    growing.py     unsupervised training, level by level
+    reduction.py   a sequence reduced to its unexpected inputs, and expanded again
+    heads.py       pooling and supervised heads on the levels' states
+    contexts.py    hashed contexts of symbols, random convolutions of vectors
+    linear.py      linear classifiers on those, and the weights of several classifiers
+    ctc.py         unsegmented targets: connectionist temporal classification on the top level
+    preparing.py   what the estimators for scikit-learn share
+    estimators.py  HistoryClassifier
+    transformer.py HistoryTransformer
+    aeon.py        the classifier for aeon
+    labelled.py    labelled sequences in files
+    speech.py      speech as another speaker might have said it
+    safefile.py    tensors and facts in one safe file, with a checksum
+    storage.py     fitted classifiers, transformers and transcribers in such files
 
 Needs torch (extra `[train]`), the estimators scikit-learn as well (extra `[sklearn]`). Importing this package
 loads neither.
@@ -27,16 +32,18 @@ from chunker.errors import MissingExtra
 
 if TYPE_CHECKING:
     from chunker.classification.ctc import HistoryTranscriber
-    from chunker.classification.estimators import HistoryClassifier, HistoryTransformer
+    from chunker.classification.estimators import HistoryClassifier
     from chunker.classification.history import HistoryStack
-    from chunker.classification.storage import load_classifier, save_classifier
+    from chunker.classification.storage import load_classifier, load_estimator, save_classifier
+    from chunker.classification.transformer import HistoryTransformer
 
 _HOMES = {
     "HistoryClassifier": "chunker.classification.estimators",
     "HistoryStack": "chunker.classification.history",
     "HistoryTranscriber": "chunker.classification.ctc",
-    "HistoryTransformer": "chunker.classification.estimators",
+    "HistoryTransformer": "chunker.classification.transformer",
     "load_classifier": "chunker.classification.storage",
+    "load_estimator": "chunker.classification.storage",
     "save_classifier": "chunker.classification.storage",
 }
 
@@ -46,6 +53,7 @@ __all__ = [
     "HistoryTranscriber",
     "HistoryTransformer",
     "load_classifier",
+    "load_estimator",
     "require_extras",
     "save_classifier",
 ]

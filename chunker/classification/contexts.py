@@ -4,7 +4,6 @@ ContextCounts    symbols: hashed n-grams of what was read, and with "all" of the
                  between two events, as tf-idf
 RandomKernels    vectors: random dilated convolutions, share of positive values and maximum (ROCKET, Dempster
                  et al. 2020, with the weights and biases of MiniRocket, 2021)
-LinearModel      the linear classifier on either: support vectors for sparse features, ridge for dense ones
 """
 
 from __future__ import annotations
@@ -17,36 +16,31 @@ import torch
 from chunker.classification.history import History
 from chunker.classification.inputs import Array
 
-SPACES = 4  # of features: inputs, events, segments, words
-SPACE = 32  # the byte between words
+SPACES = 8  # kinds of hashed contexts; their hashes never mean each other
+SPACE = 32  # the symbol between words
+WEIGHTS = (0.5, 1.0, 1.4)  # of unexpected, inputs, words; found on validation parts
 PRIME = np.uint64(0x9E3779B97F4A7C15)
+GRAMS, EVENTS, SEGMENTS, WORDS, SKIPS, FIRSTS, PREFIXES = range(7)
 
 
-def hashed_counts(
-    sequences: list[Array], histories: list[History], features: str, sizes: tuple[int, ...], buckets: int
-) -> Any:
-    """A scipy CSR matrix (n, buckets) of counts of hashed contexts.
+def hashed_contexts(
+    sequence: Array, history: History, features: str, sizes: tuple[int, ...], text: bool
+) -> list[Array]:
+    """Hashes of the contexts of one sequence, in parts: of events, and with "all" of inputs and of words.
 
-    features: "top" counts n-grams of the top level's events alone; "all" n-grams of the inputs and of the
-    events that level 0 did not expect, segments, from one such event to before the next, and words, from one
-    space (symbol 32) to before the next; of segments and words also pairs.
-    sizes: the n of the n-grams.
+    features: "top" counts n-grams of the top level's events alone; "all" those of what level 0 did not expect,
+    segments, from one such event to before the next, and pairs of segments; n-grams of the inputs; and
+    words, from one space (symbol 32) to the next: each, following two, two with one between, each with the first
+    and with the first two, and the beginnings of up to four.
+    sizes: the n of the n-grams. text: the inputs are bytes of UTF-8; n-grams are of its characters without
+    case. Words keep their case, because names are told by it.
     """
-    from scipy.sparse import csr_matrix
-
-    rows, columns = [], []
-    for i, (sequence, history) in enumerate(zip(sequences, histories, strict=True)):
-        top = history.top if features == "top" or len(history.levels) < 3 else history.levels[1]
-        hashes = [_grams(sequence[top], sizes, 1)]
-        if features == "all":
-            hashes.append(_grams(sequence, sizes, 0))
-            hashes.append(_segments(sequence, history.levels[1], 2))
-            hashes.append(_segments(sequence, _words(sequence), 3))
-        found = np.concatenate(hashes) % np.uint64(buckets)
-        rows.append(np.full(len(found), i))
-        columns.append(found.astype(np.int64))
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    return csr_matrix((np.ones(len(row)), (row, column)), shape=(len(sequences), buckets))
+    if features == "top":
+        return [_grams(sequence[history.top], sizes, EVENTS)]
+    events = history.levels[1] if len(history.levels) > 2 else history.top
+    unexpected = [_grams(sequence[events], sizes, EVENTS), _segments(sequence, history.levels[1])]
+    inputs = _characters(sequence) if text else sequence
+    return [np.concatenate(unexpected), _grams(inputs, sizes, GRAMS), _words(sequence)]
 
 
 def _mix(values: Array) -> Array:
@@ -54,6 +48,13 @@ def _mix(values: Array) -> Array:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(values ^ (values >> np.uint64(31)))
+
+
+def _characters(symbols: Array) -> Array:
+    """Bytes (T,) -> code points in lower case; bytes that are no UTF-8 stand for themselves, each apart."""
+    raw = np.minimum(symbols, 255).astype(np.uint8).tobytes()  # a symbol above is one that training never met
+    lower = raw.decode("utf-8", "surrogateescape").lower()
+    return np.frombuffer(lower.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)
 
 
 def _grams(symbols: Array, sizes: tuple[int, ...], space: int) -> Array:
@@ -72,54 +73,109 @@ def _grams(symbols: Array, sizes: tuple[int, ...], space: int) -> Array:
     return np.concatenate(found) if found else np.zeros(0, np.uint64)
 
 
-def _words(symbols: Array) -> Array:
-    """Where words begin: at the beginning, and at each space."""
-    at: Array = np.flatnonzero(symbols == SPACE)
-    return at if not len(symbols) or symbols[0] == SPACE else np.append(0, at)
-
-
-def _segments(symbols: Array, at: Array, space: int) -> Array:
-    """Hashes of the segments that begin at the times `at`, and of two following ones."""
-    if not len(at):
-        return np.zeros(0, np.uint64)
-    ends = np.append(at[1:], len(symbols))
-    value = np.full(len(at), space, np.uint64)
+def _pieces(symbols: Array, begins: Array, ends: Array, space: int) -> Array:
+    """Hashes of the pieces symbols[begin:end]."""
+    value = np.full(len(begins), space, np.uint64)
     marked = (symbols + 1).astype(np.uint64)
-    for k in range(int((ends - at).max())):
-        inside = at + k < ends
-        value = np.where(inside, _mix(value * PRIME + marked[np.minimum(at + k, len(symbols) - 1)]), value)
-    pairs = _mix(value[:-1] * PRIME + value[1:])
-    return np.concatenate([value, pairs])
+    for k in range(int((ends - begins).max(initial=0))):
+        inside = begins + k < ends
+        value = np.where(
+            inside, _mix(value * PRIME + marked[np.minimum(begins + k, len(symbols) - 1)]), value
+        )
+    return value
+
+
+def _follow(one: Array, other: Array, space: int) -> Array:
+    """Hashes of pairs."""
+    return _mix(_mix(one * PRIME + other) * PRIME + np.uint64(space))
+
+
+def _segments(symbols: Array, at: Array) -> Array:
+    """Hashes of the segments that begin at the times `at`, and of two following ones."""
+    value = _pieces(symbols, at, np.append(at[1:], len(symbols))[: len(at)], SEGMENTS)
+    return np.concatenate([value, _follow(value[:-1], value[1:], SEGMENTS)])
+
+
+def _words(symbols: Array) -> Array:
+    """Hashes of the words and of what they stand beside; of less than two words none: n-grams hold those."""
+    filled = np.concatenate([[False], symbols != SPACE, [False]])
+    steps = np.diff(filled.astype(np.int8))
+    word = _pieces(symbols, np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), WORDS)
+    if len(word) < 2:
+        return np.zeros(0, np.uint64)
+    beginnings = [word[:1]]
+    for k in range(1, min(len(word), 4)):
+        beginnings.append(_follow(beginnings[-1], word[k : k + 1], PREFIXES))
+    first = [_follow(beginning, word[k + 1 :], FIRSTS) for k, beginning in enumerate(beginnings[:2])]
+    return np.concatenate(
+        [
+            word,
+            _follow(word[:-1], word[1:], WORDS),
+            _follow(word[:-2], word[2:], SKIPS),
+            *first,
+            *(_mix(beginning + np.uint64(PREFIXES)) for beginning in beginnings),
+        ]
+    )
 
 
 class ContextCounts:
-    """Counts of hashed contexts, weighted by log counts and by rarity in the training data, of unit length."""
+    """Counts of hashed contexts, weighted by log counts and by rarity in the training data.
 
-    def __init__(self, features: str, sizes: tuple[int, ...], buckets: int) -> None:
-        self.features, self.sizes, self.buckets = features, sizes, buckets
+    Each part of `hashed_contexts` has its own `buckets` and unit length, so that none drowns another.
+    """
+
+    def __init__(self, features: str, sizes: tuple[int, ...], buckets: int, text: bool) -> None:
+        self.features, self.sizes, self.buckets, self.text = features, sizes, buckets, text
         self.idf: Array = np.zeros(0)
 
-    def fit(self, sequences: list[Array], histories: list[History]) -> Any:
-        """Learn the rarities; the training data's matrix (n, buckets)."""
-        counts = hashed_counts(sequences, histories, self.features, self.sizes, self.buckets)
-        counts.sum_duplicates()
-        seen = np.bincount(counts.indices, minlength=self.buckets)
-        self.idf = np.where(seen > 0, np.log((1 + len(sequences)) / (1 + seen)) + 1, 0.0)
-        return self._weigh(counts)
+    @property
+    def parts(self) -> int:
+        """How many matrices (n, buckets) stand side by side."""
+        return 1 if self.features == "top" else 3
 
-    def transform(self, sequences: list[Array], histories: list[History]) -> Any:
-        """(n, buckets) sparse."""
-        counts = hashed_counts(sequences, histories, self.features, self.sizes, self.buckets)
+    def fit(self, sequences: list[Array], histories: list[History]) -> tuple[Any, Any]:
+        """Learn the rarities; what `transform` makes of the training data."""
+        counts = self._count(sequences, histories)
+        seen = np.bincount(counts.indices, minlength=counts.shape[1])
+        # The square root: full rarities overrate what a short sequence has by chance.
+        rarity = np.sqrt(np.log((1 + len(sequences)) / (1 + seen)) + 1)
+        self.idf = np.where(seen > 0, rarity, 0.0)
+        return self._weigh(counts), self._plain(counts)
+
+    def transform(self, sequences: list[Array], histories: list[History]) -> tuple[Any, Any]:
+        """Sparse: all parts weighted (n, parts * buckets), and plain counts of n-grams (n, buckets)."""
+        counts = self._count(sequences, histories)
+        return self._weigh(counts), self._plain(counts)
+
+    def _plain(self, counts: Any) -> Any:
+        part = min(self.parts - 1, 1)
+        return counts[:, part * self.buckets : (part + 1) * self.buckets]
+
+    def _count(self, sequences: list[Array], histories: list[History]) -> Any:
+        from scipy.sparse import csr_matrix
+
+        columns: list[Array] = []
+        for sequence, history in zip(sequences, histories, strict=True):
+            hashes = hashed_contexts(sequence, history, self.features, self.sizes, self.text)
+            found = [h % np.uint64(self.buckets) + np.uint64(i * self.buckets) for i, h in enumerate(hashes)]
+            columns.append(np.concatenate(found).astype(np.int64))
+        row = np.repeat(np.arange(len(columns)), [len(found) for found in columns])
+        column = np.concatenate(columns)
+        shape = (len(sequences), self.parts * self.buckets)
+        counts = csr_matrix((np.ones(len(row)), (row, column)), shape=shape)
         counts.sum_duplicates()
-        return self._weigh(counts)
+        return counts
 
     def _weigh(self, counts: Any) -> Any:
-        from scipy.sparse import diags
+        from scipy.sparse import csr_matrix
 
-        counts.data = 1 + np.log(counts.data)
-        weighed = counts @ diags(self.idf)
-        norms = np.sqrt(np.asarray(weighed.multiply(weighed).sum(1)).ravel())
-        return (diags(1 / np.where(norms > 0, norms, 1.0)) @ weighed).tocsr()
+        row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+        data = (1 + np.log(counts.data)) * self.idf[counts.indices]
+        part = row * self.parts + counts.indices // self.buckets
+        norms = np.sqrt(np.bincount(part, data * data, minlength=counts.shape[0] * self.parts))
+        weights = np.array(WEIGHTS if self.parts > 1 else (1.0,))
+        data = data * (weights[part % self.parts] / np.where(norms > 0, norms, 1.0)[part])
+        return csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape)
 
 
 class RandomKernels:
@@ -187,67 +243,3 @@ class RandomKernels:
                 found[i, self.kernels + done : self.kernels + done + K] = values.max(1)
                 done += K
         return found
-
-
-class LinearModel:
-    """scores = features W + b; probabilities are a softmax of scores times a sharpness found on held-out cases.
-
-    W: (F, C), b: (C,), sharpness: scalar; for two classes C is 2 all the same.
-    """
-
-    def __init__(self) -> None:
-        self.weights: Array = np.zeros((0, 0))
-        self.bias: Array = np.zeros(0)
-        self.center: Array = np.zeros(0)
-        self.sharpness = 1.0
-
-    def fit(self, features: Any, labels: Array, classes: int, seed: int) -> LinearModel:
-        """features: (n, F) dense or sparse; labels (n,) numbers below `classes`."""
-        random = np.random.default_rng(seed)
-        counts = np.bincount(labels, minlength=classes)
-        rare = counts[labels] < 4
-        held = ~rare & (random.uniform(size=len(labels)) < 0.2)
-        self.sharpness = 1.0
-        if held.sum() >= 5 and len(np.unique(labels[~held])) == classes:
-            self._fit(features[~held], labels[~held], classes, seed)
-            self.sharpness = _sharpen(self.scores(features[held]), labels[held])
-        self._fit(features, labels, classes, seed)
-        return self
-
-    def _fit(self, features: Any, labels: Array, classes: int, seed: int) -> None:
-        from scipy.sparse import issparse
-        from sklearn.linear_model import RidgeClassifierCV
-        from sklearn.svm import LinearSVC
-
-        self.center = np.zeros(features.shape[1])
-        scale = np.ones(features.shape[1])
-        if issparse(features):
-            model = LinearSVC(C=1.0, random_state=seed)
-        else:
-            self.center, scale = features.mean(0), features.std(0)
-            scale = np.where(scale < 1e-8, 1.0, scale)
-            features = (features - self.center) / scale
-            model = RidgeClassifierCV(alphas=np.logspace(-3, 4, 12))
-        model.fit(features, labels)
-        weights, bias = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
-        if classes == 2:
-            weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
-        self.weights = weights.T / scale[:, None]
-        self.bias = bias - self.center @ self.weights
-
-    def scores(self, features: Any) -> Array:
-        """(n, C)."""
-        return np.asarray(features @ self.weights + self.bias)
-
-    def log_probabilities(self, features: Any) -> Array:
-        """(n, C)."""
-        scores = self.scores(features) * self.sharpness
-        return np.asarray(torch.log_softmax(torch.from_numpy(scores), -1).numpy())
-
-
-def _sharpen(scores: Array, labels: Array) -> float:
-    """The factor under which the labels are most probable."""
-    values, target = torch.from_numpy(scores), torch.from_numpy(labels)
-    factors = np.geomspace(0.25, 64, 33)
-    costs = [float(torch.nn.functional.cross_entropy(values * f, target)) for f in factors]
-    return float(factors[int(np.argmin(costs))])

@@ -1,4 +1,4 @@
-"""scikit-learn estimators: a stack learns the sequences without labels, a small classifier reads its top level."""
+"""HistoryClassifier: a stack learns the sequences without labels, a small classifier reads its levels."""
 
 from __future__ import annotations
 
@@ -6,76 +6,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array
 
-from chunker.classification.contexts import ContextCounts, LinearModel, RandomKernels
-from chunker.classification.growing import Growth, LevelReport, grow
-from chunker.classification.heads import Head, HeadPlan, Reading, classify, pooled_features, train_head
-from chunker.classification.history import History, HistoryStack
-from chunker.classification.inputs import Array, Preparation, as_sequences
-from chunker.classification.medium import HistoryGate
+from chunker.classification.contexts import ContextCounts, RandomKernels
+from chunker.classification.heads import Head, HeadPlan, Reading, classify, train_head
+from chunker.classification.history import History
+from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
+from chunker.classification.linear import LinearModel, NaiveBayes, hold_out, pool_weights
+from chunker.classification.preparing import HistoryEstimator, share_of
 from chunker.errors import UsageError
 
-GRAMS = (1, 2, 3, 4, 5)
+CONTEXTS = 2**17  # buckets, of symbols
+KERNELS = 2000  # of vectors
 
 
-class _HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """What classifier and transformer share: preparing, growing, reading."""
-
-    preparation_: Preparation
-    stack_: HistoryStack
-    growth_: list[LevelReport]
-
-    def _sequences(self, X: Any, fitting: bool) -> list[Array]:
-        """Prepared sequences; what looks like a table is checked by scikit-learn as any other table."""
-        shape = getattr(X, "shape", None)
-        if shape is None and hasattr(X, "__array__"):
-            X = np.asarray(X)
-            shape = X.shape
-        if shape is not None and not (len(shape) == 3 or (len(shape) == 1 and _is_ragged(X))):
-            X = validate_data(self, X, reset=fitting, dtype="numeric")
-        elif fitting:  # sequences of any length; of one length they pass for a table, and tables must fit it
-            lengths = {len(row) for row in as_sequences(X, self.kind)[1]}
-            if len(lengths) == 1:
-                self.n_features_in_ = lengths.pop()
-            elif hasattr(self, "n_features_in_"):
-                del self.n_features_in_
-        kind, sequences = as_sequences(X, self.kind if fitting else self.preparation_.kind)
-        if fitting:
-            self.preparation_ = Preparation.learn(kind, sequences, self.per_case, self.deltas)
-        return self.preparation_.apply(sequences)
-
-    def _pretrain(self, sequences: list[Array], random: np.random.Generator) -> None:
-        medium = self.preparation_.medium
-        if self.gate == "auto":
-            gate = HistoryGate("surprise", 1.0) if medium.is_symbols else HistoryGate("rate", 0.25)
-        else:
-            gate = HistoryGate(self.gate, self.threshold)
-        growth = Growth(levels=tuple(self.levels), steps=self.steps, window=self.window)
-        self.stack_, self.growth_ = grow(medium, sequences, growth, gate, self.cell, random)
-
-    def _read(self, X: Any) -> tuple[list[Array], list[History]]:
-        check_is_fitted(self, "stack_")
-        sequences = self._sequences(X, fitting=False)
-        return sequences, self.stack_.read(sequences)
-
-    def event_share(self, X: Any) -> float:
-        """The share of the inputs that reach the top level."""
-        sequences, histories = self._read(X)
-        return _share(sequences, histories)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.three_d_array = True
-        tags.non_deterministic = False
-        return tags
-
-
-class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[misc]
+class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc]
     """Classify sequences by what a history compressor did not expect in them (Schmidhuber 1992).
 
     Parameters
@@ -88,26 +36,28 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
     steps: gradient steps of pre-training a level at most; 0: none, the levels stay random.
     window: inputs that gradients of pre-training reach back.
     per_case, deltas: vectors are standardised case by case; changes are further channels.
-    features: "top": only events that reach the top level are seen by the classifier, as the method says.
-        "all": the inputs of every level are, the lowest level's included; the better classifier for short
-        sequences.
+    features: "all": the classifier sees the inputs of every level, the lowest level's included; the better one for
+        short sequences. "top": only events that reach the top level, as the method says; for long time lags.
     pooling: of states over events: "last", "mean", "max", "attention", or several joined with "+".
     head: "linear" or "mlp" on frozen states; "tune" goes on training copies of the levels; "none": only
         `contexts` classify.
     backwards: events are also read from the last to the first.
-    head_steps, batch, rate, decay, dropout, noise, warp: of training the head; see
+    batch: cases a step of the head; None: a fiftieth of the cases, 32 to 256.
+    head_steps, rate, decay, dropout, noise, warp: of training the head; see
         chunker.classification.heads.HeadPlan.
     members: that many heads are trained from different seeds and their probabilities averaged.
-    contexts: 0, or how many features a second, linear classifier gets, whose log-probabilities are averaged with
-        the head's. Symbols: buckets of hashed n-grams up to `grams` (a power of two, say 2**17); vectors:
-        random convolutions (say 2000). With features="top" both see the events only. These owe nothing to
-        recurrent nets: what they carry alone is seen with head="none".
+    contexts: how many features a second, linear classifier gets; None: 2**17 for symbols, 2000 for vectors; 0:
+        none. Symbols: buckets of hashed n-grams up to `grams`, of words and of what was unexpected, for
+        support vectors and naive Bayes; the weights of head, support vectors and naive Bayes are learnt on cases held
+        out (`pool_`), if these are 40 or more. Vectors: random convolutions, pooled evenly with the head. With
+        features="top" all see the events only. These owe nothing to recurrent nets: what they carry alone is seen
+        with head="none".
     grams: longest n-gram.
     random_state: None, a number, or numpy's generator. Same number, same machine: same classifier.
 
     Attributes
     ----------
-    classes_: (C,) labels. stack_: the stack. growth_: a report for each level. event_share_: share of the
+    classes_: (C,) labels. pool_: weights of head, support vectors and naive Bayes, as far as there are. stack_: the stack. growth_: a report for each level. event_share_: share of the
     training inputs that reached the top level.
     """
 
@@ -123,19 +73,19 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
         window: int = 128,
         per_case: bool = False,
         deltas: bool = False,
-        features: str = "top",
+        features: str = "all",
         pooling: str = "last+mean",
         head: str = "tune",
         backwards: bool = False,
         head_steps: int = 400,
-        batch: int = 32,
+        batch: int | None = None,
         rate: float = 3e-3,
         decay: float = 1e-2,
         dropout: float = 0.1,
         noise: float = 0.0,
         warp: float = 0.0,
         members: int = 1,
-        contexts: int = 0,
+        contexts: int | None = None,
         grams: int = 5,
         random_state: Any = None,
     ) -> None:
@@ -171,7 +121,7 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
         ------
         UsageError: sequences or parameters that cannot be used. TrainingError: a loss is no longer finite.
         """
-        if self.head == "none" and not self.contexts:
+        if self.head == "none" and self.contexts == 0:
             raise UsageError("head='none' leaves no classifier; set contexts, or choose a head")
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
@@ -182,7 +132,7 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
             kind, raw = as_sequences(unlabelled, self.preparation_.kind)
             if kind == "symbols":  # the alphabet is that of all sequences
                 own = as_sequences(X, kind)[1]
-                self.preparation_ = Preparation.learn(kind, own + raw, False, False)
+                self.preparation_ = Preparation.learn(kind, own + raw, False, False, is_text(X))
                 sequences = self.preparation_.apply(own)
             more = self.preparation_.apply(raw)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -191,14 +141,21 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
             torch.manual_seed(seed)
             self._pretrain([*sequences, *more], random)
             histories = self.stack_.read(sequences)
-            self.event_share_ = _share(sequences, histories)
+            self.event_share_ = share_of(sequences, histories)
+            held = np.zeros(len(labels), bool)
+            if self.contexts != 0 and self.preparation_.medium.is_symbols:
+                held = hold_out(labels, len(self.classes_), random)
+            free = np.flatnonzero(~held)
             self.heads_: list[Head] = []
             for _ in range(self.members if self.head != "none" else 0):
-                self.heads_.append(self._train_head(sequences, histories, labels, random))
+                mine, heard = [sequences[i] for i in free], [histories[i] for i in free]
+                self.heads_.append(self._train_head(mine, heard, labels[free], random))
         self.contexts_: ContextCounts | RandomKernels | None = None
         self.linear_: LinearModel | None = None
-        if self.contexts:
-            self._fit_contexts(sequences, histories, labels, random, seed)
+        self.bayes_: NaiveBayes | None = None
+        self.pool_: tuple[float, ...] = (1.0,)
+        if self.contexts != 0:
+            self._fit_contexts(sequences, histories, labels, held, random, seed)
         return self
 
     def _labels(self, y: Any, count: int) -> Array:
@@ -222,15 +179,21 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
             raise UsageError("there is one class only; a classifier needs 2 classes or more")
         return np.asarray(labels.astype(np.int64))
 
-    def plan(self) -> HeadPlan:
-        """The head's part of the parameters."""
+    def context_count(self) -> int:
+        """Of `contexts`, with the default put in."""
+        if self.contexts is not None:
+            return self.contexts
+        return CONTEXTS if self.preparation_.medium.is_symbols else KERNELS
+
+    def plan(self, cases: int = 0) -> HeadPlan:
+        """The head's part of the parameters, for a training set of so many cases."""
         return HeadPlan(
             features=self.features,
             pooling=self.pooling,
             head=self.head,
             backwards=self.backwards,
             steps=self.head_steps,
-            batch=self.batch,
+            batch=min(max(cases // 50, 32), 256) if self.batch is None else self.batch,
             rate=self.rate,
             decay=self.decay,
             dropout=self.dropout,
@@ -241,7 +204,7 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
     def _train_head(
         self, sequences: list[Array], histories: list[History], labels: Array, random: np.random.Generator
     ) -> Head:
-        head = Head(self.stack_, self.plan(), len(self.classes_))
+        head = Head(self.stack_, self.plan(len(labels)), len(self.classes_))
         readings = [head.readings(s, h) for s, h in zip(sequences, histories, strict=True)]
         targets = torch.from_numpy(labels)
 
@@ -256,34 +219,62 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
         sequences: list[Array],
         histories: list[History],
         labels: Array,
+        held: Array,
         random: np.random.Generator,
         seed: int,
     ) -> None:
-        if self.preparation_.medium.is_symbols:
-            counts = ContextCounts(self.features, tuple(range(1, self.grams + 1)), self.contexts)
-            features, self.contexts_ = counts.fit(sequences, histories), counts
-        else:
-            kernels = RandomKernels(self.features, self.contexts)
+        C = len(self.classes_)
+        if not self.preparation_.medium.is_symbols:
+            kernels = RandomKernels(self.features, self.context_count())
             features, self.contexts_ = kernels.fit(sequences, histories, random), kernels
-        self.linear_ = LinearModel().fit(features, labels, len(self.classes_), seed)
+            self.linear_ = LinearModel().fit(features, labels, C, seed)
+            self.pool_ = (0.5, 0.5) if self.heads_ else (1.0,)
+            return
+        sizes = tuple(range(1, self.grams + 1))
+        self.contexts_ = ContextCounts(self.features, sizes, self.context_count(), self.preparation_.text)
+        features, counts = self.contexts_.fit(sequences, histories)
+        if not held.any():
+            self.linear_ = LinearModel().fit(features, labels, C, seed)
+            self.pool_ = (0.5, 0.5) if self.heads_ else (1.0,)
+            return
+        own, rest = np.flatnonzero(~held), np.flatnonzero(held)
+        scores: list[Array] = []
+        if self.heads_:
+            scores.append(self._head_scores([sequences[i] for i in rest], [histories[i] for i in rest]))
+        scores.append(LinearModel().fit_plain(features[own], labels[own], C, seed).scores(features[rest]))
+        scores.append(NaiveBayes().fit(counts[own], labels[own], C).scores(counts[rest]))
+        self.pool_ = pool_weights(scores, labels[rest])
+        self.linear_ = LinearModel().fit_plain(features, labels, C, seed)
+        self.bayes_ = NaiveBayes().fit(counts, labels, C)
 
     def predict_log_proba(self, X: Any) -> Array:
         """(n, C) natural logarithms of the classes' probabilities."""
         sequences, histories = self._read(X)
         return self._log_probabilities(sequences, histories)
 
+    def _head_scores(self, sequences: list[Array], histories: list[History]) -> Array:
+        """(n, C) natural logarithms of the heads' mean probabilities."""
+        readings = [self.heads_[0].readings(s, h) for s, h in zip(sequences, histories, strict=True)]
+        every = torch.stack([classify(head, readings) for head in self.heads_])
+        return np.asarray((torch.logsumexp(every, 0) - np.log(len(self.heads_))).numpy())
+
     def _log_probabilities(self, sequences: list[Array], histories: list[History]) -> Array:
         parts: list[Array] = []
         if self.heads_:
-            plan = self.heads_[0]
-            readings = [plan.readings(s, h) for s, h in zip(sequences, histories, strict=True)]
-            every = torch.stack([classify(head, readings) for head in self.heads_])
-            parts.append((torch.logsumexp(every, 0) - np.log(len(self.heads_))).numpy())
-        if self.contexts_ is not None and self.linear_ is not None:
-            features = self.contexts_.transform(sequences, histories)
-            parts.append(self.linear_.log_probabilities(features))
-        mean = torch.from_numpy(np.mean(parts, 0))
-        return np.asarray(torch.log_softmax(mean, -1).numpy())
+            parts.append(self._head_scores(sequences, histories))
+        if isinstance(self.contexts_, ContextCounts) and self.linear_ is not None:
+            features, counts = self.contexts_.transform(sequences, histories)
+            parts.append(
+                self.linear_.log_probabilities(features)
+                if self.bayes_ is None
+                else self.linear_.scores(features)
+            )
+            if self.bayes_ is not None:
+                parts.append(self.bayes_.scores(counts))
+        elif self.contexts_ is not None and self.linear_ is not None:
+            parts.append(self.linear_.log_probabilities(self.contexts_.transform(sequences, histories)))
+        pooled = np.sum([w * part for w, part in zip(self.pool_, parts, strict=True)], 0)
+        return np.asarray(torch.log_softmax(torch.from_numpy(pooled), -1).numpy())
 
     def predict_proba(self, X: Any) -> Array:
         """(n, C) probabilities of the classes, in the order of `classes_`."""
@@ -299,85 +290,4 @@ class HistoryClassifier(ClassifierMixin, _HistoryEstimator):  # type: ignore[mis
         """`predict` and `event_share` at the price of one reading."""
         sequences, histories = self._read(X)
         chosen = self._log_probabilities(sequences, histories).argmax(1)
-        return np.asarray(self.classes_[chosen]), _share(sequences, histories)
-
-
-class HistoryTransformer(TransformerMixin, _HistoryEstimator):  # type: ignore[misc]
-    """Fixed-length features of sequences for scikit-learn's pipelines, learnt without labels.
-
-    Parameters are those of HistoryClassifier. Features are the frozen states, pooled ("last", "mean", "max"), of
-    the top level or of all, and behind them the logarithm of the number of events at each level.
-    """
-
-    def __init__(
-        self,
-        levels: tuple[int, ...] = (64, 64),
-        *,
-        cell: str = "gru",
-        kind: str = "auto",
-        gate: str = "auto",
-        threshold: float = 0.25,
-        steps: int = 300,
-        window: int = 128,
-        per_case: bool = False,
-        deltas: bool = False,
-        features: str = "top",
-        pooling: str = "last+mean",
-        random_state: Any = None,
-    ) -> None:
-        self.levels = levels
-        self.cell = cell
-        self.kind = kind
-        self.gate = gate
-        self.threshold = threshold
-        self.steps = steps
-        self.window = window
-        self.per_case = per_case
-        self.deltas = deltas
-        self.features = features
-        self.pooling = pooling
-        self.random_state = random_state
-
-    def fit(self, X: Any, y: Any = None) -> HistoryTransformer:
-        """Pre-train the stack on X; y is not used."""
-        if "attention" in self.pooling.split("+"):
-            raise UsageError("attention is learnt from labels; choose pooling last, mean or max")
-        plan = HeadPlan(features=self.features, pooling=self.pooling, head="linear")
-        sequences = self._sequences(X, fitting=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self._pretrain(sequences, np.random.default_rng(seed))
-            self.head_ = Head(self.stack_, plan, 1).eval().double().requires_grad_(False)
-        return self
-
-    def transform(self, X: Any) -> Array:
-        """(n, F) features."""
-        sequences, histories = self._read(X)
-        readings = [self.head_.readings(s, h) for s, h in zip(sequences, histories, strict=True)]
-        counts = np.log1p([[len(at) for at in history.levels] for history in histories])
-        return np.concatenate([pooled_features(self.head_, readings).numpy(), counts], 1)
-
-    def get_feature_names_out(self, input_features: Any = None) -> Array:
-        """(F,) names: level, pooling and unit; then events by level."""
-        check_is_fitted(self, "stack_")
-        names: list[str] = []
-        for index in self.head_.read_levels:
-            width = self.stack_.level(index).width
-            for pooling in self.pooling.split("+"):
-                names.extend(f"level{index}_{pooling}_{unit}" for unit in range(width))
-        names.extend(f"log_events_{index}" for index in range(len(self.stack_.levels) + 1))
-        return np.array(names, dtype=object)
-
-
-def _is_ragged(X: Any) -> bool:
-    """Whether a one-dimensional array holds sequences: strings, bytes, or objects that are no numbers."""
-    kind = getattr(getattr(X, "dtype", None), "kind", "")
-    return kind in "US" or (
-        kind == "O" and len(X) > 0 and (isinstance(X[0], str | bytes) or np.ndim(X[0]) > 0)
-    )
-
-
-def _share(sequences: list[Array], histories: list[History]) -> float:
-    total = sum(map(len, sequences))
-    return sum(len(history.top) for history in histories) / total if total else 0.0
+        return np.asarray(self.classes_[chosen]), share_of(sequences, histories)

@@ -61,6 +61,11 @@ def as_sequences(X: Any, kind: str = "auto") -> tuple[str, list[Array]]:
     return found, sequences
 
 
+def is_text(X: Any) -> bool:
+    """Whether the sequences are strings or bytes, and not numbers."""
+    return all(isinstance(row, str | bytes | bytearray) for row in X)
+
+
 def _kind_of(rows: Sequence[Any]) -> str:
     """Symbols if every row that has anything in it is text, bytes, or one whole number a step."""
     for row in rows:
@@ -117,7 +122,8 @@ class Preparation:
 
     Symbols that training had not seen become the one symbol after the last. Vectors are standardised with
     the channels' mean and deviation (D,) over the training data; with `per_case` first with each sequence's
-    own; with `deltas` the change since the vector two steps before follows as further channels.
+    own; with `deltas` the change since the vector two steps before follows as further channels. text: the symbols
+    are bytes of strings.
     """
 
     kind: str
@@ -126,13 +132,16 @@ class Preparation:
     deltas: bool = False
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    text: bool = False
 
     @classmethod
-    def learn(cls, kind: str, sequences: list[Array], per_case: bool, deltas: bool) -> Preparation:
+    def learn(
+        cls, kind: str, sequences: list[Array], per_case: bool, deltas: bool, text: bool = False
+    ) -> Preparation:
         """From the training data."""
         if kind == "symbols":
             largest = max((int(row.max()) for row in sequences if row.size), default=0)
-            return cls(kind, max(largest + 1, 2) + 1)
+            return cls(kind, max(largest + 1, 2) + 1, text=text)
         channels = sequences[0].shape[1]
         plain = cls(kind, channels * (2 if deltas else 1), per_case, deltas)
         rows = np.concatenate([plain._shape(row) for row in sequences])
@@ -194,6 +203,7 @@ class Preparation:
             "deltas": self.deltas,
             "mean": list(self.mean),
             "deviation": list(self.deviation),
+            "text": self.text,
         }
 
     @classmethod
@@ -206,4 +216,5 @@ class Preparation:
             deltas=bool(fields["deltas"]),
             mean=tuple(float(value) for value in fields["mean"]),
             deviation=tuple(float(value) for value in fields["deviation"]),
+            text=bool(fields.get("text", False)),
         )

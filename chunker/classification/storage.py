@@ -1,63 +1,54 @@
-"""Fitted classifiers in one safetensors file with canonical JSON as metadata: loading it runs no code of the file.
+"""Fitted classifiers, transformers and transcribers in safe files.
 
-The metadata hold parameters, classes, preparation, and the shape of everything; the tensors are named
-`stack.I.NAME`, `head.M.NAME`, `linear.NAME`, `contexts.NAME`. A checksum over all of it finds damage.
+The facts hold parameters, classes, preparation, and the shape of everything; the tensors are named `stack.I.NAME`,
+`head.M.NAME`, `linear.NAME`, `contexts.NAME`, `bayes.NAME`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import tempfile
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from chunker.classification.contexts import ContextCounts, LinearModel, RandomKernels
+from chunker.classification import safefile
+from chunker.classification.contexts import ContextCounts, RandomKernels
+from chunker.classification.ctc import HistoryTranscriber, TickHead
 from chunker.classification.estimators import HistoryClassifier
 from chunker.classification.growing import LevelReport
-from chunker.classification.heads import Head
+from chunker.classification.heads import Head, HeadPlan
 from chunker.classification.history import HistoryLevel, HistoryStack
 from chunker.classification.inputs import Array, Preparation
+from chunker.classification.linear import LinearModel, NaiveBayes
 from chunker.classification.medium import HistoryGate, Medium
-from chunker.config import canonical_json
-from chunker.errors import ModelNotFound, ModelVersionError, NotAModel, UsageError
+from chunker.classification.transformer import HistoryTransformer
+from chunker.errors import NotAModel, UsageError
 
-VERSION = 1
-METADATA_KEY = "chunker-classifier"
-MAX_HEADER = 2**26  # bytes of JSON; read only after this check
 PARAMETER_TYPES = (bool, int, float, str, type(None))
+TRANSCRIBER_PARAMETERS = (
+    "levels", "cell", "kind", "gate", "threshold", "steps", "per_case", "deltas", "seed",
+)  # fmt: skip
+Saved = HistoryClassifier | HistoryTransformer | HistoryTranscriber
 
 
-def save_classifier(path: str | os.PathLike[str], model: HistoryClassifier) -> None:
-    """Write a fitted classifier, whole or not at all.
+def save_classifier(path: str | os.PathLike[str], model: Saved) -> None:
+    """Write a fitted classifier, transformer or transcriber, whole or not at all.
 
     Raises
     ------
-    OSError: the folder cannot be written to. UsageError: classes are neither numbers nor strings.
+    OSError: the folder cannot be written to. UsageError: classes or labels are neither numbers nor strings.
     """
-    from safetensors.numpy import save
-
-    tensors = _tensors(model)
-    fields = _description(model)
-    fields["checksum"] = _checksum(fields, tensors)
-    blob = save(tensors, metadata={METADATA_KEY: canonical_json(fields)})
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(blob)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    fields, tensors = _stack_fields(model), _stack_tensors(model)
+    if isinstance(model, HistoryClassifier):
+        fields |= _classifier_fields(model)
+        tensors |= _classifier_tensors(model)
+    elif isinstance(model, HistoryTranscriber):
+        fields |= _transcriber_fields(model)
+        tensors |= _named("head.0.", model.head_)
+    safefile.write(path, fields, tensors)
 
 
 def load_classifier(path: str | os.PathLike[str]) -> HistoryClassifier:
@@ -65,69 +56,81 @@ def load_classifier(path: str | os.PathLike[str]) -> HistoryClassifier:
 
     Raises
     ------
-    ModelNotFound: there is no such file. NotAModel: cut, damaged, or something else. ModelVersionError: too new.
+    ModelNotFound: there is no such file. NotAModel: cut, damaged, or something else. ModelVersionError: of
+    another version.
     """
-    from safetensors import SafetensorError, safe_open
+    model = load_estimator(path)
+    if not isinstance(model, HistoryClassifier):
+        raise NotAModel(f"{path} holds no classifier but a {type(model).__name__}; use load_estimator")
+    return model
 
-    if not Path(path).is_file():
-        raise ModelNotFound(f"no classifier {os.fspath(path)!r}; make one with `chunker classify fit`")
+
+def load_estimator(path: str | os.PathLike[str]) -> Saved:
+    """What `save_classifier` wrote, be it a classifier, a transformer or a transcriber; raises as `load_classifier`."""
+    fields, tensors = safefile.read(path)
     try:
-        with open(path, "rb") as file:
-            if not 2 <= int.from_bytes(file.read(8), "little") <= MAX_HEADER:
-                raise NotAModel(f"{path} is no classifier; make one with `chunker classify fit`")
-        with safe_open(path, framework="np") as opened:
-            text = (opened.metadata() or {}).get(METADATA_KEY)
-            if text is None:
-                raise NotAModel(f"{path} is no classifier; make one with `chunker classify fit`")
-            fields = json.loads(text)
-            if int(fields["version"]) > VERSION:
-                raise ModelVersionError(f"{path} was made by a newer chunker; upgrade chunker")
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-        checksum = fields.pop("checksum")
-        if checksum != _checksum(fields, tensors):
-            raise NotAModel(f"{path} is damaged (it fails its checksum); fit it again")
+        if fields["what"] == "transformer":
+            return _build_transformer(fields, tensors)
+        if fields["what"] == "transcriber":
+            return _build_transcriber(fields, tensors)
         return _build(fields, tensors)
-    except SafetensorError as error:
-        raise NotAModel(f"{path} is no classifier, or is cut ({error}); fit it again") from error
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise NotAModel(f"{path}: the classifier cannot be read ({error}); fit it again") from error
 
 
-def _checksum(fields: dict[str, Any], tensors: dict[str, Array]) -> str:
-    digest = hashlib.sha256(canonical_json(fields).encode("ascii"))
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
-        digest.update(np.ascontiguousarray(tensor).tobytes())
-    return digest.hexdigest()
+def _stack_fields(model: Saved) -> dict[str, Any]:
+    """What all have: preparation and stack."""
+    fields: dict[str, Any] = {
+        "what": type(model).__name__.removeprefix("History").lower(),
+        "preparation": model.preparation_.to_json(),
+        "cell": model.cell,
+        "medium": model.stack_.medium.to_json(),
+        "gate": {"rule": model.stack_.gate.rule, "value": model.stack_.gate.value},
+        "thresholds": [float(value) for value in model.stack_.thresholds],
+        "widths": list(model.stack_.widths),
+        "reports": [[r.width, r.share, _finite(r.bits), r.steps, r.threshold] for r in model.growth_],
+    }
+    if not isinstance(model, HistoryTranscriber):
+        fields["parameters"] = _parameters(model)
+        fields["features_in"] = getattr(model, "n_features_in_", None)
+    return fields
 
 
-def _description(model: HistoryClassifier) -> dict[str, Any]:
-    parameters = model.get_params(deep=False)
+def _parameters(model: HistoryClassifier | HistoryTransformer) -> dict[str, Any]:
+    parameters: dict[str, Any] = model.get_params(deep=False)
     parameters["levels"] = [int(width) for width in model.levels]
     seed = parameters["random_state"]
     parameters["random_state"] = int(seed) if isinstance(seed, int | np.integer) else None
     for name, value in parameters.items():
         if name != "levels" and not isinstance(value, PARAMETER_TYPES):
             parameters[name] = value.item() if hasattr(value, "item") else str(value)
+    return parameters
+
+
+def _classifier_fields(model: HistoryClassifier) -> dict[str, Any]:
     if model.classes_.dtype.kind not in "biufUO":
         raise UsageError("classes are neither numbers nor strings, so they cannot be saved; rename them")
     contexts = model.contexts_
     return {
-        "version": VERSION,
-        "parameters": parameters,
         "classes": [c.item() if hasattr(c, "item") else c for c in model.classes_],
-        "features_in": getattr(model, "n_features_in_", None),
         "event_share": float(model.event_share_),
-        "preparation": model.preparation_.to_json(),
-        "medium": model.stack_.medium.to_json(),
-        "gate": {"rule": model.stack_.gate.rule, "value": model.stack_.gate.value},
-        "thresholds": [float(value) for value in model.stack_.thresholds],
-        "widths": list(model.stack_.widths),
-        "reports": [[r.width, r.share, _finite(r.bits), r.steps, r.threshold] for r in model.growth_],
         "heads": len(model.heads_),
         "linear": None if model.linear_ is None else float(model.linear_.sharpness),
+        "pool": list(model.pool_),
         "dilations": [d for d, _, _ in contexts.groups] if isinstance(contexts, RandomKernels) else None,
+    }
+
+
+def _transcriber_fields(model: HistoryTranscriber) -> dict[str, Any]:
+    if not all(isinstance(label, int | float | str) for label in model.labels_):
+        raise UsageError("labels are neither numbers nor strings, so they cannot be saved; rename them")
+    parameters = {name: getattr(model, name) for name in TRANSCRIBER_PARAMETERS}
+    parameters["levels"] = [int(width) for width in model.levels]
+    return {
+        "labels": model.labels_,
+        "event_share": float(model.event_share_),
+        "parameters": parameters,
+        "plan": asdict(model.plan),
     }
 
 
@@ -135,13 +138,20 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _tensors(model: HistoryClassifier) -> dict[str, Array]:
+def _named(prefix: str, module: torch.nn.Module) -> dict[str, Array]:
+    return {
+        f"{prefix}{name}": np.ascontiguousarray(value.numpy()) for name, value in module.state_dict().items()
+    }
+
+
+def _stack_tensors(model: Saved) -> dict[str, Array]:
+    return _named("stack.", model.stack_.levels)
+
+
+def _classifier_tensors(model: HistoryClassifier) -> dict[str, Array]:
     found: dict[str, Array] = {}
-    for name, tensor in model.stack_.levels.state_dict().items():
-        found[f"stack.{name}"] = tensor.numpy()
     for i, head in enumerate(model.heads_):
-        for name, tensor in head.state_dict().items():
-            found[f"head.{i}.{name}"] = tensor.numpy()
+        found |= _named(f"head.{i}.", head)
     if model.linear_ is not None:
         found["linear.bias"] = model.linear_.bias
         weights = model.linear_.weights
@@ -150,36 +160,76 @@ def _tensors(model: HistoryClassifier) -> dict[str, Array]:
             found["contexts.used"], found["contexts.idf"] = used, model.contexts_.idf[used]
             weights = weights[used]
         found["linear.weights"] = np.ascontiguousarray(weights)
+    if model.bayes_ is not None:
+        counted = np.flatnonzero(model.bayes_.weights.any(1))
+        found["bayes.used"], found["bayes.weights"] = counted, model.bayes_.weights[counted]
     if isinstance(model.contexts_, RandomKernels):
         for i, (_, kernel, biases) in enumerate(model.contexts_.groups):
             found[f"contexts.{i}.weights"], found[f"contexts.{i}.biases"] = kernel, biases
     return {name: np.ascontiguousarray(tensor) for name, tensor in found.items()}
 
 
-def _build(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryClassifier:
-    parameters = dict(fields["parameters"])
-    parameters["levels"] = tuple(parameters["levels"])
-    model = HistoryClassifier(**parameters)
-    model.classes_ = np.array(fields["classes"])
-    if fields["features_in"] is not None:
-        model.n_features_in_ = int(fields["features_in"])
-    model.event_share_ = float(fields["event_share"])
-    model.preparation_ = Preparation.from_json(fields["preparation"])
+def _build_stack(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryStack:
     medium = Medium.from_json(fields["medium"])
     gate = HistoryGate(str(fields["gate"]["rule"]), float(fields["gate"]["value"]))
-    stack = HistoryStack(medium, parameters["cell"], gate)
+    stack = HistoryStack(medium, fields["cell"], gate)
     for i, (width, threshold) in enumerate(zip(fields["widths"], fields["thresholds"], strict=True)):
-        stack.add(HistoryLevel(medium, int(width), parameters["cell"], timed=i > 0), float(threshold))
+        stack.add(HistoryLevel(medium, int(width), fields["cell"], timed=i > 0), float(threshold))
     stack.levels.load_state_dict(_part(tensors, "stack."))
-    model.stack_ = stack
+    return stack
+
+
+def _fill(model: Saved, fields: dict[str, Any], tensors: dict[str, Array]) -> None:
+    """What all have."""
+    model.preparation_ = Preparation.from_json(fields["preparation"])
+    model.stack_ = _build_stack(fields, tensors)
     model.growth_ = [
         LevelReport(w, s, float("nan") if b is None else b, n, t) for w, s, b, n, t in fields["reports"]
     ]
+    if not isinstance(model, HistoryTranscriber) and fields["features_in"] is not None:
+        model.n_features_in_ = int(fields["features_in"])
+
+
+def _levels(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {**parameters, "levels": tuple(parameters["levels"])}
+
+
+def _build_transformer(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryTransformer:
+    model = HistoryTransformer(**_levels(fields["parameters"]))
+    _fill(model, fields, tensors)
+    model.make_head()
+    return model
+
+
+def _build_transcriber(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryTranscriber:
+    plan = HeadPlan(**fields["plan"])
+    model = HistoryTranscriber(**_levels(fields["parameters"]), plan=plan)
+    _fill(model, fields, tensors)
+    model.labels_ = list(fields["labels"])
+    model.event_share_ = float(fields["event_share"])
+    model.head_ = TickHead(model.stack_, plan, len(model.labels_) + 1).double()
+    model.head_.load_state_dict(_part(tensors, "head.0."))
+    model.head_.eval().requires_grad_(False)
+    return model
+
+
+def _build(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryClassifier:
+    model = HistoryClassifier(**_levels(fields["parameters"]))
+    _fill(model, fields, tensors)
+    model.classes_ = np.array(fields["classes"])
+    model.event_share_ = float(fields["event_share"])
     model.heads_ = []
     for i in range(int(fields["heads"])):
-        head = Head(stack, model.plan(), len(model.classes_)).double()
+        head = Head(model.stack_, model.plan(), len(model.classes_)).double()
         head.load_state_dict(_part(tensors, f"head.{i}."))
         model.heads_.append(head.eval().requires_grad_(False))
+    model.pool_ = tuple(float(weight) for weight in fields["pool"])
+    model.bayes_ = None
+    if "bayes.used" in tensors:
+        model.bayes_ = NaiveBayes()
+        rows = tensors["bayes.weights"]
+        model.bayes_.weights = np.zeros((model.context_count(), rows.shape[1]), rows.dtype)
+        model.bayes_.weights[tensors["bayes.used"]] = rows
     model.contexts_, model.linear_ = _second_classifier(fields, tensors, model)
     return model
 
@@ -193,17 +243,18 @@ def _second_classifier(
     linear.sharpness = float(fields["linear"])
     linear.bias, linear.weights = tensors["linear.bias"], tensors["linear.weights"]
     if fields["dilations"] is not None:
-        kernels = RandomKernels(model.features, model.contexts)
+        kernels = RandomKernels(model.features, model.context_count())
         kernels.groups = [
             (int(d), tensors[f"contexts.{i}.weights"], tensors[f"contexts.{i}.biases"])
             for i, d in enumerate(fields["dilations"])
         ]
         return kernels, linear
-    counts = ContextCounts(model.features, tuple(range(1, model.grams + 1)), model.contexts)
+    sizes = tuple(range(1, model.grams + 1))
+    counts = ContextCounts(model.features, sizes, model.context_count(), model.preparation_.text)
     used = tensors["contexts.used"]
-    counts.idf = np.zeros(model.contexts)
+    counts.idf = np.zeros(counts.parts * counts.buckets)
     counts.idf[used] = tensors["contexts.idf"]
-    weights = np.zeros((model.contexts, linear.weights.shape[1]))
+    weights = np.zeros((len(counts.idf), linear.weights.shape[1]), linear.weights.dtype)
     weights[used] = linear.weights
     linear.weights = weights
     return counts, linear

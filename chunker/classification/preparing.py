@@ -1,0 +1,81 @@
+"""What the scikit-learn estimators share: preparing sequences, growing the stack, reading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from chunker.classification.growing import Growth, LevelReport, grow
+from chunker.classification.history import History, HistoryStack
+from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
+from chunker.classification.medium import HistoryGate
+
+
+class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """What classifier and transformer share: preparing, growing, reading."""
+
+    preparation_: Preparation
+    stack_: HistoryStack
+    growth_: list[LevelReport]
+
+    def _sequences(self, X: Any, fitting: bool) -> list[Array]:
+        """Prepared sequences; what looks like a table is checked by scikit-learn as any other table."""
+        shape = getattr(X, "shape", None)
+        if shape is None and hasattr(X, "__array__"):
+            X = np.asarray(X)
+            shape = X.shape
+        if shape is not None and not (len(shape) == 3 or (len(shape) == 1 and _is_ragged(X))):
+            X = validate_data(self, X, reset=fitting, dtype="numeric")
+        elif fitting:  # sequences of any length; of one length they pass for a table, and tables must fit it
+            lengths = {len(row) for row in as_sequences(X, self.kind)[1]}
+            if len(lengths) == 1:
+                self.n_features_in_ = lengths.pop()
+            elif hasattr(self, "n_features_in_"):
+                del self.n_features_in_
+        kind, sequences = as_sequences(X, self.kind if fitting else self.preparation_.kind)
+        if fitting:
+            self.preparation_ = Preparation.learn(kind, sequences, self.per_case, self.deltas, is_text(X))
+        return self.preparation_.apply(sequences)
+
+    def _pretrain(self, sequences: list[Array], random: np.random.Generator) -> None:
+        medium = self.preparation_.medium
+        if self.gate == "auto":
+            gate = HistoryGate("surprise", 1.0) if medium.is_symbols else HistoryGate("rate", 0.25)
+        else:
+            gate = HistoryGate(self.gate, self.threshold)
+        growth = Growth(levels=tuple(self.levels), steps=self.steps, window=self.window)
+        self.stack_, self.growth_ = grow(medium, sequences, growth, gate, self.cell, random)
+
+    def _read(self, X: Any) -> tuple[list[Array], list[History]]:
+        check_is_fitted(self, "stack_")
+        sequences = self._sequences(X, fitting=False)
+        return sequences, self.stack_.read(sequences)
+
+    def event_share(self, X: Any) -> float:
+        """The share of the inputs that reach the top level."""
+        sequences, histories = self._read(X)
+        return share_of(sequences, histories)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.three_d_array = True
+        tags.non_deterministic = False
+        return tags
+
+
+def _is_ragged(X: Any) -> bool:
+    """Whether a one-dimensional array holds sequences: strings, bytes, or objects that are no numbers."""
+    kind = getattr(getattr(X, "dtype", None), "kind", "")
+    return kind in "US" or (
+        kind == "O" and len(X) > 0 and (isinstance(X[0], str | bytes) or np.ndim(X[0]) > 0)
+    )
+
+
+def share_of(sequences: list[Array], histories: list[History]) -> float:
+    """Events that reach the top level, by inputs."""
+    total = sum(map(len, sequences))
+    return sum(len(history.top) for history in histories) / total if total else 0.0

@@ -1,0 +1,89 @@
+"""Tensors and facts in one safetensors file with canonical JSON as metadata: loading it runs no code of the file.
+
+A checksum over all of it finds damage; a file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chunker.classification.inputs import Array
+from chunker.config import canonical_json
+from chunker.errors import ModelNotFound, ModelVersionError, NotAModel
+
+VERSION = 2
+METADATA_KEY = "chunker-classifier"
+MAX_HEADER = 2**26  # bytes of JSON; read only after this check
+
+
+def write(path: str | os.PathLike[str], fields: dict[str, Any], tensors: dict[str, Array]) -> None:
+    """Write facts and tensors. Raises OSError: the folder cannot be written to."""
+    from safetensors.numpy import save
+
+    fields = {**fields, "version": VERSION}
+    fields["checksum"] = _checksum(fields, tensors)
+    blob = save(tensors, metadata={METADATA_KEY: canonical_json(fields)})
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(blob)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """What `write` wrote.
+
+    Raises
+    ------
+    ModelNotFound: there is no such file. NotAModel: cut, damaged, or something else. ModelVersionError: of
+    another version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise ModelNotFound(f"no classifier {os.fspath(path)!r}; make one with `chunker classify fit`")
+    try:
+        with open(path, "rb") as file:
+            if not 2 <= int.from_bytes(file.read(8), "little") <= MAX_HEADER:
+                raise NotAModel(f"{path} is no classifier; make one with `chunker classify fit`")
+        with safe_open(path, framework="np") as opened:
+            text = (opened.metadata() or {}).get(METADATA_KEY)
+            if text is None:
+                raise NotAModel(f"{path} is no classifier; make one with `chunker classify fit`")
+            fields = json.loads(text)
+            if int(fields["version"]) > VERSION:
+                raise ModelVersionError(f"{path} was made by a newer chunker; upgrade chunker")
+            if int(fields["version"]) < VERSION:
+                raise ModelVersionError(f"{path} was made by an older chunker; fit it again")
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+        checksum = fields.pop("checksum")
+        if checksum != _checksum(fields, tensors):
+            raise NotAModel(f"{path} is damaged (it fails its checksum); fit it again")
+        return fields, tensors
+    except SafetensorError as error:
+        raise NotAModel(f"{path} is no classifier, or is cut ({error}); fit it again") from error
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise NotAModel(f"{path}: the classifier cannot be read ({error}); fit it again") from error
+
+
+def _checksum(fields: dict[str, Any], tensors: dict[str, Array]) -> str:
+    digest = hashlib.sha256(canonical_json(fields).encode("ascii"))
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+        digest.update(np.ascontiguousarray(tensor).tobytes())
+    return digest.hexdigest()
