@@ -6,6 +6,9 @@ A file holds a stack either as trained ("float": float32 tensors) or as coded ("
 makes of them, a quarter of the size). The fingerprint is over the configuration and the *integer* tensors,
 over all that decides a coded bit and nothing else: a trained file and its frozen copy have the same one, and
 either opens the other's archives.
+
+A file may leave out tensors that a built-in model has as well: a student that reads the n-grams of `text`
+need not carry them. Checksum and fingerprint are over all tensors all the same.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import os
 import tempfile
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chunker.config import StackConfig, canonical_json
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel, UsageError
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, NDArray[Any]]
 
-VERSION = 1
+VERSION = 2
+_VERSION_WHOLE = 1  # of files that hold all their tensors
 METADATA_KEY = "chunker"
 DEFAULT_MODEL = "text"
 BUILTIN = Path(__file__).parent / "models"
@@ -116,22 +120,32 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
 
 
 def save_stack(
-    path: str | os.PathLike[str], tensors: Tensors, config: StackConfig, summary: dict[str, Any]
+    path: str | os.PathLike[str],
+    tensors: Tensors,
+    config: StackConfig,
+    summary: dict[str, Any],
+    shared: str | None = None,
 ) -> None:
     """Write a model file, float or integer as its tensors are; whole or not at all.
+
+    shared: a built-in model; integer tensors that are the same there are left out.
 
     Raises
     ------
     OSError: the folder cannot be written to. NotAModel: the tensors do not fit the configuration.
+    UsageError: nothing is the same in the model `shared`.
     """
     from safetensors.numpy import save
 
     _check_tensors(Path(path), config, tensors)
     checksum = fingerprint(config, tensors).hex()
-    fields = {"checksum": checksum, "config": config.to_json(), "summary": summary, "version": VERSION}
-    blob = save(
-        {name: tensors[name] for name in sorted(tensors)}, metadata={METADATA_KEY: canonical_json(fields)}
-    )
+    fields = {"checksum": checksum, "config": config.to_json(), "summary": summary, "version": _VERSION_WHOLE}
+    kept = sorted(tensors)
+    if shared is not None:
+        elsewhere = _alike(tensors, shared)
+        fields |= {"shared": {"model": shared, "tensors": elsewhere}, "version": VERSION}
+        kept = [name for name in kept if name not in elsewhere]
+    blob = save({name: tensors[name] for name in kept}, metadata={METADATA_KEY: canonical_json(fields)})
     target = Path(path)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -144,6 +158,20 @@ def save_stack(
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _alike(tensors: Tensors, builtin: str) -> list[str]:
+    """Names of the tensors that are the same in a built-in model."""
+    import numpy as np
+
+    if builtin not in builtin_models():
+        raise UsageError(f"{builtin!r} is not a built-in model; these are: {', '.join(builtin_models())}")
+    theirs = load_model(BUILTIN / f"{builtin}.safetensors").integer_tensors
+    names = [n for n in sorted(tensors) if n in theirs and tensors[n].dtype == theirs[n].dtype]
+    names = [n for n in names if np.array_equal(tensors[n], theirs[n])]
+    if not names:
+        raise UsageError(f"nothing is the same in the built-in model {builtin!r}")
+    return names
 
 
 def load_stack_tensors(path: str | os.PathLike[str]) -> tuple[StackConfig, Tensors, dict[str, Any]]:
@@ -161,14 +189,30 @@ def _load(path: Path, name: str) -> Model:
             metadata = (file.metadata() or {}).get(METADATA_KEY)
             if metadata is None:
                 raise NotAModel(f"{path} is a safetensors file but not a chunker model; see `chunker train`")
-            config, summary, checksum = _parse(path, metadata)
+            fields = _parse(path, metadata)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
         raise NotAModel(f"{path} is not a model file, or is cut ({error}); fetch it again") from error
-    _check_tensors(path, config, tensors)
-    if fingerprint(config, tensors).hex() != checksum:
-        raise NotAModel(f"{path} is damaged (it fails its checksum); fetch it again")
-    return Model(name, path, config, summary, tensors)
+    if fields.shared is not None:
+        tensors |= _shared_tensors(path, *fields.shared)
+    _check_tensors(path, fields.config, tensors)
+    if fingerprint(fields.config, tensors).hex() != fields.checksum:
+        more = "" if fields.shared is None else f", or its chunker had another model {fields.shared[0]!r}"
+        raise NotAModel(f"{path} is damaged (it fails its checksum){more}; fetch it again")
+    return Model(name, path, fields.config, fields.summary, tensors)
+
+
+def _shared_tensors(path: Path, builtin: str, names: list[str]) -> Tensors:
+    """Tensors of a built-in model; they are covered by the checksum of the file that needs them."""
+    from safetensors import safe_open
+
+    if builtin not in builtin_models():
+        raise ModelNotFound(
+            f"{path} goes with a built-in model {builtin!r}, which this chunker lacks; upgrade chunker"
+        )
+    with safe_open(BUILTIN / f"{builtin}.safetensors", framework="np") as file:
+        there = file.keys()
+        return {name: file.get_tensor(name) for name in names if name in there}
 
 
 def _check_header(path: Path) -> None:
@@ -178,8 +222,17 @@ def _check_header(path: Path) -> None:
         raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
 
 
-def _parse(path: Path, metadata: str) -> tuple[StackConfig, dict[str, Any], str]:
-    """Configuration, summary and checksum. Raises NotAModel, ModelVersionError."""
+class _Fields(NamedTuple):
+    """What the metadata of a model file tells."""
+
+    config: StackConfig
+    summary: dict[str, Any]
+    checksum: str
+    shared: tuple[str, list[str]] | None  # a built-in model, and which of its tensors belong to this one
+
+
+def _parse(path: Path, metadata: str) -> _Fields:
+    """Raises NotAModel, ModelVersionError."""
     try:
         fields = json.loads(metadata)
         version = fields["version"]
@@ -187,7 +240,11 @@ def _parse(path: Path, metadata: str) -> tuple[StackConfig, dict[str, Any], str]
             raise ModelVersionError(
                 f"{path} is a model of format {version}, this chunker reads up to {VERSION}; upgrade chunker"
             )
-        return StackConfig.from_json(fields["config"]), dict(fields["summary"]), str(fields["checksum"])
+        shared = fields.get("shared")
+        if shared is not None:
+            shared = str(shared["model"]), [str(name) for name in shared["tensors"]]
+        config = StackConfig.from_json(fields["config"])
+        return _Fields(config, dict(fields["summary"]), str(fields["checksum"]), shared)
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise NotAModel(
             f"{path}: the model's description cannot be read ({error}); fetch it again"

@@ -174,14 +174,14 @@ def own_student(teacher: Stack) -> Stack:
 def fresh_student(config: StackConfig, seed: int = 0, teacher: Stack | None = None) -> Stack:
     """A student that knows nothing yet; torch's generator on the CPU is seeded by it.
 
-    teacher: if its n-grams are those of `config`, the student begins with its vectors for them, which do
-    not depend on the width of a level.
+    teacher: if its n-grams are those of `config`, the student has its vectors for them, which do not depend
+    on the width of a level, and keeps them as they are: what it learns is to read them.
     """
     torch.manual_seed(seed)
     student = Stack(config)
     if teacher is not None and config.ngrams is not None and config.ngrams == teacher.config.ngrams:
-        with torch.no_grad():
-            student.get_parameter(_TABLE).copy_(teacher.get_parameter(_TABLE))
+        table = student.get_parameter(_TABLE).requires_grad_(False)
+        table.copy_(teacher.get_parameter(_TABLE).detach())
     return student
 
 
