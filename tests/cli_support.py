@@ -15,13 +15,12 @@ from click.testing import CliRunner, Result
 import chunker.errors
 
 ROOT = Path(chunker.errors.__file__).parents[1]
-ENTRY = {"chunker": "chunker.cli.main", "nhc": "chunker.cli.nhc"}
 TEXT = b"All work and no play makes Jack a dull boy.\n" * 5
 
 
 def command(program: str, *args: str | Path, before: str = "pass") -> list[str]:
     """The command line of `chunker` or `nhc`; `before` is Python code that runs first."""
-    code = f"{before}; from {ENTRY[program]} import main; main()"
+    code = f"{before}; from chunker.cli.entry import {program}; {program}()"
     return [sys.executable, "-c", code, *map(str, args)]
 
 

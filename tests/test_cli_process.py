@@ -56,6 +56,14 @@ def test_the_coding_half_needs_no_torch(model):
     assert Path("b").read_bytes() == TEXT
 
 
+@pytest.mark.parametrize("program", ["chunker", "nhc"])
+def test_an_interrupt_while_the_commands_are_imported_ends_in_silence(program):
+    blow = "import os, signal, sys; sys.meta_path.insert(0, type('Blow', (), {'find_spec': staticmethod("
+    blow += "lambda name, *rest: os.kill(os.getpid(), signal.SIGINT) if name == 'click' else None)}))"
+    done = run(program, "--version", before=blow)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )

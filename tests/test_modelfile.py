@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from chunker import modelfile
 from chunker.coding.freeze import SMALLEST_SCALE, float_shapes, freeze, quantise
 from chunker.config import GateRule, StackConfig
-from chunker.errors import ModelError, ModelNotFound, ModelVersionError, NotAModel
-from chunker.modelfile import METADATA_KEY, load_model, load_stack_tensors, save_stack
+from chunker.errors import ModelError, ModelNotFound, ModelVersionError, NotAModel, UsageError
+from chunker.modelfile import METADATA_KEY, fingerprint, load_model, load_stack_tensors, save_stack
 
 CONFIG = StackConfig(levels=(6, 5), gate=GateRule("surprise", 2.0))
 
@@ -185,3 +186,57 @@ def test_what_learning_could_not_divide_by_is_no_scale(tmp_path, tensors, scale)
 def test_freezing_makes_no_such_scale(peak):
     _, scales = quantise(np.full((2, 3), peak, dtype=np.float32))
     assert (scales >= SMALLEST_SCALE).all()
+
+
+@pytest.fixture
+def family(tmp_path, tensors, monkeypatch):
+    """A folder of built-in models with `base`, and a model that shares its read-outs."""
+    builtin = tmp_path / "builtin"
+    builtin.mkdir()
+    monkeypatch.setattr(modelfile, "BUILTIN", builtin)
+    base = freeze(tensors)
+    save_stack(builtin / "base.safetensors", base, CONFIG, {})
+    changed = {name: t if "readout" in name else t.copy() for name, t in base.items()}
+    changed["0.recurrent.q"][0] ^= 1
+    return builtin, base, changed
+
+
+def test_what_a_built_in_model_has_as_well_can_be_left_out(family, tmp_path):
+    _, base, changed = family
+    save_stack(tmp_path / "whole", changed, CONFIG, {})
+    save_stack(tmp_path / "lean", changed, CONFIG, {}, shared="base")
+    whole, lean = load_model(tmp_path / "whole"), load_model(tmp_path / "lean")
+    assert lean.fingerprint == whole.fingerprint != fingerprint(CONFIG, base)
+    assert lean.integer_tensors.keys() == whole.integer_tensors.keys()
+    assert all(np.array_equal(t, whole.integer_tensors[name]) for name, t in lean.integer_tensors.items())
+    assert (tmp_path / "lean").stat().st_size < (tmp_path / "whole").stat().st_size - 2000
+
+
+def test_a_model_that_shares_needs_just_that_built_in_model(family, tensors, tmp_path):
+    builtin, base, changed = family
+    save_stack(tmp_path / "lean", changed, CONFIG, {}, shared="base")
+    base["0.readout.q"][0] ^= 1
+    save_stack(builtin / "base.safetensors", base, CONFIG, {})
+    with pytest.raises(NotAModel, match="its chunker had another model 'base'"):
+        load_model(tmp_path / "lean")
+    (builtin / "base.safetensors").unlink()
+    with pytest.raises(ModelNotFound, match="'base', which this chunker lacks; upgrade"):
+        load_model(tmp_path / "lean")
+
+
+def test_sharing_with_what_is_not_there_or_not_alike_is_refused(family, tensors, tmp_path):
+    unlike = {name: tensor + np.float32(1) for name, tensor in tensors.items()}
+    with pytest.raises(UsageError, match="'best' is not a built-in model; these are: base"):
+        save_stack(tmp_path / "lean", freeze(tensors), CONFIG, {}, shared="best")
+    with pytest.raises(UsageError, match="nothing is the same"):
+        save_stack(tmp_path / "lean", unlike, CONFIG, {}, shared="base")
+    assert not (tmp_path / "lean").exists()
+
+
+@pytest.mark.parametrize("shared", [5, {"model": "base"}, {"tensors": []}, {"model": "base", "tensors": 3}])
+def test_a_description_of_sharing_that_makes_no_sense_is_refused(family, tmp_path, shared):
+    _, base, _ = family
+    text = {"checksum": "", "config": CONFIG.to_json(), "summary": {}, "version": 2, "shared": shared}
+    save_file(base, tmp_path / "odd", metadata={METADATA_KEY: json.dumps(text)})
+    with pytest.raises(NotAModel, match="cannot be read"):
+        load_model(tmp_path / "odd")
