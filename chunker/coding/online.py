@@ -533,6 +533,7 @@ class Learner:
         for level, coding in zip(self._levels, levels, strict=True):
             level.prepare(coding)
         self._gathered = np.zeros(lanes, dtype=np.int64)
+        self._windows = 0  # so many were learnt from, or not
         self._worker = worker()
         self._job: Future[list[_Patch]] | None = None
         self.keep(lanes)
@@ -590,7 +591,8 @@ class Learner:
         symbols = tape.lanes * len(tape.coded)
         gathered = self._gathered[: tape.lanes]
         gathered += tape.surprise()
-        chosen = np.flatnonzero(gathered >= GATHERED * LOG_STEPS)
+        chosen = due(gathered, self._windows)
+        self._windows += 1
         if not len(chosen):
             return []
         gathered[chosen] = 0
@@ -610,6 +612,14 @@ class Learner:
                 if tick is not None and below is not None:
                     passes[index - 1].dh[tick.lanes] += below
         return [level_pass.learn(symbols) for level_pass in passes]
+
+
+def due(gathered: NDArray[np.int64], window: int) -> NDArray[np.intp]:
+    """Which lanes take part in the step of that window, from the surprise gathered (lanes,) in 1/128 bit.
+
+    Measured against taking turns, which `window` is for (README, Measured B).
+    """
+    return np.flatnonzero(gathered >= GATHERED * LOG_STEPS)
 
 
 def worker() -> Executor:
