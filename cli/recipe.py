@@ -45,6 +45,7 @@ _OPTIONS = (
     click.option("--weight-decay", default=0.0, help="Decoupled weight decay of AdamW."),
     click.option("--clip", default=1.0, help="Largest norm of the gradient."),
     click.option("--average", default=0, help="Average the weights over about so many steps; 0: do not."),
+    click.option("--ngram-dropout", default=0.0, help="Share of characters at which n-grams are held back."),
     click.option("--validation", default=0.05, help="Share at the end of each file that is not trained on."),
     click.option("--validate", multiple=True, metavar="FILE", help="More validation text; may be repeated."),
     click.option("--validate-limit", default=1 << 18, help="Characters of validation text that are scored."),

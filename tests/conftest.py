@@ -45,9 +45,24 @@ def preset(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def chunker_threads() -> list[threading.Thread]:
+    """The threads in which blocks are coded and those in which a net learns."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("chunker")]
+
+
 def learning_threads() -> list[threading.Thread]:
     """The threads in which a net learns."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("chunker-learning")]
+    return [thread for thread in chunker_threads() if thread.name.startswith("chunker-learning")]
+
+
+def join_all() -> None:
+    """Wait for what was stopped."""
+    # Those that code first: until they have ended, one that learns may be listed that has not begun yet.
+    for learns in (False, True):
+        for thread in chunker_threads():
+            if (thread in learning_threads()) == learns:
+                thread.join(timeout=60)
+    assert not chunker_threads()
 
 
 @pytest.fixture
@@ -55,6 +70,4 @@ def no_learning_left() -> Iterator[None]:
     """The test must end every thread that learns, at once or with the block that is being coded."""
     assert not learning_threads()
     yield
-    for thread in learning_threads():
-        thread.join(timeout=60)
-    assert not learning_threads()
+    join_all()

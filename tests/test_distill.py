@@ -372,7 +372,7 @@ def test_a_fresh_student_keeps_the_teachers_n_grams_where_they_are_alike():
     other = fresh_student(StackConfig(levels=(5,), ngrams=NGrams((1, 2), 16, 4)), 3, teacher)
     assert torch.equal(alike.levels[0].ngram_table, table)
     assert not torch.equal(other.levels[0].ngram_table, table)
-    before = alike.levels[0].below.detach().clone()
+    before = alike.get_parameter("levels.0.below").detach().clone()
     run(distiller(teacher, alike, Lesson(state=0.0), steps=3))
     assert torch.equal(alike.levels[0].ngram_table, table)
     assert not torch.equal(alike.levels[0].below, before)

@@ -159,3 +159,36 @@ def test_configurations_survive_json_and_those_without_keep_their_spelling():
         StackConfig.from_json({**config.to_json(), "ngrams": {"orders": [1], "more": 1}})
     with pytest.raises(UsageError):
         StackConfig.from_json({**config.to_json(), "ngrams": [1]})
+
+
+def test_dropout_holds_back_from_one_order_on():
+    """At each place the sum stops before some order: nothing, the first, the first two, ... or all."""
+    torch = pytest.importorskip("torch")
+    from chunker.learning.ngrams import ngram_code
+
+    orders, places = 3, 4000
+    table = torch.eye(orders)  # row i says which order it is of
+    rows = torch.arange(orders).view(orders, 1, 1).expand(orders, places, 1)
+    torch.manual_seed(0)
+    told = ngram_code(table, rows, 0.5)
+    assert torch.equal(ngram_code(table, rows), torch.ones(places, 1, orders))
+    assert (told[..., 1:] <= told[..., :-1]).all()
+    counts = told.sum(-1).flatten().int().bincount(minlength=orders + 1)
+    assert all(abs(n / places - 0.5 / 3) < 0.03 for n in counts[:-1].tolist())
+    assert abs(counts[-1] / places - 0.5) < 0.03
+
+
+def test_dropout_is_for_training_alone():
+    torch = pytest.importorskip("torch")
+    from chunker.learning.level import Level
+
+    level = Level(StackConfig(levels=(16,), ngrams=NGrams((2, 3), 64, 8)), 0)
+    torch.nn.init.normal_(level.get_parameter("ngram_table"))
+    symbols = torch.randint(256, (40, 2))
+    plain, _ = level.forward(symbols, level.start(2))
+    level.ngram_dropout = 1.0
+    dropped, _ = level.forward(symbols, level.start(2))
+    assert not torch.equal(plain, dropped)
+    level.eval()
+    kept, _ = level.forward(symbols, level.start(2))
+    assert torch.equal(plain, kept)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from conftest import learning_threads
+from conftest import join_all, learning_threads
 from counting_model import CountingModel, CountingStack, mixed, noise, skewed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -286,10 +286,6 @@ class Interrupting(CountingModel):
         return CountingStack()
 
 
-def chunker_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("chunker")]
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="no pthread_kill")
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("threads", [1, 2])
@@ -373,13 +369,6 @@ def give_up(n_bytes: int) -> None:
     assert n_bytes == 1000
     assert learning_threads()
     raise KeyboardInterrupt
-
-
-def join_all() -> None:
-    """Wait for what was stopped."""
-    for thread in chunker_threads():
-        thread.join(timeout=60)
-    assert not chunker_threads()
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -82,6 +82,7 @@ class Level(nn.Module):
         self.symbol_input = nn.Parameter(torch.randn(config.symbols, blocks * width))
         self.time_input = nn.Parameter(torch.zeros(TIME_BUCKETS, blocks * width)) if self.timed else None
         self.ngrams = config.ngrams if index == 0 else None
+        self.ngram_dropout = 0.0  # in training alone; see `Recipe`
         self.ngram_table = nn.Parameter(_initial_table(self.ngrams)) if self.ngrams else None
         self.below = nn.Parameter(_orthogonal(below, width, blocks) * 0.5) if below else None
         self.recurrent = nn.Parameter(_orthogonal(width, width, blocks))
@@ -129,7 +130,8 @@ class Level(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """States (T, B, H) after each of T inputs, and the LSTM's cells; see `preactivation`."""
         if self.ngrams is not None and self.ngram_table is not None and state.recent is not None:
-            below = ngram_code(self.ngram_table, ngram_rows(symbols, state.recent, self.ngrams))
+            rows = ngram_rows(symbols, state.recent, self.ngrams)
+            below = ngram_code(self.ngram_table, rows, self.ngram_dropout if self.training else 0.0)
         a = self.preactivation(symbols, times, below)
         return recur(self.cell, a, state.h, state.c, self.recurrent, self.candidate_bias)
 

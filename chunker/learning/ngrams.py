@@ -35,11 +35,23 @@ def ngram_rows(symbols: Tensor, recent: Tensor, config: NGrams) -> Tensor:
     return torch.stack(rows)
 
 
-def ngram_code(table: Tensor, rows: Tensor) -> Tensor:
-    """(T, B, width): the sum of the rows (orders, T, B) of the table, clipped to [-1, 1] like a state."""
+def ngram_code(table: Tensor, rows: Tensor, dropout: float = 0.0) -> Tensor:
+    """(T, B, width): the sum of the rows (orders, T, B) of the table, clipped to [-1, 1] like a state.
+
+    dropout: the share of the places at which the rows are left out from one of the orders on, as if the
+    text had not been met before: a text read many times leaves no n-gram unknown, other texts have them.
+    """
     total = nn.functional.embedding(rows[0], table)
-    for order in rows[1:]:
-        total = total + nn.functional.embedding(order, table)
+    if dropout == 0:
+        for order in rows[1:]:
+            total = total + nn.functional.embedding(order, table)
+        return total.clamp(-1, 1)
+    # Told are the orders before `told`: all of them, or with this probability any smaller number.
+    told = torch.randint(len(rows), rows.shape[1:], device=rows.device)
+    told[torch.rand(told.shape, device=rows.device) >= dropout] = len(rows)
+    total = total * (told > 0).unsqueeze(-1)
+    for index, order in enumerate(rows[1:], 1):
+        total = total + nn.functional.embedding(order, table) * (told > index).unsqueeze(-1)
     return total.clamp(-1, 1)
 
 

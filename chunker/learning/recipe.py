@@ -33,6 +33,7 @@ class Recipe:
     weight_decay: of AdamW. clip: largest norm of the gradient.
     average: horizon in steps of a moving average of the weights, which is then what is validated and saved;
         0: the weights themselves.
+    ngram_dropout: share of the characters at which level 0 is told nothing from one of its n-grams on.
     validations: how often the budget is interrupted to validate. patience: stop early after so many
         validations in a row without improvement; 0: never.
     precision: "auto", "float32" or "bfloat16", see `wants_bfloat16`.
@@ -53,6 +54,7 @@ class Recipe:
     weight_decay: float = 0.0
     clip: float = 1.0
     average: int = 0
+    ngram_dropout: float = 0.0
     validations: int = 20
     patience: int = 6
     seed: int = 0
@@ -71,6 +73,8 @@ class Recipe:
             raise UsageError(f"decay {self.decay!r} is not known; choose one of {', '.join(DECAYS)}")
         if not 0 <= self.warmup < 1:
             raise UsageError("warmup is a share of the budget from 0 to below 1")
+        if not 0 <= self.ngram_dropout <= 1:
+            raise UsageError("n-gram dropout is a share of the characters from 0 to 1")
         if self.average < 0 or self.patience < 0 or self.validations < 1 or self.seed < 0:
             raise UsageError("average, patience and seed must be at least 0, validations at least 1")
         if self.precision not in PRECISIONS:

@@ -25,6 +25,7 @@ from chunker.config import StackConfig
 from chunker.errors import TrainingError
 from chunker.learning.corpus import Lanes, Streams
 from chunker.learning.evaluate import score_lanes
+from chunker.learning.level import Level
 from chunker.learning.meter import LogPoint, Meter
 from chunker.learning.recipe import Recipe, wants_bfloat16
 from chunker.learning.stack import Stack, StackOutput, StackState, lower_levels
@@ -82,6 +83,9 @@ class Trainer:
         self.state: StackState = self.stack.start(self.streams.batch).to(self.device)
         self.average = [p.detach().clone() for p in self.stack.parameters()] if self.recipe.average else []
         self.level_steps = 0
+        for level in self.stack.levels:
+            if isinstance(level, Level):  # always; ModuleList has no item type
+                level.ngram_dropout = self.recipe.ngram_dropout if level.recurrent.requires_grad else 0.0
 
     # ---- what a special trainer may change -------------------------------------------------------------
 
