@@ -25,9 +25,8 @@ def cut_small(
             preset,
             block_bytes=block_bytes,
             whole_bytes=block_bytes if whole else small_bytes,
-            lane_bytes=lane_bytes,
-            more_bytes=lane_bytes,
-            small_lane_bytes=lane_bytes,
+            cut=blocks.Cut(preset.cut.few, lane_bytes, lane_bytes),
+            small_cut=blocks.Cut(1, lane_bytes, lane_bytes),
             small_bytes=block_bytes // 2 if preset.small_bytes else 0,
             stretch_bytes=stretch_blocks * block_bytes if preset.stretch_bytes else 0,
         )

@@ -36,24 +36,35 @@ LOOK_EVERY = 64  # steps between two looks at whether to go on
 
 
 @dataclass(frozen=True)
+class Cut:
+    """How a block is cut into lanes: `few` of `few_bytes` each; what comes on top into lanes of `more_bytes`."""
+
+    few: int
+    few_bytes: int
+    more_bytes: int
+
+    def lanes(self, n_bytes: int) -> int:
+        """How many lanes a block of that length gets, at least 1."""
+        few = min(n_bytes, self.few * self.few_bytes)
+        return max(1, round(few / self.few_bytes + (n_bytes - few) / self.more_bytes))
+
+
+@dataclass(frozen=True)
 class Preset:
     """How much work goes into a block.
 
-    kind: how the net is used. block_bytes: of a block; what is left below twice that is halved, unless it is
-    below `whole_bytes`. lane_bytes: of each of the first `few_lanes` lanes; what comes on top of them is cut
-    into lanes of `more_bytes`. Blocks below `small_bytes` have `small_kind` and `small_lane_bytes` instead.
-    stretch_bytes: one lzma block may stand in place of all blocks of a stretch, which is shorter; 0: never.
+    kind: how the net is used; cut: into how many lanes. block_bytes: of a block; what is left below twice that
+    is halved, unless it is below `whole_bytes`. Blocks below `small_bytes` have `small_kind` and `small_cut`
+    instead. stretch_bytes: one lzma block may stand in place of all blocks of a stretch, which is shorter; 0: never.
     """
 
     kind: Kind
+    cut: Cut
     block_bytes: int
     whole_bytes: int
-    lane_bytes: int
-    few_lanes: int
-    more_bytes: int
     small_bytes: int = 0
     small_kind: Kind = Kind.MIXED
-    small_lane_bytes: int = 0
+    small_cut: Cut = Cut(1, 1, 1)
     stretch_bytes: int = 0
 
     def kind_of(self, n_bytes: int) -> Kind:
@@ -62,10 +73,8 @@ class Preset:
 
     def lanes(self, n_bytes: int) -> int:
         """How many lanes a block of that length gets: 1 .. the kind's most."""
-        lane_bytes = self.small_lane_bytes if n_bytes < self.small_bytes else self.lane_bytes
-        few = min(n_bytes, self.few_lanes * lane_bytes)
-        lanes = round(few / lane_bytes + (n_bytes - few) / self.more_bytes)
-        return max(1, min(lanes, self.kind_of(n_bytes).max_lanes))
+        cut = self.small_cut if n_bytes < self.small_bytes else self.cut
+        return min(cut.lanes(n_bytes), self.kind_of(n_bytes).max_lanes)
 
     def plan(self, n_bytes: int) -> list[int]:
         """The lengths of the blocks of an input of that length, however it arrives: whole blocks while at least
@@ -87,31 +96,25 @@ _KB, _MB = 1 << 10, 1 << 20
 PRESETS = {
     "fast": Preset(
         Kind.NET,
+        Cut(8, 8 * _KB, 8 * _KB // 3),
         block_bytes=_MB // 2,
         whole_bytes=64 * _KB,
-        lane_bytes=8 * _KB,
-        few_lanes=8,
-        more_bytes=8 * _KB // 3,
     ),
-    # lanes for 15 KB/s on two cores; fewer would learn better
+    # lanes for 15 KB/s on two cores, and for 5 KB in 1.5 s; fewer would learn better
     "default": Preset(
         Kind.LEARNING,
+        Cut(56, 3 * _KB // 2, 64 * _KB),
         block_bytes=_MB,
         whole_bytes=_MB,
-        lane_bytes=3 * _KB // 2,
-        few_lanes=56,
-        more_bytes=64 * _KB,
         small_bytes=64 * _KB,
-        small_lane_bytes=3 * _KB,
+        small_cut=Cut(3, 7 * _KB // 4, 3 * _KB),
         stretch_bytes=frames.MAX_LZMA_BYTES,
     ),
     "best": Preset(
         Kind.LEARNING,
+        Cut(8, 16 * _KB, _MB),
         block_bytes=2 * _MB,
         whole_bytes=2 * _MB,
-        lane_bytes=16 * _KB,
-        few_lanes=8,
-        more_bytes=_MB,
         stretch_bytes=frames.MAX_LZMA_BYTES,
     ),
 }
