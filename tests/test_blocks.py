@@ -55,7 +55,7 @@ PLANS = {
     "default": {
         1000: [(1000, 1, Kind.MIXED)],
         5000: [(5000, 3, Kind.MIXED)],
-        65_535: [(65_535, 23, Kind.MIXED)],
+        65_535: [(65_535, 21, Kind.MIXED)],
         65_536: [(65_536, 43, Kind.LEARNING)],
         MB - 1: [(MB - 1, 71, Kind.LEARNING)],
         MB: [(MB // 2, 63, Kind.LEARNING)] * 2,

@@ -107,7 +107,7 @@ PRESETS = {
         block_bytes=_MB,
         whole_bytes=_MB,
         small_bytes=64 * _KB,
-        small_cut=Cut(3, 7 * _KB // 4, 3 * _KB),
+        small_cut=Cut(3, 7 * _KB // 4, 13 * _KB // 4),
         stretch_bytes=frames.MAX_LZMA_BYTES,
     ),
     "best": Preset(
