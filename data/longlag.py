@@ -185,3 +185,41 @@ class TemporalOrder(Task):
         label = int(rng.integers(4))
         symbols[[0, first, second, -1]] = 0, 6 + label // 2, 6 + label % 2, 1
         return Case(symbols, label, targets=np.empty(0, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class FirstSymbol(Task):
+    """The class of a sequence is its first symbol, a or b; the lag is its length.
+
+    After it the digits count up, 9 is followed by 0, and at `jumps` random places they go on from another digit: regular
+    but for those, and the same for both classes. Classification at lags of Hochreiter & Schmidhuber 1997,
+    task 2a, and far above.
+    """
+
+    classes: ClassVar[int] = 2
+
+    length: int = 100
+    jumps: int = 8
+
+    def __post_init__(self) -> None:
+        check_whole("the length", self.length, 3)
+        check_whole("the number of jumps", self.jumps, 0)
+        if self.jumps > self.length - 2:
+            raise UsageError(f"{self.jumps} jumps do not fit into {self.length} symbols; choose fewer")
+
+    @property
+    def alphabet(self) -> tuple[str, ...]:
+        return (*map(str, range(10)), "a", "b")
+
+    def sample(self, rng: np.random.Generator) -> Case:
+        label = int(rng.integers(2))
+        jumps = np.sort(rng.choice(np.arange(2, self.length), self.jumps, replace=False))
+        begins = np.concatenate([[1], jumps])
+        ends = np.concatenate([jumps, [self.length]])
+        starts = rng.integers(10, size=len(begins))
+        runs = [
+            (start + np.arange(end - begin)) % 10
+            for start, begin, end in zip(starts, begins, ends, strict=True)
+        ]
+        symbols = np.concatenate([[10 + label], *runs])
+        return Case(symbols, label, targets=np.empty(0, dtype=np.int64))

@@ -15,6 +15,7 @@ from chunker.data import (
     Adding,
     Automaton,
     EmbeddedReber,
+    FirstSymbol,
     HiddenMarkov,
     Lag,
     Lag20,
@@ -43,6 +44,8 @@ TASKS = [
     TemporalOrder(),
     TemporalOrder(low=10, high=10),
     TemporalOrder(low=1000, high=1100),
+    FirstSymbol(),
+    FirstSymbol(3, jumps=0),
 ]
 SOURCES = [
     MarkovChain(2, order=0),
@@ -346,6 +349,18 @@ def test_temporal_order(task, firsts, seconds):
     assert (min(lengths), max(lengths)) == (task.low, task.high)
 
 
+@pytest.mark.parametrize(("length", "jumps"), [(100, 8), (5, 3), (1000, 0)])
+def test_only_the_first_symbol_tells_the_class(length, jumps):
+    task, rng = FirstSymbol(length, jumps), seeded()
+    for _ in range(50):
+        case = task.sample(rng)
+        assert len(case.symbols) == length
+        assert case.symbols[0] - 10 == case.label
+        digits = case.symbols[1:]
+        assert digits.max() < 10
+        assert np.count_nonzero((digits[:-1] + 1) % 10 != digits[1:]) <= jumps
+
+
 # ---- sources ---------------------------------------------------------------------------------------
 
 
@@ -528,6 +543,8 @@ def test_the_seed_of_a_source_decides_its_tables():
         lambda: Adding(11),
         lambda: TemporalOrder(low=9),
         lambda: TemporalOrder(low=100, high=99),
+        lambda: FirstSymbol(2),
+        lambda: FirstSymbol(20, jumps=19),
         lambda: stream(Lag20(), 0, seeded()),
         lambda: MarkovChain(1),
         lambda: MarkovChain(257),

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from chunker.cli.main import chunker
 from chunker.data import Lag, MarkovChain
-from chunker.experiments import entropy, lags
+from chunker.experiments import entropy, first_symbol, lags
 from chunker.experiments.registry import EXPERIMENTS
 
 
@@ -93,6 +93,18 @@ def test_the_summary_of_archives_tells_how_near_they_are(monkeypatch):
     assert names.split()[-1] == "entropy"
     assert summary.startswith("xz coin")
     assert float(summary.split()[-2]) > 1
+
+
+def test_a_class_that_the_first_symbol_decides(monkeypatch):
+    pytest.importorskip("sklearn")
+    plan = first_symbol.Plan(cases=60, tests=20, steps=100, head_steps=100, seconds=0.5)
+    monkeypatch.setattr(first_symbol, "Plan", lambda seconds: plan)
+    rows = json.loads(call(chunker, "experiment", "first-symbol", "--lag", "40", "--json").stdout)
+    assert [row["net"] for row in rows] == list(EXPERIMENTS["first-symbol"].nets)
+    assert rows[0]["solved"]
+    assert rows[0]["accuracy"] == 1
+    assert rows[0]["event_share"] < 0.5
+    assert not rows[-1]["solved"]
 
 
 def test_ppmd_alone_names_what_it_needs(monkeypatch):

@@ -133,6 +133,12 @@ def _online(options: Options, report: Report) -> list[Row]:
     return rows
 
 
+def _first_symbol(options: Options, report: Report) -> list[Row]:
+    from chunker.experiments.first_symbol import Plan, run
+
+    return run(options.lag or 100, options.seeds, report, Plan(seconds=options.seconds), options.nets)
+
+
 _OWN = ("history-compressor",)
 EXPERIMENTS = {
     "lag-20": Experiment(
@@ -185,6 +191,13 @@ EXPERIMENTS = {
         "Schmidhuber 1992: 13 of 17 runs in under 5,000 sequences, 4 in under 35,000",
         ("two-nets-online", "continuous"),
         _online,
+    ),
+    "first-symbol": Experiment(
+        "the class of --lag symbols is the first of them; what follows is regular (needs scikit-learn)",
+        "none",
+        ("history-classifier", "lstm", "gru", "gzip-1nn"),
+        _first_symbol,
+        lag=100,
     ),
     "2b": Experiment(
         "a limit of the method: random symbols between, so nothing can be left out",
