@@ -20,7 +20,7 @@ from chunker.errors import ExactnessError, NotAModel
 MANTISSA = 2**24
 MAX_ACTIVATION_BITS = 12
 FEW_ROWS = (
-    3  # a BLAS packs the weights before a product of even so few rows; row by row it reads them as they lie
+    3  # up to so many, packing the weights first, as a BLAS does, costs more than reading them for each row
 )
 TABLES_DIGEST = "70c094c758ff372ae9f1e047e7a78a02"
 
