@@ -46,6 +46,10 @@ def classify() -> None:
     "--contexts/--no-contexts", default=True, show_default=True,
     help="Also count contexts (of vectors: random convolutions) and pool all classifiers.",
 )  # fmt: skip
+@click.option(
+    "--unlabelled", metavar="FILE", type=click.Path(exists=True, dir_okay=False), multiple=True,
+    help="Sequences to pre-train on besides: one a line, or a file .ts, its labels unread. May be repeated.",
+)  # fmt: skip
 @click.option("--per-case", is_flag=True, help="Standardise vectors case by case.")
 @click.option("--deltas", is_flag=True, help="Add the changes of vectors as channels.")
 @click.option(
@@ -89,6 +93,7 @@ def fit(
     features: str,
     head: str,
     contexts: bool,
+    unlabelled: tuple[str, ...],
     per_case: bool,
     deltas: bool,
     noise: float,
@@ -105,7 +110,8 @@ def fit(
     """Learn from LABELLED and write MODEL.
 
     LABELLED is a file with label, tab, sequence in each line; a folder with one folder per class and one
-    file per case; or vectors in a file .ts or .ts.gz (UCR, UEA archives). A bad row is named with its line number, and nothing is written.
+    file per case; or vectors in a file .ts or .ts.gz (UCR, UEA archives). A bad row is named with its
+    line number, and nothing is written.
     """
     import os
 
@@ -120,6 +126,13 @@ def fit(
     begun = time.perf_counter()
     sequences, labels = read_labelled(labelled)
     vectors = is_vectors(labelled)
+    more: list[Any] = []
+    for path in unlabelled:
+        if is_vectors(path) != vectors:
+            raise UsageError(
+                f"{files.shown(path)} is not of the same kind as {files.shown(labelled)}; both are lines, or both .ts"
+            )
+        more.extend(case for case in _cases(path, lines=True) if len(case))
     model = HistoryClassifier(
         levels=_widths(levels),
         features=features,
@@ -137,7 +150,7 @@ def fit(
         steps=steps,
         head_steps=head_steps,
         random_state=seed,
-    ).fit(sequences, labels)
+    ).fit(sequences, labels, more or None)
     save_classifier(output, model)
     seconds = time.perf_counter() - begun
     if as_json:
@@ -145,6 +158,7 @@ def fit(
             {
                 "model": output,
                 "cases": len(labels),
+                "unlabelled": len(more),
                 "classes": [str(name) for name in model.classes_],
                 "levels": list(model.stack_.widths),
                 "event_share": round(model.event_share_, 6),
@@ -153,7 +167,9 @@ def fit(
         )
         return
     click.echo(
-        f"{files.shown(output)}: {len(labels):,} cases, {len(model.classes_)} classes, "
+        f"{files.shown(output)}: {len(labels):,} cases, "
+        + (f"{len(more):,} unlabelled, " if more else "")
+        + f"{len(model.classes_)} classes, "
         f"{len(model.stack_.levels)} levels, {model.event_share_:.2%} of the inputs reach the top, "
         f"{seconds:.1f} s"
     )
@@ -170,7 +186,7 @@ def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool)
     Of a file .ts or .ts.gz every case is classified; its labels are not looked at.
     """
     from chunker.classification import require_extras
-    from chunker.classification.labelled import is_vectors, read_vectors
+    from chunker.classification.labelled import is_vectors
 
     require_extras()
     model = _load(model_path)
@@ -178,14 +194,8 @@ def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool)
 
     def one(path: str) -> None:
         each = lines or is_vectors(path)
-        cases: list[Any]
         _check_kind(model, model_path, path)
-        if is_vectors(path):
-            cases = list(read_vectors(path)[0])
-        else:
-            with files.open_source(path, named_target=True) as source:
-                data = source.stream.read()
-            cases = data.splitlines() if lines else [data]
+        cases = _cases(path, lines)
         if not cases:
             raise UsageError("is empty; name a file with something in it")
         probabilities = model.predict_proba(cases)
@@ -257,6 +267,17 @@ def evaluate(model_path: str, labelled: str, as_json: bool) -> None:
     if len(names) <= 20:
         cells = [[files.shown(name), *map(str, row)] for name, row in zip(names, confusion, strict=True)]
         print_table(["<truth", *map(files.shown, names)], cells)
+
+
+def _cases(path: str, lines: bool) -> list[Any]:
+    """The sequences of a file without looking at labels: a .ts file's, else one of bytes, or one for each line."""
+    from chunker.classification.labelled import is_vectors, read_vectors
+
+    if is_vectors(path):
+        return list(read_vectors(path)[0])
+    with files.open_source(path, named_target=True) as source:
+        data = source.stream.read()
+    return data.splitlines() if lines else [data]
 
 
 def _macro_f1(confusion: Any) -> float:

@@ -68,6 +68,24 @@ def test_predict(model, tmp_path):
     assert [(case["line"], case["class"]) for case in cases] == [(1, "left"), (2, "right")]
 
 
+def test_unlabelled_sequences_teach_the_stack(model, tmp_path):
+    (tmp_path / "train.tsv").write_text(rows(60, 0))
+    (tmp_path / "more").write_text("\n".join(line.split("\t")[1] for line in rows(40, 5).split("\n") if line))
+    command = ("fit", str(tmp_path / "train.tsv"), "-o", str(tmp_path / "model"), *SMALL, "--json")
+    document = json.loads(call(classify, *command, "--unlabelled", str(tmp_path / "more")).stdout)
+    assert (document["cases"], document["unlabelled"]) == (60, 40)
+    assert (tmp_path / "model").read_bytes() != model.read_bytes()
+
+
+def test_unlabelled_sequences_of_another_kind_are_refused(tmp_path):
+    (tmp_path / "train.tsv").write_text(rows(60, 0))
+    (tmp_path / "more.ts").write_text("@data\n1,2,3:a\n")
+    command = ("fit", str(tmp_path / "train.tsv"), "-o", str(tmp_path / "model"), *SMALL)
+    result = call(classify, *command, "--unlabelled", str(tmp_path / "more.ts"), code=1)
+    assert "same kind" in result.stderr
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_missing_file_is_named_and_the_others_done(model, tmp_path):
     (tmp_path / "a").write_text("katomikato")
     result = call(classify, "predict", str(model), str(tmp_path / "none"), str(tmp_path / "a"), code=1)
