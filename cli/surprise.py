@@ -22,7 +22,11 @@ SMALLEST_SPREAD = 1.0  # bits; lines that differ by less are all alike
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its bits, the bits above what the level expected to pay, and how unusual that is."""
+    """One line: its bits, the bits above what the level expected to pay, and how unusual that is.
+
+    excess_bits: summed over the characters that cost more than expected. Those that cost less do not make up for
+    them: inside an unusual line the level expects to pay much for every character.
+    """
 
     number: int
     bits: float
@@ -60,8 +64,8 @@ def surprise(
     """Print for each line of FILE the bits that it costs, and mark with ! those that are unusual.
 
     A predictor learns FILE itself, without labels, so what is regular in it becomes cheap. The score of a line is
-    its excess, the bits that it costs above those that the predictor expected, in robust standard
-    deviations of all lines. Digits that are always random are expected to be dear, so they raise no score.
+    its excess, the bits that its characters cost above those that the predictor expected, in robust
+    standard deviations of all lines. Digits that are always random are expected to be dear, so they raise no score.
 
     Columns: mark, line number, bits, score, the beginning of the line.
     """
@@ -113,7 +117,7 @@ def _measure(path: str, width: int, steps: int, seed: int, threshold: float) -> 
         gate = HistoryGate("surprise", 1.0)
         stack, _ = grow(Medium("symbols", 256), rows, growth, gate, "gru", np.random.default_rng(seed))
     histories = stack.read(rows)
-    excess = np.array([float((h.bits - h.expected_bits).sum()) for h in histories])
+    excess = np.array([float(np.maximum(h.bits - h.expected_bits, 0).sum()) for h in histories])
     scores = _scores(excess)
     return [
         Line(
