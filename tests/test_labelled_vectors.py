@@ -14,7 +14,7 @@ pytest.importorskip("sklearn")
 from cli_support import call
 
 from chunker.classification import HistoryClassifier, load_classifier, save_classifier
-from chunker.classification.labelled import read_labelled, read_vectors
+from chunker.classification.labelled import read_labelled, read_vectors, write_vectors
 from chunker.classification.linear import hold_out, pool_weights
 from chunker.classification.speech import as_other_speakers, stretch_matrix
 from chunker.cli.classify import classify
@@ -140,3 +140,28 @@ def test_a_stretched_spectrum_has_its_peak_elsewhere():
     assert [row.shape for row in others] == [(4, 13), (0, 13)]
     with pytest.raises(UsageError, match="stretch"):
         stretch_matrix(13, 0.0)
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    random = np.random.default_rng(0)
+    cases = [random.standard_normal((length, 3)) * 10.0**length for length in (1, 2, 9)]
+    write_vectors(tmp_path / "x.ts", cases, ["a", 1, "b c"])
+    found, labels = read_vectors(tmp_path / "x.ts")
+    assert labels == ["a", "1", "b c"]
+    assert all(np.array_equal(one, other) for one, other in zip(found, cases, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("case", "label"),
+    [
+        (np.ones(3), "a"),
+        (np.ones((0, 3)), "a"),
+        (np.full((2, 2), np.nan), "a"),
+        (np.ones((2, 2)), "a:b"),
+        (np.ones((2, 2)), " "),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(tmp_path, case, label):
+    with pytest.raises(CorpusError, match="case 1"):
+        write_vectors(tmp_path / "x.ts", [case], [label])
+    assert not (tmp_path / "x.ts").exists()

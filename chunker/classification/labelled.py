@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,29 @@ def read_vectors(path: str | os.PathLike[str]) -> tuple[list[npt.NDArray[np.floa
             f"{path} holds no case after a line @data; write channel:channel:label in each line"
         )
     return cases, labels
+
+
+def write_vectors(
+    path: str | os.PathLike[str], cases: Sequence[npt.NDArray[Any]], labels: Sequence[object]
+) -> None:
+    """Write cases (T, D) as a .ts file, one a line, from which `read_vectors` reads the same numbers.
+
+    Raises
+    ------
+    CorpusError: a case that cannot be read again: no values, not all finite, or a label with a colon or none at all.
+    """
+    rows: list[str] = []
+    for number, (case, label) in enumerate(zip(cases, labels, strict=True), 1):
+        values = np.asarray(case, dtype=np.float64)
+        if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+            raise CorpusError(f"case {number} is no array (T, D) of finite numbers; correct it")
+        name = str(label)
+        if not name.strip() or any(char in name for char in ":\r\n"):
+            raise CorpusError(
+                f"label {name!r} of case {number} is empty or has a colon in it; choose another"
+            )
+        rows.append(":".join(",".join(map(repr, channel)) for channel in values.T.tolist()) + f":{name}\n")
+    Path(path).write_text("@data\n" + "".join(rows), encoding="utf-8")
 
 
 def _text(path: Path) -> str:
