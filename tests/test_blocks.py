@@ -16,6 +16,7 @@ from chunker.coding import blocks, frames, lempelziv, pool
 from chunker.coding.archive import Block
 from chunker.coding.blocks import Learn
 from chunker.coding.frames import Kind
+from chunker.coding.pool import Stop
 from chunker.errors import CorruptArchive, UsageError
 
 
@@ -342,6 +343,25 @@ def test_no_preset_makes_more_of_a_block_than_lzma(preset, seed):
         assert len(blocks.encode_block(model, data, chosen).payload) <= least
         assert len(blocks.encode_frame(model, data, chosen)[1]) <= least + 11
         assert len(blocks.encode_compact(model, data, chosen)) <= least + 12
+
+
+@pytest.mark.parametrize(
+    ("share", "tried"), [(0.5, 1), (0.9, 2), (None, 2)], ids=["clear", "close", "behind"]
+)
+def test_without_learning_lzma_does_its_best_only_where_it_may_win(monkeypatch, share, tried):
+    data, presets = skewed(3000), []
+    quick = len(lempelziv.encode_lzma(data, preset=blocks.QUICKEST))
+
+    def encode(data: bytes, stop: Stop, preset: int = lempelziv.BEST) -> bytes:
+        presets.append(preset)
+        return lempelziv.encode_lzma(data, stop, preset)
+
+    monkeypatch.setattr(blocks, "encode_lzma", encode)
+    monkeypatch.setattr(blocks, "encode_net", lambda *_: None if share is None else bytes(int(share * quick)))
+    coded = blocks.encode_block(CountingModel(), data, blocks.PRESETS["fast"])
+    assert presets == [blocks.QUICKEST, lempelziv.BEST][:tried]
+    assert (coded.kind is Kind.NET) == (share == 0.5)
+    assert len(coded.payload) <= len(lempelziv.encode_lzma(data))
 
 
 def test_noise_costs_the_net_nothing():

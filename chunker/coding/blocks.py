@@ -123,7 +123,11 @@ DEFAULT_PRESET = "default"
 # The net is not tried where even the byte counts look like noise, and is stopped where, after this part of the
 # steps, it is on the way to more than this share of the best size so far (its first steps are its worst).
 TRIAL_PART = 16
-TRIAL_SHARE = 1.3
+TRIAL_SHARE = 1.1
+# A static net is compared with lzma's quickest preset; where it is below this share of that, lzma at its best,
+# which takes a tenth of the net's time, would not catch up.
+QUICKEST = 0
+CLEAR_SHARE = 0.7
 MONOTONY = 64  # where lzma makes a block so many times smaller, a net that learns is not worth its time
 NOISE_SHARE = 0.98  # of the bytes so far: what a net that learns has not got below by then is noise to it
 
@@ -346,20 +350,24 @@ def encode_block(
 
     net_extra_bytes: what the archive adds to a block under the net only. Raises Stopped.
     """
-    best = Coded(Kind.RAW, 0, data)
+    raw = Coded(Kind.RAW, 0, data)
     if only_noise(data):
-        return best
+        return raw
     kind, lanes = preset.kind_of(len(data)), preset.lanes(len(data))
-    packed = encode_lzma(data, stop) if kind is Kind.NET else smallest_lzma(data, stop)
-    if len(packed) < len(data):
-        best = Coded(Kind.LZMA, 0, packed)
-    best_bytes = len(best.payload) - net_extra_bytes
-    if best_bytes <= 0 or looks_like_noise(data):
+    static = kind is Kind.NET
+    packed = encode_lzma(data, stop, QUICKEST) if static else smallest_lzma(data, stop)
+    least = min(len(packed), len(data))
+    best_bytes = least - net_extra_bytes
+    payload: bytes | None = None
+    monotonous = not static and best_bytes * MONOTONY < len(data)
+    if best_bytes > 0 and not looks_like_noise(data) and not monotonous:
+        payload = encode_net(stack_of(model), data, lanes, best_bytes, stop, kind)
+    if static and (payload is None or len(payload) > CLEAR_SHARE * least):
+        packed = encode_lzma(data, stop)
+    best = raw if len(packed) >= len(data) else Coded(Kind.LZMA, 0, packed)
+    if payload is None or len(payload) + net_extra_bytes >= len(best.payload):
         return best
-    if kind is not Kind.NET and best_bytes * MONOTONY < len(data):
-        return best
-    payload = encode_net(stack_of(model), data, lanes, best_bytes, stop, kind)
-    return best if payload is None else Coded(kind, lanes, payload)
+    return Coded(kind, lanes, payload)
 
 
 def encode_frame(model: Model, data: bytes, preset: Preset, stop: Stop = never) -> tuple[bytes, bytes]:
