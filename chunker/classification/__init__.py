@@ -4,6 +4,7 @@
     medium.py      what a level predicts and how surprise is measured, of symbols and of vectors
     history.py     the stack: level l+1 ticks only on what level l did not predict
     growing.py     unsupervised training, level by level
+    distill.py     what the upper levels know, distilled into the lowest
     reduction.py   a sequence reduced to its unexpected inputs, and expanded again
     heads.py       pooling and supervised heads on the levels' states
     contexts.py    hashed contexts of symbols, random convolutions of vectors
@@ -32,6 +33,7 @@ from chunker.errors import MissingExtra
 
 if TYPE_CHECKING:
     from chunker.classification.ctc import HistoryTranscriber
+    from chunker.classification.distill import HistoryLesson, distill_history
     from chunker.classification.estimators import HistoryClassifier
     from chunker.classification.history import HistoryStack
     from chunker.classification.storage import load_classifier, load_estimator, save_classifier
@@ -39,9 +41,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "HistoryClassifier": "chunker.classification.estimators",
+    "HistoryLesson": "chunker.classification.distill",
     "HistoryStack": "chunker.classification.history",
     "HistoryTranscriber": "chunker.classification.ctc",
     "HistoryTransformer": "chunker.classification.transformer",
+    "distill_history": "chunker.classification.distill",
     "load_classifier": "chunker.classification.storage",
     "load_estimator": "chunker.classification.storage",
     "save_classifier": "chunker.classification.storage",
@@ -49,9 +53,11 @@ _HOMES = {
 
 __all__ = [
     "HistoryClassifier",
+    "HistoryLesson",
     "HistoryStack",
     "HistoryTranscriber",
     "HistoryTransformer",
+    "distill_history",
     "load_classifier",
     "load_estimator",
     "require_extras",

@@ -105,13 +105,15 @@ class Carry:
 class Ticks:
     """What one level received in a window and made of it.
 
-    inputs: (E, B) or (E, B, D). at: (E, B) times. given: (E, B) bool, else filling. prediction: (E, B, V or
-    2 D), made before the input was read. unexpected: (E, B) bool, what goes up.
+    inputs: (E, B) or (E, B, D). at: (E, B) times. given: (E, B) bool, else filling. states: (E, B, H) after
+    each input. prediction: (E, B, V or 2 D), made before the input was read. unexpected: (E, B) bool, what
+    goes up.
     """
 
     inputs: Tensor
     at: Tensor
     given: Tensor
+    states: Tensor
     prediction: Tensor
     unexpected: Tensor
 
@@ -204,7 +206,7 @@ class HistoryStack(nn.Module):
         if cs is not None and carry.c is not None:
             carry.c = torch.cat([carry.c.unsqueeze(0), cs])[count, rows]
         carry.last_at = torch.cat([carry.last_at.unsqueeze(0), at])[count, rows]
-        return Ticks(inputs, at, given, prediction, given & missed)
+        return Ticks(inputs, at, given, hs, prediction, given & missed)
 
     def read(self, sequences: list[Array]) -> list[History]:
         """Every sequence as the stack saw it, each cold from its beginning."""

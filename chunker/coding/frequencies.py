@@ -34,8 +34,8 @@ class Weighed:
 def weigh(logits: NDArray[np.float32]) -> Weighed:
     """Weights from logits (n, V) in units of 1/128 bit."""
     best = logits.argmax(1)
-    top = np.take_along_axis(logits, best[:, None], 1)
-    steps = top - logits  # >= 0
+    top = logits[np.arange(len(best)), best]
+    steps = top[:, None] - logits  # >= 0
     steps += np.float32(0.5)
     weights = weight_table().take(steps.astype(np.intp), mode="clip")
     return Weighed(weights, weights.sum(1, keepdims=True), best)

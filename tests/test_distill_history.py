@@ -1,0 +1,123 @@
+"""Upper levels distilled into the lowest, over symbols and vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from chunker.classification.distill import HistoryLesson, distill_history, upper_states
+from chunker.classification.growing import Growth, grow
+from chunker.classification.history import HistoryStack
+from chunker.classification.medium import HistoryGate, Medium
+from chunker.errors import UsageError
+
+LAG = 20
+SYMBOLS, VECTORS = Medium("symbols", LAG + 3), Medium("vectors", 2, quantum=0.125)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def cued(count, random, medium):
+    """The first input decides the last one, LAG inputs later; those between count up, always alike."""
+    rows = []
+    for cue in random.integers(0, 2, count):
+        if medium.is_symbols:
+            rows.append(np.array([cue, *range(2, LAG + 2), cue]))
+        else:
+            row = np.stack([np.zeros(LAG + 2), np.arange(LAG + 2) / 4], 1)
+            row[[0, -1], 0] = 2.0 * cue - 1
+            rows.append(row)
+    return rows
+
+
+@pytest.fixture(scope="module", params=[SYMBOLS, VECTORS], ids=["symbols", "vectors"])
+def taught(request):
+    """A stack of two levels whose lower one cannot bridge the lag: its gradients go 3 inputs back."""
+    medium = request.param
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    rows = cued(64, random, medium)
+    gate = HistoryGate("surprise", 0.5) if medium.is_symbols else HistoryGate("tolerance", 0.5)
+    stack, _ = grow(medium, rows, Growth((32, 16), steps=400, window=3, batch=16), gate, "gru", random)
+    assert len(stack.levels) == 2
+    return stack, rows
+
+
+def last_is_expected(stack, rows):
+    """The share of sequences whose last input does not pass the lowest gate."""
+    lasts = zip(rows, stack.read(rows), strict=True)
+    return np.mean([len(row) - 1 not in history.levels[1] for row, history in lasts])
+
+
+def test_states_are_held_between_ticks(taught):
+    stack, rows = taught
+    row = rows[0]
+    [states] = upper_states(stack, [row])
+    assert states.shape == (len(row), 16)
+    carries = stack.start(1)
+    for t, x in enumerate(row):  # one input at a time
+        inputs = torch.as_tensor(x)[None, None]
+        stack.run(inputs, torch.ones(1, 1, dtype=torch.bool), t, carries)
+        assert np.allclose(states[t], carries[1].h[0].numpy(), atol=1e-6)
+
+
+def test_rows_do_not_mix(taught):
+    stack, rows = taught
+    parts = [rows[0], rows[1][:5], rows[2][:1], rows[3][:0], rows[4]]
+    for row, states in zip(parts, upper_states(stack, parts), strict=True):
+        assert len(states) == len(row)
+        if len(row):
+            assert np.allclose(states, upper_states(stack, [row])[0], atol=1e-6)
+
+
+def lesson(stack, rows, **settings):
+    torch.manual_seed(0)
+    plan = HistoryLesson(**{"window": 3, "steps": 1000, "batch": 64, "rate": 1e-2, **settings})
+    return distill_history(stack, rows, plan, np.random.default_rng(0))
+
+
+def test_level_0_learns_what_the_upper_level_holds(taught):
+    stack, rows = taught
+    student, report = lesson(stack, rows)
+    assert len(student.levels) == 1
+    assert student.thresholds == stack.thresholds[:1]
+    assert report.state_error < 0.1
+    assert report.passed_after < report.passed_before
+    assert report.bits_after < report.bits_before
+    assert report.old_after < report.old_before + 0.2
+    again, same = lesson(stack, rows)
+    assert same == report
+    assert all(torch.equal(a, b) for a, b in zip(student.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("taught", [SYMBOLS], indirect=True, ids=["symbols"])
+def test_level_0_alone_bridges_the_lag_with_a_teacher_only(taught):
+    stack, rows = taught
+    fresh = cued(40, np.random.default_rng(1), stack.medium)
+    assert last_is_expected(stack, fresh) < 0.2
+    assert last_is_expected(lesson(stack, rows)[0], fresh) == 1.0
+    student, report = lesson(stack, rows, state=0.0)
+    assert last_is_expected(student, fresh) < 0.2
+    assert report.state_error > 0.5
+
+
+def test_what_cannot_be_taught_is_refused(taught):
+    stack, rows = taught
+    random = np.random.default_rng(0)
+    alone = HistoryStack(stack.medium, "gru", stack.gate)
+    alone.add(stack.level(0), stack.thresholds[0])
+    with pytest.raises(UsageError, match="no upper level"):
+        distill_history(alone, rows, HistoryLesson(), random)
+    with pytest.raises(UsageError, match="all sequences are empty"):
+        distill_history(stack, [row[:0] for row in rows], HistoryLesson(), random)
+    for wrong in ({"own": 0.0, "state": 0.0}, {"state": -1.0}, {"window": 0}, {"rate": 0.0}):
+        with pytest.raises(UsageError):
+            HistoryLesson(**wrong)
