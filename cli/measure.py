@@ -151,11 +151,14 @@ def _timed(convert: Convert, source: Path, target: Path) -> Seconds:
 
 
 def _cpu_seconds() -> float:
-    """CPU time so far of this process and of the programs that it waited for."""
+    """CPU time so far of this process, of those in which it codes blocks, and of the programs it waited for."""
+    from chunker.coding import processes
+
+    blocks = processes.cpu_seconds()
     try:
         from resource import RUSAGE_CHILDREN, getrusage
     except ImportError:  # not on this system; what it has instead counts hundredths of a second
         times = os.times()
-        return times.user + times.system + times.children_user + times.children_system
+        return blocks + times.user + times.system + times.children_user + times.children_system
     children = getrusage(RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    return blocks + time.process_time() + children.ru_utime + children.ru_stime

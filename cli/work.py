@@ -159,8 +159,10 @@ def pack(
     preset: str = "default",
 ) -> int:
     """Stream a source into an archive; returns the archive's size in bytes."""
+    from chunker.coding import processes
     from chunker.coding.stream import Compressor
 
+    processes.allow()
     if bar is None:
         compressor = Compressor(model, threads=threads, preset=preset)
     else:
@@ -182,8 +184,10 @@ def unpack(
     bar: Progress | None = None,
 ) -> None:
     """Stream the content of an archive, or of several in a row, into a target, or nowhere."""
+    from chunker.coding import processes
     from chunker.coding.stream import contents
 
+    processes.allow()
     with contextlib.closing(contents(source, model, threads)) as blocks:
         for block in blocks:
             if target is not None:

@@ -14,6 +14,7 @@ many lanes share it. Where the cuts are is a function of the input's length alon
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -21,7 +22,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from chunker.coding import frames
+from chunker.coding import frames, processes
 from chunker.coding.archive import Block
 from chunker.coding.entropy import Decoder, Encoder, Rows
 from chunker.coding.frames import Kind
@@ -361,7 +362,11 @@ def encode_block(
     payload: bytes | None = None
     monotonous = not static and best_bytes * MONOTONY < len(data)
     if best_bytes > 0 and not looks_like_noise(data) and not monotonous:
-        payload = encode_net(stack_of(model), data, lanes, best_bytes, stop, kind)
+        payload = processes.coded(
+            _job("encode", model, kind, lanes, len(data), best_bytes, data),
+            lambda: encode_net(stack_of(model), data, lanes, best_bytes, stop, kind),
+            stop,
+        )
     if static and (payload is None or len(payload) > CLEAR_SHARE * least):
         packed = encode_lzma(data, stop)
     best = raw if len(packed) >= len(data) else Coded(Kind.LZMA, 0, packed)
@@ -395,6 +400,21 @@ def decode_block(model: Model | None, block: Block, stop: Stop = never) -> bytes
     elif model is None:
         raise ValueError("a block under the net needs a model")
     else:
-        content = decode_net(stack_of(model), block.payload, head.size, head.lanes, stop, head.kind)
+        decoded = processes.coded(
+            _job("decode", model, head.kind, head.lanes, head.size, 0, block.payload),
+            lambda: decode_net(stack_of(model), block.payload, head.size, head.lanes, stop, head.kind),
+            stop,
+        )
+        content = b"" if decoded is None else decoded
     block.check(content)
     return content
+
+
+def _job(
+    action: str, model: Model, kind: Kind, lanes: int, n_bytes: int, limit_bytes: int, data: bytes
+) -> processes.Job | None:
+    """What a process needs to know; None of a net that learns, or whose model is in no file."""
+    path = getattr(model, "path", None)
+    if kind is not Kind.NET or path is None:
+        return None
+    return processes.Job(action, os.path.abspath(path), model.fingerprint, lanes, n_bytes, limit_bytes, data)

@@ -1,6 +1,6 @@
 """Blocks on several cores, in order, with a way out.
 
-The one place that decides between threads and something else: callers only submit and wait.
+Callers only submit and wait. A thread may in turn wait for another process: see processes.py.
 """
 
 from __future__ import annotations
