@@ -34,7 +34,8 @@ PROSE = b"Return the value of the given name as a string if it is in the list, o
 @pytest.mark.parametrize(
     ("given", "left"),
     [
-        (["-1"], ["--fast"]),
+        (["-1"], ["--fast", "--unless-named", "fast"]),
+        (["-2"], ["--fast"]),
         (["-2c", "f"], ["--fast", "-c", "f"]),
         (["-9", "--fast"], ["--fast"]),
         (["-9", "f"], ["--best", "f"]),
@@ -102,6 +103,21 @@ def test_levels(model, level, kind):
     packed = call(level, "-c", "-m", model, stdin=PROSE).stdout_bytes
     assert coded(packed, kind)
     assert call("-dc", "-m", model, stdin=packed).stdout_bytes == PROSE
+
+
+def test_the_first_level_has_the_small_model(model):
+    def model_of(*args: str) -> str:
+        packed = call("-c", *args, stdin=PROSE).stdout_bytes
+        assert coded(packed, "net")
+        assert call("-dc", stdin=packed).stdout_bytes == PROSE
+        assert call("-1dc", stdin=packed).stdout_bytes == PROSE
+        Path("p.nhc").write_bytes(packed)
+        return str(json.loads(call("-l", "--json", "p.nhc").stdout)["archives"][0]["models"][0]["name"])
+
+    assert [model_of("-1"), model_of("-2"), model_of("--fast")] == ["fast", "text", "text"]
+    assert model_of("-1", "-m", "text") == "text", "a model that is named counts"
+    packed = call("-1c", "-m", model, stdin=TEXT).stdout_bytes
+    assert call("-1dc", "-m", model, stdin=packed).stdout_bytes == TEXT
 
 
 def test_no_model():
