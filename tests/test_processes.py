@@ -34,8 +34,7 @@ def switch(monkeypatch):
     assert switch.allowed
     with switch.here:
         yield switch
-    for process in switch.idle:
-        process.end()
+    switch.end_idle()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ same; whatever goes wrong with a process, the block is coded here after all.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
@@ -62,13 +63,21 @@ class _Switch:
         self.idle: list[_Process] = []
         self.cpu_seconds = 0.0
 
+    def end_idle(self) -> None:
+        """End the processes that wait for work."""
+        with self.lock:
+            while self.idle:
+                self.idle.pop().end()
+
 
 _switch = _Switch()
 
 
 def allow() -> None:
     """From now on blocks may be coded in processes, where the system has what that takes."""
-    _switch.allowed = os.name == "posix" and bool(sys.executable)
+    if not _switch.allowed and os.name == "posix" and sys.executable:
+        _switch.allowed = True
+        atexit.register(_switch.end_idle)
 
 
 def cpu_seconds() -> float:
