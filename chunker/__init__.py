@@ -15,6 +15,7 @@ Importing the package is cheap: numpy and the coder come with the first call, to
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from chunker.errors import ChunkerError
@@ -58,11 +59,17 @@ __all__ = [
 ]
 
 
+if find_spec("torch") is None:  # so that help() and `import *` work without it
+    __all__.remove("Stack")
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'chunker' has no attribute {name!r}")
+    if name == "Stack" and find_spec("torch") is None:
+        raise AttributeError('chunker.Stack needs torch: pip install ".[train]" in the folder of chunker')
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *__all__})

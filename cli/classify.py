@@ -115,10 +115,12 @@ def fit(
     """
     import os
 
-    from chunker.classification import HistoryClassifier, require_extras, save_classifier
+    from chunker.classification import require_extras
+
+    require_extras()  # before what follows loads torch
+    from chunker.classification import HistoryClassifier, save_classifier
     from chunker.classification.labelled import is_vectors, read_labelled
 
-    require_extras()
     if os.path.exists(output) and not force:
         raise UsageError(f"{files.shown(output)} exists; replace it with -f")
     if not os.path.isdir(os.path.dirname(output) or "."):

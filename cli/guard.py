@@ -42,8 +42,41 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+class OneLine(click.UsageError):
+    """A usage error that is shown as all other failures are: in one line, headed by the program's name."""
+
+    path: str | None = None  # of the command, where the error knows none
+    names_no_option = False
+
+    def show(self, file: Any = None) -> None:
+        path = self.ctx.command_path if self.ctx is not None else self.path or "chunker"
+        text = " ".join(self.format_message().split()).rstrip(".")
+        text += f"; see `{path} --help`"
+        if self.names_no_option:
+            text += " (write a file -x as ./-x)"
+        complain(text, path.split()[0])
+
+
+def _one_line(
+    error: click.UsageError, ctx: click.Context | None = None, path: str | None = None
+) -> click.UsageError:
+    # Without arguments a group shows its help: an error to click, of a class that older versions lack.
+    if isinstance(error, OneLine) or type(error).__name__ == "NoArgsIsHelpError":
+        return error
+    short = OneLine(error.format_message(), error.ctx or ctx)
+    short.path = path
+    short.names_no_option = isinstance(error, click.NoSuchOption)
+    return short
+
+
 class GuardedCommand(click.Command):
     """A click command whose failures are one line each."""
+
+    def make_context(self, info_name: str | None, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(info_name, *args, **extra)
+        except click.UsageError as error:
+            raise _one_line(error, path=info_name) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         return _guarded(ctx, super().invoke)
@@ -51,6 +84,12 @@ class GuardedCommand(click.Command):
 
 class GuardedGroup(click.Group):
     """A click group whose commands' failures are one line each."""
+
+    def make_context(self, info_name: str | None, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(info_name, *args, **extra)
+        except click.UsageError as error:
+            raise _one_line(error, path=info_name) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         return _guarded(ctx, super().invoke)
@@ -63,6 +102,8 @@ def _guarded(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
         if sys.stdout is not None:
             sys.stdout.flush()
         return value
+    except click.UsageError as error:
+        raise _one_line(error, ctx) from None
     except KeyboardInterrupt as error:
         complain(describe(error))
         ctx.exit(128 + (error.number if isinstance(error, Stopped) else signal.SIGINT))
@@ -121,10 +162,11 @@ def describe(error: BaseException, path: str | None = None) -> str:
     return " ".join(text.split())
 
 
-def complain(text: str) -> None:
+def complain(text: str, program: str | None = None) -> None:
     """Write one line, headed by the program's name, on standard error if there still is one."""
     ctx = click.get_current_context(silent=True)
-    program = ctx.find_root().info_name if ctx is not None else None
+    if program is None and ctx is not None:
+        program = ctx.find_root().info_name
     try:
         click.echo(f"{program or 'chunker'}: {text}", err=True)
     except OSError:

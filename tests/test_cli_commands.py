@@ -13,7 +13,7 @@ from typing import Any
 import cli_support
 import click
 import pytest
-from cli_support import TEXT
+from cli_support import TEXT, one_line
 from click.testing import Result
 from small_blocks import cut_small
 
@@ -164,7 +164,7 @@ def test_standard_streams(model):
 )
 def test_usage_errors(args):
     result = call(*args, code=2)
-    assert "Error: " in result.stderr
+    assert one_line(result.stderr_bytes).startswith("chunker: ")
     assert sorted(os.listdir()) == ["a.txt"]
 
 

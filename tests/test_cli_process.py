@@ -6,11 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_support import TEXT, call, one_line, run, start
+from cli_support import TEXT, call, environment, one_line, run, start
 
 from chunker.cli.nhc import nhc
 
@@ -236,3 +237,24 @@ def test_names_that_no_terminal_can_show(model):
     done = run("chunker", "compress", name, "-m", model, before=latin)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"caf\\udce9 \\u20ac: 1 -> ")
+
+
+@pytest.mark.parametrize("action", [["fit", "labelled.tsv", "-o", "m"], ["predict", "m", "a"]])
+@pytest.mark.parametrize("missing", ["torch", "sklearn"])
+def test_what_is_not_installed_is_one_line(action, missing):
+    Path("labelled.tsv").write_text("x\tab\ny\tcd\n")
+    hide = "import importlib.util as u, sys; found = u.find_spec; "
+    hide += f"u.find_spec = lambda name, *rest: None if name == {missing!r} else found(name, *rest); "
+    hide += f"sys.modules[{missing!r}] = None"
+    done = run("chunker", "classify", *action, before=hide)
+    assert done.returncode == 1
+    assert "pip install" in one_line(done.stderr)
+
+
+def test_the_package_can_be_looked_at_without_torch():
+    code = "import importlib.util as u; found = u.find_spec; "
+    code += "u.find_spec = lambda name, *rest: None if name == 'torch' else found(name, *rest); "
+    code += "import chunker, inspect; from chunker import *; inspect.getmembers(chunker); "
+    code += "raise SystemExit(int(hasattr(chunker, 'Stack')))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

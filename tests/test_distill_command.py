@@ -214,4 +214,4 @@ def test_a_missing_teacher_is_named(corpus, tmp_path):
 
 def test_without_torch_the_extra_is_named(teacher, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("chunker.learning.find_spec", lambda name: None)
-    assert 'pip install "neural-chunker[train]"' in one_line(distill(teacher, corpus, tmp_path / "s"))
+    assert 'pip install ".[train]"' in one_line(distill(teacher, corpus, tmp_path / "s"))

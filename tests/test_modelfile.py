@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +243,41 @@ def test_a_description_of_sharing_that_makes_no_sense_is_refused(family, tmp_pat
     save_file(base, tmp_path / "odd", metadata={METADATA_KEY: json.dumps(text)})
     with pytest.raises(NotAModel, match="cannot be read"):
         load_model(tmp_path / "odd")
+
+
+SIZES = {"I8": 1, "I32": 4, "F32": 4}
+TYPES = {"I8": "|i1", "I32": "<i4", "F32": "<f4"}
+BUILTIN_FILES = sorted(modelfile.BUILTIN.glob("*.safetensors"))
+
+
+def read_by_hand(path):
+    """A model file by FORMAT.md alone: its description, and name -> type, shape, bytes."""
+    blob = path.read_bytes()
+    n = int.from_bytes(blob[:8], "little")
+    header = json.loads(blob[8 : 8 + n])
+    description = json.loads(header.pop("__metadata__")["chunker"])
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        assert end - begin == SIZES[entry["dtype"]] * math.prod(entry["shape"])
+        tensors[name] = (TYPES[entry["dtype"]], entry["shape"], blob[8 + n + begin : 8 + n + end])
+    return description, tensors
+
+
+@pytest.mark.parametrize("path", BUILTIN_FILES, ids=lambda path: path.stem)
+def test_the_format_page_says_how_to_read_a_model(path):
+    description, tensors = read_by_hand(path)
+    if "shared" in description:
+        _, others = read_by_hand(modelfile.BUILTIN / f"{description['shared']['model']}.safetensors")
+        tensors |= {name: others[name] for name in description["shared"]["tensors"]}
+    config = json.dumps(description["config"], sort_keys=True, separators=(",", ":"))
+    hasher = hashlib.blake2b(config.encode(), digest_size=32, person=b"chunker model v1")
+    for name, (kind, shape, data) in sorted(tensors.items()):
+        hasher.update(f"\n{name} {kind} {shape}\n".encode() + data)
+    assert hasher.hexdigest() == description["checksum"] == load_model(path).fingerprint.hex()
+    page = (Path(modelfile.__file__).parent / "FORMAT.md").read_text()
+    for key in (*description, *description["config"], *description["config"]["gate"]):
+        assert f"`{key}`" in page or f'"{key}"' in page, key
+    for name in tensors:
+        bare = name.partition(".")[2].removesuffix(".q").removesuffix(".scale") or name
+        assert {f"`{bare}`", f"`0.{bare}`", f"`i.{bare}`"} & set(re.findall(r"`[^`]+`", page)), name

@@ -205,7 +205,7 @@ def test_without_torch_the_extra_is_named(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("chunker.learning.find_spec", lambda name: None)
     result = train(corpus, tmp_path / "m")
     assert result.exit_code == 1
-    assert 'pip install "neural-chunker[train]"' in one_line(result)
+    assert 'pip install ".[train]"' in one_line(result)
 
 
 def test_quiet_is_quiet(corpus, tmp_path):

@@ -74,7 +74,7 @@ def require_extras() -> None:
     """
     if find_spec("torch") is None or find_spec("sklearn") is None:
         raise MissingExtra(
-            'classifying needs torch and scikit-learn: pip install "neural-chunker[train,sklearn]"'
+            'classifying needs torch and scikit-learn: pip install ".[train,sklearn]" in the folder of chunker'
         )
 
 
