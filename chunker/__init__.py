@@ -15,10 +15,10 @@ Importing the package is cheap: numpy and the coder come with the first call, to
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from chunker.errors import ChunkerError
+from chunker.errors import ChunkerError, MissingExtra
+from chunker.learning import has_torch as _has_torch
 
 if TYPE_CHECKING:
     from chunker.coding.files import open
@@ -59,15 +59,15 @@ __all__ = [
 ]
 
 
-if find_spec("torch") is None:  # so that help() and `import *` work without it
+if not _has_torch():  # so that help() and `import *` work without it
     __all__.remove("Stack")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'chunker' has no attribute {name!r}")
-    if name == "Stack" and find_spec("torch") is None:
-        raise AttributeError('chunker.Stack needs torch: pip install ".[train]" in the folder of chunker')
+    if name == "Stack" and not _has_torch():
+        raise AttributeError(str(MissingExtra.of("chunker.Stack needs torch", "train")))
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -149,7 +149,7 @@ def _require_matplotlib() -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        raise MissingExtra('drawing needs matplotlib: pip install ".[plot]" in the folder of chunker')
+        raise MissingExtra.of("drawing needs matplotlib", "plot")
 
 
 def _draw(name: str, rows: list[Row], path: Path) -> None:

@@ -45,28 +45,24 @@ class Stopped(KeyboardInterrupt):
 class OneLine(click.UsageError):
     """A usage error that is shown as all other failures are: in one line, headed by the program's name."""
 
-    path: str | None = None  # of the command, where the error knows none
-    names_no_option = False
+    def __init__(self, error: click.UsageError, ctx: click.Context | None, info_name: str | None) -> None:
+        """ctx, or else info_name: of the command, where the error knows none."""
+        super().__init__(error.format_message(), error.ctx or ctx)
+        self.path = self.ctx.command_path if self.ctx is not None else info_name or "chunker"
+        self.hint = " (write a file -x as ./-x)" if isinstance(error, click.NoSuchOption) else ""
 
     def show(self, file: Any = None) -> None:
-        path = self.ctx.command_path if self.ctx is not None else self.path or "chunker"
         text = " ".join(self.format_message().split()).rstrip(".")
-        text += f"; see `{path} --help`"
-        if self.names_no_option:
-            text += " (write a file -x as ./-x)"
-        complain(text, path.split()[0])
+        complain(f"{text}; see `{self.path} --help`{self.hint}", self.path.split()[0])
 
 
 def _one_line(
-    error: click.UsageError, ctx: click.Context | None = None, path: str | None = None
+    error: click.UsageError, ctx: click.Context | None = None, info_name: str | None = None
 ) -> click.UsageError:
     # Without arguments a group shows its help: an error to click, of a class that older versions lack.
     if isinstance(error, OneLine) or type(error).__name__ == "NoArgsIsHelpError":
         return error
-    short = OneLine(error.format_message(), error.ctx or ctx)
-    short.path = path
-    short.names_no_option = isinstance(error, click.NoSuchOption)
-    return short
+    return OneLine(error, ctx, info_name)
 
 
 class GuardedCommand(click.Command):
@@ -76,23 +72,14 @@ class GuardedCommand(click.Command):
         try:
             return super().make_context(info_name, *args, **extra)
         except click.UsageError as error:
-            raise _one_line(error, path=info_name) from None
+            raise _one_line(error, info_name=info_name) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         return _guarded(ctx, super().invoke)
 
 
-class GuardedGroup(click.Group):
+class GuardedGroup(GuardedCommand, click.Group):
     """A click group whose commands' failures are one line each."""
-
-    def make_context(self, info_name: str | None, *args: Any, **extra: Any) -> click.Context:
-        try:
-            return super().make_context(info_name, *args, **extra)
-        except click.UsageError as error:
-            raise _one_line(error, path=info_name) from None
-
-    def invoke(self, ctx: click.Context) -> Any:
-        return _guarded(ctx, super().invoke)
 
 
 def _guarded(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:

@@ -34,6 +34,17 @@ def tiny_model() -> Model:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch uses one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 1000 bytes and lanes of 200, so that short inputs have many."""
     cut_small(monkeypatch)

@@ -29,12 +29,7 @@ from chunker.errors import CorpusError, UsageError
 SYMBOLS, VECTORS = Medium("symbols", 6), Medium("vectors", 2)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def cycles(count, random, longest=120):

@@ -17,12 +17,7 @@ LAG = 20
 SYMBOLS, VECTORS = Medium("symbols", LAG + 3), Medium("vectors", 2, quantum=0.125)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def cued(count, random, medium):

@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 from make_golden import text
 
-from chunker import __version__
 from chunker.coding import blocks, processes
 from chunker.coding.frames import Kind
 from chunker.coding.pool import Stopped, never
@@ -173,18 +172,7 @@ def test_a_process_ends_with_its_parent(job, at_work):
     stdin = process._child.stdin
     assert stdin is not None
     if at_work:
-        header = {
-            "version": __version__,
-            "action": "encode",
-            "path": job.path,
-            "fingerprint": job.fingerprint.hex(),
-        }
-        header |= {
-            "lanes": 1,
-            "n_bytes": job.n_bytes,
-            "limit_bytes": job.limit_bytes,
-        }  # one lane: for a minute
-        processes._send(stdin, header, job.data)
+        processes._send(stdin, replace(job, lanes=1).header(), job.data)
     stdin.close()
     assert process._child.wait(timeout=30) == 0
     process.end()

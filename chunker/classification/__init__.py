@@ -73,9 +73,7 @@ def require_extras() -> None:
     MissingExtra: one of them is not installed.
     """
     if find_spec("torch") is None or find_spec("sklearn") is None:
-        raise MissingExtra(
-            'classifying needs torch and scikit-learn: pip install ".[train,sklearn]" in the folder of chunker'
-        )
+        raise MissingExtra.of("classifying needs torch and scikit-learn", "train,sklearn")
 
 
 def __getattr__(name: str) -> Any:

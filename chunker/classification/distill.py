@@ -21,9 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from chunker.classification.growing import hold_out, mean_bits
 from chunker.classification.history import History, HistoryLevel, HistoryStack, batches, pad, windows
 from chunker.classification.inputs import Array
 from chunker.errors import TrainingError, UsageError
+from chunker.learning.distill import check_weights
 
 HELD_OUT = 0.1  # of the sequences, if there are 20 or more; else all of them measure
 SMALLEST_SPREAD = 1e-3
@@ -51,9 +53,7 @@ class HistoryLesson:
     rate: float = 3e-3
 
     def __post_init__(self) -> None:
-        weights = (self.own, self.state)
-        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-            raise UsageError("the weights of a lesson must be at least 0, and one of them above")
+        check_weights(self.own, self.state)
         if min(self.steps, self.window, self.batch) < 1 or not 0 < self.rate < math.inf:
             raise UsageError("a lesson has at least one step, window and batch, and a rate above 0")
 
@@ -93,10 +93,7 @@ def distill_history(
     sequences = [row for row in sequences if len(row)]
     if not sequences:
         raise UsageError("all sequences are empty; give some with inputs")
-    order = random.permutation(len(sequences))
-    held = int(len(sequences) * HELD_OUT) if len(sequences) >= 20 else 0
-    training = [sequences[i] for i in order[held:]]
-    checks = [sequences[i] for i in order[:held]] or training
+    training, checks = hold_out(sequences, HELD_OUT, random)
     student = copy.deepcopy(stack.level(0)).float().requires_grad_(True)
     before = _alone(stack, stack.level(0))
     targets = upper_states(stack, training)
@@ -146,6 +143,11 @@ class _Window:
     given: Tensor
     wanted: Tensor
 
+    def error(self, regression: nn.Linear) -> Tensor:
+        """Squared error of the wanted states, mean over units, summed over the given inputs."""
+        errors: Tensor = (regression(self.states) - self.wanted).square().mean(-1)
+        return (errors * self.given).sum()
+
 
 def _train(
     student: HistoryLevel,
@@ -156,20 +158,16 @@ def _train(
     random: np.random.Generator,
 ) -> None:
     """Truncated back-propagation over whole sequences, from their beginnings."""
-    medium = student.medium
     trained = [*student.parameters(), *regression.parameters()]
     optimizer = torch.optim.Adam(trained, lr=lesson.rate, betas=(0.9, 0.99))
-    channels = 1 if medium.is_symbols else medium.size
     passes = (_one_pass(student, sequences, targets, lesson, random) for _ in itertools.count())
     for step, window in enumerate(itertools.islice(itertools.chain.from_iterable(passes), lesson.steps)):
         for group in optimizer.param_groups:
             group["lr"] = lesson.rate * (0.5 + 0.5 * math.cos(math.pi * step / lesson.steps))
-        count = window.given.sum()
-        bits = medium.bits(student.predict(window.before, window.last), window.inputs)
-        loss = lesson.own * (bits * window.given).sum() / (count * channels)
+        bits = mean_bits(student, window.before, window.last, window.inputs, window.given)
+        loss = lesson.own * bits
         if lesson.state:
-            error = (regression(window.states) - window.wanted).square().mean(-1)
-            loss = loss + lesson.state * (error * window.given).sum() / count
+            loss = loss + lesson.state * window.error(regression) / window.given.sum()
         if not bool(torch.isfinite(loss)):
             raise TrainingError("the loss of the student is no longer finite; lower the learning rate")
         optimizer.zero_grad()
@@ -214,8 +212,7 @@ def _state_error(
 ) -> float:
     total = count = 0.0
     for window in _one_pass(student, sequences, targets, lesson):
-        error = (regression(window.states) - window.wanted).square().mean(-1)
-        total += float((error * window.given).sum())
+        total += float(window.error(regression))
         count += float(window.given.sum())
     return total / count
 

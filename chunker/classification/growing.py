@@ -8,6 +8,7 @@ levels are there, when the events are too few for another level, or when a level
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ CHECK_EVERY = 25  # steps
 GAIN = 0.003  # relative fall of the held-out bits that counts as progress
 PATIENCE = 6  # checks without progress
 CALIBRATION_INPUTS = 200_000
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,7 @@ def train_level(
     rows = [row for row in rows if len(row[0])]
     if not rows or growth.steps == 0:
         return float("nan"), 0
-    order = random.permutation(len(rows))
-    held = int(len(rows) * growth.held_out) if len(rows) >= 20 else 0
-    training = [rows[i] for i in order[held:]]
-    checks = [rows[i] for i in order[:held]] or training
+    training, checks = hold_out(rows, growth.held_out, random)
     check = _windows(level.medium, checks, min(4 * growth.batch, 2 * len(checks)), growth.window, random)
     weights = np.array([len(row[0]) for row in training], dtype=np.float64)
     weights /= weights.sum()
@@ -143,6 +142,14 @@ def train_level(
     return best, best_step
 
 
+def hold_out(rows: list[Row], share: float, random: np.random.Generator) -> tuple[list[Row], list[Row]]:
+    """Rows to train on and rows to measure on, of fewer than 20 the same."""
+    order = random.permutation(len(rows))
+    held = int(len(rows) * share) if len(rows) >= 20 else 0
+    training = [rows[i] for i in order[held:]]
+    return training, [rows[i] for i in order[:held]] or training
+
+
 def _windows(
     medium: Medium,
     rows: list[tuple[Array, Array]],
@@ -170,6 +177,11 @@ def _loss(level: HistoryLevel, inputs: Tensor, since: Tensor, given: Tensor) -> 
     hs, _ = level(inputs, since, h, c)
     states = torch.cat([h.unsqueeze(0), hs])[:-1]
     lasts = torch.cat([torch.zeros_like(inputs[:1]), inputs])[:-1]
+    return mean_bits(level, states, lasts, inputs, given)
+
+
+def mean_bits(level: HistoryLevel, states: Tensor, lasts: Tensor, inputs: Tensor, given: Tensor) -> Tensor:
+    """Per given input, and of vectors per channel; states and lasts are from before each of the inputs."""
     bits = level.medium.bits(level.predict(states, lasts), inputs)
     channels = 1 if level.medium.is_symbols else level.medium.size
     return (bits * given).sum() / (given.sum() * channels)

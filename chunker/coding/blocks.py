@@ -14,7 +14,6 @@ many lanes share it. Where the cuts are is a function of the input's length alon
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -417,4 +416,4 @@ def _job(
     path = getattr(model, "path", None)
     if kind is not Kind.NET or path is None:
         return None
-    return processes.Job(action, os.path.abspath(path), model.fingerprint, lanes, n_bytes, limit_bytes, data)
+    return processes.Job(action, str(path), model.fingerprint, lanes, n_bytes, limit_bytes, data)

@@ -15,8 +15,6 @@ import contextlib
 import functools
 import json
 import os
-import queue
-import subprocess
 import sys
 import threading
 import time
@@ -27,10 +25,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from chunker.coding.pool import Stop, Stopped
 
 if TYPE_CHECKING:
+    import queue
+
     from chunker.coding.blocks import Stack
 
 LEAST_BYTES = 1 << 17  # of content; less is not worth waiting for a process to begin
-MOST = 4  # processes at a time, for the sake of memory; each takes some 100 MB
+MOST = 4  # processes at a time, for the sake of memory; each takes some 60 MB
 LOOK_SECONDS = 0.05  # between two looks at whether to go on
 _SIZES = 4, 8  # bytes of the lengths that head a message
 
@@ -50,6 +50,14 @@ class Job:
     n_bytes: int
     limit_bytes: int
     data: bytes
+
+    def header(self) -> dict[str, Any]:
+        """All but the data, and which program asks, for a message."""
+        from chunker import __version__
+
+        fields = {**vars(self), "fingerprint": self.fingerprint.hex(), "version": __version__}
+        del fields["data"]
+        return fields
 
 
 class _Switch:
@@ -139,6 +147,8 @@ class _Process:
     """A process that codes one block after the other."""
 
     def __init__(self) -> None:
+        import subprocess
+
         # The same modules as here, wherever this was started; `-m` would look into the current folder first.
         code = f"import sys; sys.path[:] = {sys.path!r}; from chunker.coding.processes import serve; serve()"
         self._child = subprocess.Popen(
@@ -153,21 +163,10 @@ class _Process:
         """The answer; None if it has ended. Raises Stopped, OSError, ValueError."""
         import select
 
-        from chunker import __version__
-
         child = self._child
         if child.stdin is None or child.stdout is None:
             raise ValueError("a process without pipes")
-        header = {
-            "version": __version__,
-            "action": job.action,
-            "path": job.path,
-            "fingerprint": job.fingerprint.hex(),
-            "lanes": job.lanes,
-            "n_bytes": job.n_bytes,
-            "limit_bytes": job.limit_bytes,
-        }
-        _send(child.stdin, header, job.data)
+        _send(child.stdin, job.header(), job.data)
         poll = select.poll()
         poll.register(child.stdout, select.POLLIN | select.POLLHUP)
         while not poll.poll(1000 * LOOK_SECONDS):
@@ -209,6 +208,8 @@ def _receive(stream: BinaryIO | Any) -> tuple[dict[str, Any], bytes] | None:
 
 def serve() -> None:
     """What such a process does: answer jobs from standard input until that ends, at whatever moment."""
+    import queue
+
     jobs: queue.SimpleQueue[tuple[dict[str, Any], bytes]] = queue.SimpleQueue()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nobody else is to write between them

@@ -27,4 +27,4 @@ def require_torch() -> None:
     MissingExtra: torch is not installed.
     """
     if not has_torch():
-        raise MissingExtra('this needs torch: pip install ".[train]" in the folder of chunker')
+        raise MissingExtra.of("this needs torch", "train")

@@ -55,9 +55,7 @@ class Lesson:
     ramp: float = 0.05
 
     def __post_init__(self) -> None:
-        weights = (self.own, self.state, self.output)
-        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-            raise UsageError("the weights of a lesson must be at least 0, and one of them above")
+        check_weights(self.own, self.state, self.output)
         if not 0 < self.temperature < math.inf:
             raise UsageError("the temperature must be above 0")
         if not 0 <= self.ramp <= 1:
@@ -67,6 +65,12 @@ class Lesson:
     def taught(self) -> bool:
         """Whether there is anything to learn from the teacher."""
         return self.state > 0 or self.output > 0
+
+
+def check_weights(*weights: float) -> None:
+    """Of a lesson. Raises UsageError."""
+    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        raise UsageError("the weights of a lesson must be at least 0, and one of them above")
 
 
 class Distiller(Trainer):
