@@ -113,6 +113,8 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
     path = Path(wanted)
     if wanted in builtin_models() and (name_or_path is None or not path.is_file()):
         return _load(BUILTIN / f"{wanted}.safetensors", wanted)
+    if path.is_dir():
+        raise ModelNotFound(f"{wanted} is a directory; name the model file in it")
     if not path.is_file():
         known = ", ".join(builtin_models()) or "none"
         raise ModelNotFound(f"no model file {wanted!r}; give a path, or a built-in model ({known})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -134,7 +135,7 @@ def _compare(
 ) -> list[Result]:
     """One result for each compressor, ours first."""
     source = Path(path)
-    if not source.is_file():
+    if not stat.S_ISREG(source.stat().st_mode):
         raise UsageError("is no regular file, and a benchmark reads its files several times")
     size = source.stat().st_size
     with (

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 @click.option(
     "--student",
     default="own",
-    type=click.Choice(["own", "fresh"]),
-    help="own: the teacher's level 0 with its weights; fresh: a net that knows nothing.",
+    metavar="own|fresh|MODEL",
+    shell_complete=shared.complete_model,
+    help="own: the teacher's level 0 with its weights; fresh: a net that knows nothing; a model: its level 0.",
 )
 @click.option(
-    "--levels", callback=numbers, help="Widths of a fresh student. [default: that of the teacher's level 0]"
+    "--levels",
+    callback=numbers,
+    help="Widths of a fresh student, or how many of its units another one keeps. [default: the teacher's, or all]",
 )
 @click.option("--cell", type=click.Choice(CELLS), help="Cell of a fresh student. [default: the teacher's]")
 @ngram_options
@@ -88,14 +91,23 @@ class _Distill(Run):
         return Lesson(o["own_weight"], o["state_weight"], o["output_weight"], o["temperature"], o["ramp"])
 
     def _student(self, teacher: Stack, seed: int) -> Stack:
-        from chunker.learning.distill import fresh_student, own_student
+        from chunker.learning.convert import build_stack
+        from chunker.learning.distill import fresh_student, narrower_student
+        from chunker.modelfile import load_model
 
         o = self.options
-        if o["student"] == "own":
-            for name in ("levels", "cell", "ngrams"):
+        if o["student"] != "fresh":
+            for name in ("cell", "ngrams"):
                 if o[name] is not None:
                     raise UsageError(f"--{name} goes with --student fresh only")
-            return own_student(teacher)
+            net = teacher
+            if o["student"] != "own":
+                model = load_model(o["student"])
+                net = build_stack(model.config, model.float_tensors)
+            levels = o["levels"] or net.config.levels[:1]
+            if len(levels) > 1:
+                raise UsageError("--levels names several widths, which only --student fresh can have")
+            return narrower_student(net, levels[0], None if net is teacher else teacher)
         config = teacher.config
         levels, cell = o["levels"] or config.levels[:1], o["cell"] or config.cell
         ngrams = ngrams_of(o) or config.ngrams

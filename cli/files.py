@@ -1,7 +1,8 @@
 """Sources that are checked before they are read, targets that appear complete or not at all.
 
-A target is written to a temporary file beside it and takes its name only when everything has been
-written: a failure, a signal or a full disk leaves the old file, or none, but never half of one.
+A target is written to a file without a name, where the system has such, and takes its name only when everything
+has been written: whatever ends the process leaves the old file, or none, but never half of one. Elsewhere the file
+is hidden beside the target, and is left there only by what gives the process no chance (kill -9).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from chunker.errors import UsageError
 
 STANDARD = "-"  # standard input as a source, standard output as a target
 SUFFIX = ".nhc"
+PACK_DIRECTORY = "pack it with `tar -I nhc -cf NAME.tar.nhc DIRECTORY`"
 
 _temporaries: set[str] = set()
 
@@ -52,11 +54,14 @@ class CountedInput:
 
 
 @contextlib.contextmanager
-def open_source(path: str, *, named_target: bool = False, remove: bool = False) -> Iterator[Source]:
+def open_source(
+    path: str, *, named_target: bool = False, remove: bool = False, directory: str = "name the files in it"
+) -> Iterator[Source]:
     """Open a file, or standard input for "-", for reading.
 
     named_target: the user said where the output goes, so pipes and devices may be read.
     remove: the source shall be deleted afterwards, so it must be a regular file and no symbolic link.
+    directory: what the user of one should do.
 
     Raises
     ------
@@ -71,7 +76,7 @@ def open_source(path: str, *, named_target: bool = False, remove: bool = False) 
         return
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
-        raise UsageError("is a directory; pack it with `tar -I nhc -cf NAME.tar.nhc DIRECTORY`")
+        raise UsageError(f"is a directory; {directory}")
     if not stat.S_ISREG(status.st_mode) and (remove or not named_target):
         raise UsageError("is no regular file; name the output with -o or -c to read it nevertheless")
     if remove and os.path.islink(path):
@@ -150,8 +155,10 @@ def open_target(
 
 def _existing(path: str, source: Source, force: bool) -> os.stat_result | None:
     """The status of an existing target that may be used, None if there is none."""
-    if not os.path.lexists(path):
-        return None
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # opening it will tell if the folder is missing
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -188,46 +195,107 @@ def _status_of(stream: BinaryIO) -> os.stat_result | None:
 @contextlib.contextmanager
 def _replaced(path: str, source: Source, *, force: bool, durable: bool) -> Iterator[BinaryIO]:
     directory = os.path.dirname(path)
-    # A short name of its own: the target's may already be as long as names can be.
-    temporary = os.path.join(directory, f".{secrets.token_hex(8)}.nhc-part")
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    _temporaries.add(temporary)
-    try:
+    # Nobody else reads a private file's content while it is being written.
+    mode = 0o666 if source.status is None else 0o600
+    unnamed = _open_unnamed(directory, mode) if _can_be_unnamed(directory) else None
+    with _temporary_name(directory) as temporary:
         try:
-            # Nobody else reads a private file's content while it is being written.
-            descriptor = os.open(temporary, flags, 0o666 if source.status is None else 0o600)
+            descriptor = os.open(temporary, _CREATE, mode) if unnamed is None else unnamed
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from error
         with open(descriptor, "wb") as stream:
             yield stream
             stream.flush()
             if durable:
-                os.fsync(stream.fileno())
-        if source.status is not None:
+                os.fsync(descriptor)
+            if unnamed is not None:
+                _carry_over(source.status, descriptor)
+                if force:
+                    _name(descriptor, temporary)
+                else:
+                    with _taken_means_exists(path):
+                        _name(descriptor, path)
+        if unnamed is None:
             _carry_over(source.status, temporary)
-        _publish(temporary, path, force)
+        if unnamed is None or force:
+            _publish(temporary, path, force)
         if durable:
             _sync_directory(directory)
+
+
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+@contextlib.contextmanager
+def _temporary_name(directory: str) -> Iterator[str]:
+    """A name for a hidden file, which is deleted in the end if it is still there."""
+    # A short name of its own: the target's may already be as long as names can be.
+    name = os.path.join(directory, f".{secrets.token_hex(8)}.nhc-part")
+    _temporaries.add(name)
+    try:
+        yield name
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        _temporaries.discard(temporary)
+        with contextlib.suppress(OSError):  # it has its final name by now, or never came to be
+            os.unlink(name)
+        _temporaries.discard(name)
 
 
-def _carry_over(status: os.stat_result, path: str) -> None:
-    """Give `path` the owner, mode and times of `status`, as far as this user may."""
+def _open_unnamed(directory: str, mode: int) -> int | None:
+    """The descriptor of a new file without a name, which ends with the process; None where there are none."""
+    flag = getattr(os, "O_TMPFILE", None)
+    if flag is None:
+        return None
+    try:
+        return os.open(directory or ".", flag | os.O_WRONLY | os.O_CLOEXEC, mode)
+    except OSError:  # not on this file system, or not for this user: the named one will tell
+        return None
+
+
+def _name(descriptor: int, path: str) -> None:
+    """Give a file without a name its name (open(2), O_TMPFILE). Raises OSError: it is taken."""
+    # The folder's descriptor is not looked at, but without one Python would not follow the link.
+    os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+
+
+def _can_be_unnamed(directory: str) -> bool:
+    """Whether a file without a name can get one here: tried, for later it would be too late."""
+    descriptor = _open_unnamed(directory, 0o600)
+    if descriptor is None:
+        return False
+    try:
+        with _temporary_name(directory) as name:
+            _name(descriptor, name)
+        return True
+    except (OSError, NotImplementedError):
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _carry_over(status: os.stat_result | None, file: str | int) -> None:
+    """Give a file, a path or a descriptor, the owner, mode and times of `status`, as far as this user may."""
+    if status is None:
+        return
     mode = stat.S_IMODE(status.st_mode) & 0o777
     if hasattr(os, "chown"):
         for owner, group in ((-1, status.st_gid), (status.st_uid, -1)):
             with contextlib.suppress(PermissionError):
-                os.chown(path, owner, group)
-        if os.stat(path).st_gid != status.st_gid:
+                os.chown(file, owner, group)
+        if os.stat(file).st_gid != status.st_gid:
             # Another group now: it may do no more than everybody could before.
             mode &= ~0o070 | ((mode & 0o007) << 3)
     with contextlib.suppress(PermissionError):  # a file system without modes
-        os.chmod(path, mode)
+        os.chmod(file, mode)
     with contextlib.suppress(PermissionError):
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@contextlib.contextmanager
+def _taken_means_exists(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise _exists(path) from None
 
 
 def _publish(temporary: str, path: str, force: bool) -> None:
@@ -236,9 +304,8 @@ def _publish(temporary: str, path: str, force: bool) -> None:
         os.replace(temporary, path)
         return
     try:
-        os.link(temporary, path)  # unlike a rename, this fails if the name is taken
-    except FileExistsError:
-        raise _exists(path) from None
+        with _taken_means_exists(path):
+            os.link(temporary, path)  # unlike a rename, this fails if the name is taken
     except OSError:  # a file system without hard links
         if os.path.lexists(path):
             raise _exists(path) from None
@@ -254,13 +321,23 @@ def _sync_directory(directory: str) -> None:
             os.close(descriptor)
 
 
-def remove_source(source: Source) -> None:
-    """Delete a source that was used up, unless its name means another file by now."""
+def remove_source(source: Source, target: str) -> None:
+    """Delete a source that was used up, unless its name means another file by now.
+
+    Raises
+    ------
+    UsageError: it stays; what was made of it is in `target`.
+    """
     if source.status is None:
         return
-    if not os.path.samestat(os.lstat(source.path), source.status):
-        raise UsageError("was replaced while it was read, so it is not deleted")
-    os.unlink(source.path)
+    try:
+        if os.path.samestat(os.lstat(source.path), source.status):
+            os.unlink(source.path)
+            return
+        reason = "it was replaced meanwhile"
+    except OSError as error:
+        reason = str(error.strerror)
+    raise UsageError(f"is not deleted ({reason}), but {shown(target)} is complete; delete it yourself")
 
 
 def remove_temporaries() -> None:
@@ -303,5 +380,6 @@ def refuse_terminal_input(force: bool) -> None:
 
 
 def shown(path: str) -> str:
-    """A file name as it can be printed: no control characters, no undecodable bytes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in path)
+    """A file name as it can be printed: no control characters, no undecodable bytes; "''" for an empty one."""
+    escaped = (c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in path)
+    return "".join(escaped) or "''"

@@ -30,6 +30,10 @@ def freeze(model_name: str, output: Path, force: bool, shared: str | None) -> No
     if output.exists() and not force:
         raise UsageError(f"{shown(str(output))} exists; replace it with --force")
     model = load_model(model_name)
+    if output.exists() and output.samefile(model.path):
+        raise UsageError(
+            "the integers would take the place of the floats they are made of; choose another name"
+        )
     save_stack(output, model.integer_tensors, model.config, model.summary, shared)
     size = output.stat().st_size
     click.echo(f"{shown(str(output))}: {size:,} bytes, fingerprint {model.fingerprint.hex()[:16]}")

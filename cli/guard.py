@@ -30,6 +30,28 @@ HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 # What one bad file may raise without stopping the others.
 FILE_ERRORS = (ChunkerError, OSError, MemoryError)
 
+_REMEDIES = {
+    errno.ENOENT: "check the name",
+    errno.ENOTDIR: "check the name",
+    errno.EISDIR: "name a file",
+    errno.ENAMETOOLONG: "choose a shorter name with -o",
+    errno.EACCES: "check the permissions of the file and of its folder",
+    errno.EPERM: "check the permissions of the file and of its folder",
+    errno.EROFS: "write elsewhere with -o",
+    errno.ENOSPC: "free some space or write elsewhere",
+    errno.EDQUOT: "free some space or write elsewhere",
+    errno.EFBIG: "write to a file system for larger files, or raise the limit (ulimit -f)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EIO: "try again, and look whether the disk is sound",
+}
+
+
+class ReportLost(Exception):
+    """What was to be told of a file that is done cannot be printed; the file is none the worse for it."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"standard output: {error.strerror}; what was written to files is complete")
+
 
 _received: list[int] = []  # signals; foreign code may swallow the exception, not the exit code
 
@@ -99,7 +121,7 @@ def _guarded(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
         if ctx.find_root().info_name != "nhc":
             complain("whoever read the output closed it before the end")
         ctx.exit(CLOSED_PIPE)
-    except FILE_ERRORS as error:
+    except (*FILE_ERRORS, ReportLost) as error:
         complain(describe(error))
         ctx.exit(FAILURE)
 
@@ -139,13 +161,14 @@ def describe(error: BaseException, path: str | None = None) -> str:
     elif isinstance(error, MemoryError):
         text = "out of memory; use fewer threads (-T 1)"
     elif isinstance(error, OSError) and not isinstance(error, ChunkerError) and error.strerror:
-        text = error.strerror
-        if error.errno == errno.ENOSPC:
-            text += "; free some space or write elsewhere with -o"
+        remedy = _REMEDIES.get(error.errno or 0)
+        text = error.strerror if remedy is None else f"{error.strerror}; {remedy}"
         if error.filename is not None and os.fsdecode(error.filename) != path:
             text = f"{files.shown(os.fsdecode(error.filename))}: {text}"
     else:
         text = str(error) or type(error).__name__
+        if path and text.startswith((f"{path} ", f"{path}: ")):
+            text = text.removeprefix(path).lstrip(": ")
     return " ".join(text.split())
 
 

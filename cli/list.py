@@ -23,8 +23,9 @@ COLUMNS = ("<archive", "bytes in", "bytes out", "ratio", "bits/char", "<blocks",
 def list_command(paths: tuple[str, ...], as_json: bool) -> None:
     """Show what is in every FILE, from its index alone: no content is decoded or checked.
 
-    bytes in is the size of the original, bytes out that of the archive; blocks are counted by kind: coded
-    by the net, by lzma, or kept raw.
+    bytes in is the size of the original, bytes out that of the archive. blocks are counted by kind: net (by the
+    model as it is), mixed (its read-out learns, and contexts are mixed in), learning (all of it learns as well),
+    lzma (with lzma, without the model), raw (as they were).
     """
     show_archives(paths, as_json=as_json)
 

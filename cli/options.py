@@ -26,6 +26,12 @@ def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> i
     return value or None  # 0 means all cores, as in xz
 
 
+def _named(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        raise click.BadParameter("an empty name; give a file or leave the option out")
+    return value
+
+
 def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
     return value or "default"
 
@@ -102,6 +108,7 @@ output_option = click.option(
     "-o",
     "--output",
     type=click.Path(),
+    callback=_named,
     metavar="FILE",
     help='Where the result goes; "-" for standard output.',
 )

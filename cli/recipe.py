@@ -33,7 +33,9 @@ _OPTIONS = (
     click.option("-f", "--force", is_flag=True, help="Replace an existing model and forget its checkpoint."),
     click.option("--resume", is_flag=True, help="Go on from the checkpoint beside MODEL, if there is one."),
     click.option("--minutes", type=float, help="Budget in minutes. [default: 30]"),
-    click.option("--characters", type=int, help="Budget in characters instead."),
+    click.option(
+        "--characters", type=int, help="Budget in characters instead, rounded up to a window of all streams."
+    ),
     click.option("--batch", default=128, help="Streams read side by side."),
     click.option("--window", default=128, help="Characters through which gradients flow back."),
     click.option("--piece", default=8192, help="Mean characters between cold starts of a stream; 0: never."),

@@ -46,7 +46,7 @@ class Figures:
 class Outcome:
     """One file that was compressed, decompressed or tested.
 
-    target: where the result is, None if nothing was written. model: its name, None if it does not matter.
+    target: where the result is, None if nothing was written. model: its name, None if the archive needs none.
     """
 
     name: str
@@ -74,9 +74,8 @@ class Outcome:
             f"{shown(self.name)}: {first:,} -> {second:,} bytes",
             f"ratio {number(self.figures.ratio, 3)}",
             f"{number(self.figures.bits_per_char, 3)} bits/char",
+            "no model" if self.model is None else f"model {shown(self.model)}",
         ]
-        if self.model is not None:
-            parts.append(f"model {shown(self.model)}")
         return ", ".join(parts)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
 from chunker.cli import files
-from chunker.cli.guard import each_file, leave
+from chunker.cli.guard import ReportLost, each_file, leave
 from chunker.cli.progress import Progress, watched
 from chunker.cli.report import Figures, Outcome, print_json
 from chunker.errors import ArchiveError
@@ -61,7 +61,12 @@ def report_each(
     def one(path: str) -> None:
         outcomes.append(action(path))
         if not (job.quiet or as_json):
-            click.echo(line(outcomes[-1]), err=data_on_stdout)
+            try:
+                click.echo(line(outcomes[-1]), err=data_on_stdout)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise ReportLost(error) from error
 
     if as_json and data_on_stdout:
         raise click.UsageError("--json and data cannot both go to standard output; name the output with -o")
@@ -92,47 +97,53 @@ class Worker:
     def compress(self, path: str) -> Outcome:
         """Write the archive of one file; `files` and the codec say what can be raised."""
         job = self.job
-        name = job.output or files.target_for_compressing(path)
-        with self._open(path) as source, self._open_target(name, source) as target:
-            files.refuse_terminal_output(target, job.force)
-            bar = Progress(path, source.size, quiet=job.quiet)
-            with contextlib.closing(bar):
-                archive = pack(source.stream, target, self.model, job.threads, bar, job.preset)
+        with self._open(path, directory=files.PACK_DIRECTORY) as source:
+            name = job.output or files.target_for_compressing(path)
+            with self._open_target(name, source) as target:
+                files.refuse_terminal_output(target, job.force)
+                bar = Progress(path, source.size, quiet=job.quiet)
+                with contextlib.closing(bar):
+                    written, needs_model = pack(
+                        source.stream, target, self.model, job.threads, bar, job.preset
+                    )
         if job.remove:
-            files.remove_source(source)
-        return Outcome(path, Figures(bar.done, archive), bar.seconds, target=name, model=self.model.name)
+            files.remove_source(source, name)
+        model = self.model.name if needs_model else None
+        return Outcome(path, Figures(bar.done, written), bar.seconds, target=name, model=model)
 
     def decompress(self, path: str) -> Outcome:
         """Write the content of one archive; `files` and the codec say what can be raised."""
-        name = self.job.output or files.target_for_decompressing(path)
         if path == files.STANDARD:
             files.refuse_terminal_input(self.job.force)
-        with self._open(path) as source, self._open_target(name, source) as target:
-            figures, seconds = self._unpack(source, target)
+        with self._open(path) as source:
+            name = self.job.output or files.target_for_decompressing(path)
+            with self._open_target(name, source) as target:
+                outcome = self._unpack(source, target)
         if self.job.remove:
-            files.remove_source(source)
-        return Outcome(path, figures, seconds, target=name, unpacking=True)
+            files.remove_source(source, name)
+        return replace(outcome, target=name, unpacking=True)
 
     def test(self, path: str) -> Outcome:
         """Decode one archive and throw the content away; raises what `decompress` raises."""
         if path == files.STANDARD:
             files.refuse_terminal_input(self.job.force)
         with files.open_source(path, named_target=True) as source:
-            figures, seconds = self._unpack(source, None)
-        return Outcome(path, figures, seconds)
+            return self._unpack(source, None)
 
-    def _open(self, path: str) -> contextlib.AbstractContextManager[files.Source]:
-        return files.open_source(path, named_target=self.job.output is not None, remove=self.job.remove)
+    def _open(self, path: str, **more: str) -> contextlib.AbstractContextManager[files.Source]:
+        named = self.job.output is not None
+        return files.open_source(path, named_target=named, remove=self.job.remove, **more)
 
     def _open_target(self, name: str, source: files.Source) -> contextlib.AbstractContextManager[BinaryIO]:
         return files.open_target(name, source, force=self.job.force, durable=self.job.remove)
 
-    def _unpack(self, source: files.Source, target: BinaryIO | None) -> tuple[Figures, float]:
+    def _unpack(self, source: files.Source, target: BinaryIO | None) -> Outcome:
         bar = Progress(source.path, _content_bytes(source), quiet=self.job.quiet)
         archive = files.CountedInput(source.stream)
         with contextlib.closing(bar):
-            unpack(cast(BinaryIO, archive), target, self.model_to_read, self.job.threads, bar)
-        return Figures(bar.done, archive.count), bar.seconds
+            models = unpack(cast(BinaryIO, archive), target, self.model_to_read, self.job.threads, bar)
+        model = ", ".join(models) or None
+        return Outcome(source.path, Figures(bar.done, archive.count), bar.seconds, model=model)
 
 
 def _content_bytes(source: files.Source) -> int | None:
@@ -157,8 +168,8 @@ def pack(
     threads: int | None,
     bar: Progress | None = None,
     preset: str = "default",
-) -> int:
-    """Stream a source into an archive; returns the archive's size in bytes."""
+) -> tuple[int, bool]:
+    """Stream a source into an archive; returns the archive's size in bytes, and whether it needs the model."""
     from chunker.coding import processes
     from chunker.coding.stream import Compressor
 
@@ -171,7 +182,8 @@ def pack(
     try:
         while data := source.read(CHUNK_BYTES):
             written += target.write(compressor.compress(data))
-        return written + target.write(compressor.flush())
+        written += target.write(compressor.flush())
+        return written, compressor.needs_model
     finally:
         compressor.close()
 
@@ -182,15 +194,18 @@ def unpack(
     model: Model | None,
     threads: int | None,
     bar: Progress | None = None,
-) -> None:
-    """Stream the content of an archive, or of several in a row, into a target, or nowhere."""
+) -> list[str]:
+    """Stream the content of an archive, or of several in a row, into a target, or nowhere; returns the names of
+    the models that they needed."""
     from chunker.coding import processes
-    from chunker.coding.stream import contents
+    from chunker.coding.stream import ModelFinder, contents
 
     processes.allow()
-    with contextlib.closing(contents(source, model, threads)) as blocks:
+    models = ModelFinder(model)
+    with contextlib.closing(contents(source, models, threads)) as blocks:
         for block in blocks:
             if target is not None:
                 target.write(block)
             if bar is not None:
                 bar.advance(len(block))
+    return models.found

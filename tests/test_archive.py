@@ -252,6 +252,13 @@ IMPOSSIBLE = {
     "too many lanes of a learning block": block(
         LEARNING, frames.varint(1 << 20), b"\x01", frames.varint(257)
     ),
+    "content that no payload so short can hold": block(
+        NET, frames.varint((1 << 16) + (1 << 12) + 1), b"\x01", frames.varint(4096)
+    ),
+    "steps that no payload so short can hold": block(
+        LEARNING, frames.varint(2 * ((1 << 14) + 3 * (1 << 8)) + 1), b"\x03\x02"
+    ),
+    "compact content in 17 bytes": frames.MAGIC + b"\x13abcd\x80\x80\x80\x02\x00",
     "unknown kind": block(b"\x06\x01"),
     "compact terabytes": frames.MAGIC + b"\x11\xff\xff\xff\xff\xff\x7f",
     "compact lzma of 64 MiB + 1": frames.MAGIC + b"\x12" + frames.varint((1 << 26) + 1) + b"\x01",
@@ -261,6 +268,19 @@ IMPOSSIBLE = {
     "compact no lanes": frames.MAGIC + b"\x18abcd" + frames.varint(1000) + b"\x01\x00",
     "version 0": frames.MAGIC + b"\x00",
 }
+
+
+POSSIBLE = {
+    "content": block(NET, frames.varint((1 << 16) + (1 << 12)), b"\x01", frames.varint(4096)),
+    "steps": block(LEARNING, frames.varint(2 * ((1 << 14) + 3 * (1 << 8))), b"\x03\x02"),
+}
+
+
+@pytest.mark.parametrize("data", POSSIBLE.values(), ids=POSSIBLE.keys())
+def test_what_a_payload_may_just_hold_is_read_on(data):
+    blocks, parser = parse(data)
+    assert not blocks
+    assert not parser.eof
 
 
 @pytest.mark.parametrize("data", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())

@@ -48,14 +48,17 @@ MB = 1 << 20
 PLANS = {
     "fast": {
         1000: [(1000, 1, Kind.NET)],
+        5000: [(5000, 2, Kind.NET)],
+        20_000: [(20_000, 8, Kind.NET)],
         65_535: [(65_535, 8, Kind.NET)],
-        65_536: [(32_768, 4, Kind.NET)] * 2,
+        65_536: [(32_768, 8, Kind.NET)] * 2,
         MB: [(MB // 2, 176, Kind.NET), *[(MB // 4, 80, Kind.NET)] * 2],
         2 * MB: [*[(MB // 2, 176, Kind.NET)] * 3, *[(MB // 4, 80, Kind.NET)] * 2],
     },
     "default": {
-        1000: [(1000, 1, Kind.MIXED)],
-        5000: [(5000, 3, Kind.MIXED)],
+        600: [(600, 1, Kind.MIXED)],
+        5000: [(5000, 11, Kind.MIXED)],
+        32_000: [(32_000, 11, Kind.MIXED)],
         65_535: [(65_535, 21, Kind.MIXED)],
         65_536: [(65_536, 43, Kind.LEARNING)],
         MB - 1: [(MB - 1, 71, Kind.LEARNING)],
@@ -306,6 +309,15 @@ def test_choice_is_the_smallest(data, kind, preset):
 @pytest.mark.parametrize("name", ["fast", "default"])
 def test_zeros_are_for_lzma(name):
     assert blocks.encode_block(CountingModel(), bytes(100_000), blocks.PRESETS[name]).kind is Kind.LZMA
+
+
+@pytest.mark.parametrize("limit", ["CLAIM_BYTES", "CLAIM_STEPS"])
+def test_what_readers_would_not_believe_is_not_left_to_the_net(monkeypatch, limit):
+    data, preset = skewed(3000), blocks.PRESETS["fast"]
+    assert blocks.encode_block(CountingModel(), data, preset).kind is Kind.NET
+    monkeypatch.setattr(frames, limit, 0)
+    monkeypatch.setattr(frames, f"{limit}_MORE", 1)
+    assert blocks.encode_block(CountingModel(), data, preset).kind is Kind.LZMA
 
 
 def test_a_preset_says_how_the_net_is_used():

@@ -93,7 +93,7 @@ def test_json_of_compress_decompress_and_test(model):
 def test_one_bad_file_does_not_stop_the_others(model):
     Path("b.txt").write_bytes(b"b")
     result = call("compress", "a.txt", "nothing", "b.txt", "-m", model, code=1)
-    assert result.stderr == "chunker: nothing: No such file or directory\n"
+    assert result.stderr == "chunker: nothing: No such file or directory; check the name\n"
     assert len(result.stdout.splitlines()) == 2
     assert Path("a.txt.nhc").exists()
     assert Path("b.txt.nhc").exists()
@@ -345,9 +345,8 @@ def test_completion(monkeypatch):
 def test_ratios_without_bytes():
     assert report.Figures(0, 5).to_json()["bits_per_char"] is None
     assert report.Figures(0, 0).ratio is None
-    assert (
-        report.Outcome("x", report.Figures(0, 5), 0.1).line() == "x: 0 -> 5 bytes, ratio 0.000, - bits/char"
-    )
+    line = report.Outcome("x", report.Figures(0, 5), 0.1).line()
+    assert line == "x: 0 -> 5 bytes, ratio 0.000, - bits/char, no model"
 
 
 def test_json_has_no_infinities():

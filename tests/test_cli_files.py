@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -15,10 +16,14 @@ from chunker.errors import UsageError
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
 
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True, params=["without a name", "hidden"])
+def in_tmp_path(tmp_path, monkeypatch, request) -> bool:
+    """Whether the file that is written has a name meanwhile."""
     monkeypatch.chdir(tmp_path)
     Path("source").write_bytes(b"content")
+    if request.param == "hidden":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    return not files._can_be_unnamed("")
 
 
 def write(target: str, content: bytes = b"new", source: str = "source", **options: bool) -> None:
@@ -89,7 +94,7 @@ def test_target_that_comes_up_meanwhile_is_kept():
 
 
 def test_without_hard_links(monkeypatch):
-    def no_links(*_: object) -> None:
+    def no_links(*_: object, **__: object) -> None:
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
@@ -131,7 +136,7 @@ def test_source_is_never_its_own_target(force, link):
 
 def test_folders_are_refused():
     os.mkdir("folder")
-    with pytest.raises(UsageError, match="is a directory; pack it with `tar"), files.open_source("folder"):
+    with pytest.raises(UsageError, match="is a directory; name the files"), files.open_source("folder"):
         pass
     with pytest.raises(UsageError, match="folder is a directory; name a file"):
         write("folder", force=True)
@@ -194,11 +199,12 @@ def test_mode_and_times_are_carried_over():
 
 
 @POSIX
-def test_nobody_else_reads_a_private_file_meanwhile():
+def test_nobody_else_reads_a_private_file_meanwhile(in_tmp_path):
     os.chmod("source", 0o600)
-    with files.open_source("source") as source, files.open_target("target", source):
-        (part,) = (name for name in os.listdir() if name.endswith(".nhc-part"))
-        assert stat.S_IMODE(os.stat(part).st_mode) == 0o600
+    with files.open_source("source") as source, files.open_target("target", source) as target:
+        assert stat.S_IMODE(os.fstat(target.fileno()).st_mode) == 0o600
+        parts = [name for name in os.listdir() if name.endswith(".nhc-part")]
+        assert len(parts) == in_tmp_path
 
 
 @POSIX
@@ -222,16 +228,33 @@ def test_source_that_was_replaced_is_not_deleted():
     with files.open_source("source", remove=True) as source:
         Path("newer").write_bytes(b"newer")
         os.replace("newer", "source")
-    with pytest.raises(UsageError, match="was replaced"):
-        files.remove_source(source)
+    with pytest.raises(
+        UsageError, match=r"not deleted \(it was replaced meanwhile\), but target is complete"
+    ):
+        files.remove_source(source, "target")
     assert Path("source").read_bytes() == b"newer"
+
+
+def test_source_that_cannot_be_deleted():
+    with files.open_source("source", remove=True) as source:
+        os.unlink("source")
+    with pytest.raises(UsageError, match=r"No such file or directory\), but target is complete; delete it"):
+        files.remove_source(source, "target")
+
+
+@POSIX
+def test_name_that_is_too_long():
+    with pytest.raises(OSError, match="too long") as caught:
+        write("n" * 256)
+    assert caught.value.filename == "n" * 256
+    assert listing() == ["source"]
 
 
 def test_temporaries_can_be_removed_from_outside():
     """As a second signal does, while the first one's `finally` clauses take their time."""
-    with pytest.raises(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):
         lose("target")
-    assert listing() == ["source"]
+    assert "nhc-part" not in "".join(listing())
 
 
 @pytest.mark.parametrize(

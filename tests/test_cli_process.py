@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cli_support import TEXT, call, environment, one_line, run, start
 
+from chunker.cli import files
 from chunker.cli.nhc import nhc
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and files")
@@ -65,16 +66,21 @@ def test_an_interrupt_while_the_commands_are_imported_ends_in_silence(program):
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
+HIDDEN = "import os; vars(os).pop('O_TMPFILE', None)"  # files that are written have names meanwhile
+
+
+@pytest.mark.parametrize("before", ["pass", HIDDEN])
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_signals_leave_no_partial_file(model, noise, number, code):
+def test_signals_leave_no_partial_file(model, noise, number, code, before):
     Path("out.nhc").write_bytes(b"old")
-    with start("nhc", "-f", "-o", "out.nhc", "-m", model) as process:
+    with start("nhc", "-f", "-o", "out.nhc", "-m", model, before=before) as process:
         assert process.stdin is not None
         process.stdin.write(noise[:MANY_BYTES])
         process.stdin.flush()
-        assert len(os.listdir()) == 2, "the test wants it at work"
+        if before == HIDDEN:
+            assert len(os.listdir()) == 2, "the test wants it at work"
         process.send_signal(number)
         assert process.stderr is not None
         message = process.stderr.read()
@@ -82,6 +88,18 @@ def test_signals_leave_no_partial_file(model, noise, number, code):
     assert one_line(message).startswith("nhc: ")
     assert os.listdir() == ["out.nhc"]
     assert Path("out.nhc").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(not files._can_be_unnamed(""), reason="needs files without names")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
+def test_nothing_is_left_whatever_ends_it(model, noise, number):
+    with start("nhc", "-o", "out.nhc", "-m", model) as process:
+        assert process.stdin is not None
+        process.stdin.write(noise[:MANY_BYTES])
+        process.stdin.flush()
+        process.send_signal(number)
+    assert process.returncode == -number
+    assert not [name for name in os.listdir() if name != "core"]
 
 
 def test_closed_pipe(model, noise):
@@ -156,7 +174,8 @@ def test_no_right_to_read_or_write(model):
     os.chmod(".", 0o777)
     with nobody():
         results = [call(nhc, *args, code=1) for args in tries]
-    messages = ["secret: Permission denied", "open: closed/open.nhc: Permission denied"]
+    remedy = "Permission denied; check the permissions of the file and of its folder"
+    messages = [f"secret: {remedy}", f"open: closed/open.nhc: {remedy}"]
     assert [result.stderr for result in results] == [f"nhc: {message}\n" for message in messages]
     assert os.listdir("closed") == []
 
@@ -173,16 +192,18 @@ def nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
+@pytest.mark.parametrize("before", ["pass", HIDDEN])
 @pytest.mark.parametrize("force", [False, True])
-def test_two_at_once(model, force):
+def test_two_at_once(model, force, before):
     flags = ["-f"] if force else []
     contents = [b"1" * MANY_BYTES, b"2" * MANY_BYTES]
-    both = [start("nhc", *flags, "-o", "out.nhc", "-m", model) for _ in contents]
+    both = [start("nhc", *flags, "-o", "out.nhc", "-m", model, before=before) for _ in contents]
     for process, content in zip(both, contents, strict=True):
         assert process.stdin is not None
         process.stdin.write(content)
         process.stdin.flush()
-    assert len(os.listdir()) == 2, "both are at work"
+    if before == HIDDEN:
+        assert len(os.listdir()) == 2, "both are at work"
     codes = []
     for process in both:
         process.communicate(timeout=60)

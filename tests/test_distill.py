@@ -19,7 +19,14 @@ from chunker.errors import CheckpointError, ChunkerError, UsageError
 from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
 from chunker.learning.collapse import Collapse
 from chunker.learning.corpus import Lanes, Source, Streams, TextFile, validation_lanes
-from chunker.learning.distill import Distiller, Lesson, fresh_student, own_student, soft_divergence
+from chunker.learning.distill import (
+    Distiller,
+    Lesson,
+    fresh_student,
+    narrower_student,
+    own_student,
+    soft_divergence,
+)
 from chunker.learning.recipe import Recipe
 from chunker.learning.skill import measure_skill
 from chunker.learning.stack import Stack
@@ -362,6 +369,28 @@ def test_lessons_that_make_no_sense_are_refused(wrong):
 def test_what_cannot_be_distilled(teacher, student, rounds, message):
     with pytest.raises(ChunkerError, match=message):
         distill(stack(teacher), TEXT, student, rounds=rounds, recipe=recipe(2))
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_a_narrower_student_keeps_the_units_that_weigh_most(cell):
+    """Units that nobody hears may go: what is left says the same."""
+    ngrams = NGrams((2,), 16, 4)
+    net = stack((9, 4), cell=cell, ngrams=ngrams)
+    level, silent = net.levels[0], [1, 5, 6]
+    with torch.no_grad():
+        level.readout[silent] = 0
+        level.recurrent[silent] = 0
+    symbols = torch.from_numpy(np.frombuffer(TEXT[:80], np.uint8).astype(np.int64)).reshape(20, 4)
+    narrow, whole = narrower_student(net, 6, net), narrower_student(net, 9)
+    assert (narrow.config.levels, whole.config.levels) == ((6,), (9,))
+    own = own_student(net)
+    expected = own(symbols, own.start(4)).level_logits[0]
+    assert torch.equal(whole(symbols, whole.start(4)).level_logits[0], expected)
+    torch.testing.assert_close(narrow(symbols, narrow.start(4)).level_logits[0], expected)
+    assert not narrow.levels[0].ngram_table.requires_grad
+    assert whole.levels[0].ngram_table.requires_grad
+    with pytest.raises(UsageError, match="9 at most"):
+        narrower_student(net, 10)
 
 
 def test_a_fresh_student_keeps_the_teachers_n_grams_where_they_are_alike():

@@ -191,7 +191,9 @@ def test_the_built_in_model_is_a_teacher(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--levels", "5"], "--levels goes with --student fresh"),
+        (["--levels", "9"], "--levels may name 8 at most"),
+        (["--levels", "5,4"], "which only --student fresh can have"),
+        (["--student", "nothing"], "no model file 'nothing'"),
         (["--cell", "rnn"], "--cell goes with --student fresh"),
         (["--student", "fresh", "--levels", "5", "--rounds", "2"], "level 0"),
         (["--temperature", "0"], "temperature"),
@@ -206,6 +208,18 @@ def test_options_that_make_no_sense_are_one_line(teacher, corpus, tmp_path, opti
     assert result.exit_code == 1
     assert message in one_line(result)
     assert sorted(os.listdir(tmp_path)) == ["corpus.txt", "teacher"]
+
+
+def test_a_student_goes_on_from_a_model_and_narrower(teacher, corpus, tmp_path):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    assert distill(teacher, corpus, first, "--levels", "6").exit_code == 0
+    assert distill(teacher, corpus, second, "--student", first).exit_code == 0
+    assert distill(teacher, corpus, third, "--student", second, "--levels", "4").exit_code == 0
+    models = [load_model(path) for path in (first, second, third)]
+    assert [model.config.levels for model in models] == [(6,), (6,), (4,)]
+    bits = [model.summary["validation_bits_per_char"] for model in models[:2]]
+    assert bits[1] < bits[0]
+    assert {model.summary["teacher"] for model in models} == {load_model(teacher).fingerprint.hex()}
 
 
 def test_a_missing_teacher_is_named(corpus, tmp_path):

@@ -35,15 +35,17 @@ def plain_rows(symbols, ngrams):
     st.integers(0, 20),
 )
 def test_a_code_is_the_sum_of_the_rows_that_the_format_names(symbols, orders, bits):
-    ngrams = NGrams(tuple(orders), 1 << bits, 1)
-    names = np.arange(len(orders) << bits, dtype=np.float32)[:, None] / (len(orders) << bits) / 8
-    table, last = NGramTable(ngrams, names), LastSymbols(1, ngrams.longest)
+    ngrams = NGrams(tuple(orders), 1 << bits, 9)
+    rng = np.random.default_rng(bits)
+    names = rng.integers(-128, 128, (len(orders) << bits, 9), dtype=np.int8)
+    scale = rng.uniform(0.001, 0.01, 9).astype(np.float32)
+    table, last = NGramTable(ngrams, names, scale), LastSymbols(1, ngrams.longest)
     for symbol, rows in zip(symbols, plain_rows(symbols, ngrams), strict=True):
         code = table(last.follow(np.array([symbol])))
-        total = np.float32(0)
+        total = np.zeros(9, dtype=np.float32)
         for row in rows:
-            total = total + names[row, 0]
-        assert code.tolist() == [[min(total, 1.0)]]
+            total = total + names[row].astype(np.float32) * scale
+        assert code.tolist() == [np.clip(total, -1, 1).tolist()]
 
 
 @settings(deadline=None, max_examples=30)

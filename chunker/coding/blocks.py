@@ -37,16 +37,19 @@ LOOK_EVERY = 64  # steps between two looks at whether to go on
 
 @dataclass(frozen=True)
 class Cut:
-    """How a block is cut into lanes: `few` of `few_bytes` each; what comes on top into lanes of `more_bytes`."""
+    """How a block is cut into lanes: up to `few` of `few_bytes` each, and no more of them before the block has
+    `longer_bytes`; of what comes on top one for each `more_bytes`."""
 
     few: int
     few_bytes: int
     more_bytes: int
+    longer_bytes: int = 0
 
     def lanes(self, n_bytes: int) -> int:
         """How many lanes a block of that length gets, at least 1."""
         few = min(n_bytes, self.few * self.few_bytes)
-        return max(1, round(few / self.few_bytes + (n_bytes - few) / self.more_bytes))
+        more = max(n_bytes - max(self.longer_bytes, self.few * self.few_bytes), 0)
+        return max(1, round(few / self.few_bytes + more / self.more_bytes))
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,18 @@ _KB, _MB = 1 << 10, 1 << 20
 PRESETS = {
     "fast": Preset(
         Kind.NET,
-        Cut(8, 8 * _KB, 8 * _KB // 3),
+        Cut(8, 2 * _KB, 8 * _KB // 3, longer_bytes=64 * _KB),
         block_bytes=_MB // 2,
         whole_bytes=64 * _KB,
     ),
-    # lanes for 15 KB/s on two cores, and for 5 KB in 1.5 s; fewer would learn better
+    # lanes for 15 KB/s on two cores, and for 5 KB in 1.5 s also on a slow core; fewer would learn better
     "default": Preset(
         Kind.LEARNING,
         Cut(56, 3 * _KB // 2, 64 * _KB),
         block_bytes=_MB,
         whole_bytes=_MB,
         small_bytes=64 * _KB,
-        small_cut=Cut(3, 7 * _KB // 4, 13 * _KB // 4),
+        small_cut=Cut(11, 15 * _KB // 33, 13 * _KB // 4, longer_bytes=32_000),
         stretch_bytes=frames.MAX_LZMA_BYTES,
     ),
     "best": Preset(
@@ -370,6 +373,8 @@ def encode_block(
         packed = encode_lzma(data, stop)
     best = raw if len(packed) >= len(data) else Coded(Kind.LZMA, 0, packed)
     if payload is None or len(payload) + net_extra_bytes >= len(best.payload):
+        return best
+    if not frames.believable(len(data), lanes, len(payload)):
         return best
     return Coded(kind, lanes, payload)
 

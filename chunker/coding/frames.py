@@ -28,6 +28,10 @@ MAX_LEARNING_LANES = 1 << 8  # what a block keeps for learning grows with its la
 FINGERPRINT_BYTES = 8
 COMPACT_FINGERPRINT_BYTES = 4
 
+# What a block under the net may claim: so much, and so much more for each byte of payload.
+CLAIM_BYTES, CLAIM_BYTES_MORE = 1 << 16, 1 << 12
+CLAIM_STEPS, CLAIM_STEPS_MORE = 1 << 14, 1 << 8
+
 CRC_BYTES = 4
 START_BYTES = len(MAGIC) + 2 + FINGERPRINT_BYTES + CRC_BYTES
 FOOTER_BYTES = 8 + CRC_BYTES + len(END_MAGIC)
@@ -152,8 +156,22 @@ def _check(kind: Kind, size: int, lanes: int, payload_size: int) -> None:
         raise damaged(f"a block claims {size} bytes, more than any can have")
     if kind is not Kind.RAW and payload_size >= size:
         raise damaged("a block is not smaller than its content")
-    if kind.needs_model and not 1 <= lanes <= min(size, kind.max_lanes):
+    if not kind.needs_model:
+        return
+    if not 1 <= lanes <= min(size, kind.max_lanes):
         raise damaged(f"a block of {size} bytes claims {lanes} lanes")
+    if not believable(size, lanes, payload_size):
+        raise damaged(f"a payload of {payload_size} bytes claims {size} bytes in {lanes} lanes")
+
+
+def believable(size: int, lanes: int, payload_size: int) -> bool:
+    """Whether a block under the net holds enough for the time that it takes: lzma makes what is as monotonous
+    as that small, too, and at once."""
+    steps = -(-size // lanes)
+    return (
+        size <= CLAIM_BYTES + CLAIM_BYTES_MORE * payload_size
+        and steps <= CLAIM_STEPS + CLAIM_STEPS_MORE * payload_size
+    )
 
 
 def _fields(kind: Kind, size: int, lanes: int, payload_size: int, with_lanes: bool) -> bytes:

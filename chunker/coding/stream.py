@@ -50,16 +50,26 @@ def as_model(model: ModelLike) -> Model:
 
 
 class ModelFinder:
-    """Finds the model that a block wants: the given one or a built-in one, whichever has the fingerprint."""
+    """Finds the model that a block wants: the given one or a built-in one, whichever has the fingerprint.
+
+    found: names of those that were found, in order.
+    """
 
     def __init__(self, model: ModelLike = None) -> None:
         self._given = None if model is None else as_model(model)
+        self.found: list[str] = []
 
     def find(self, block: Block) -> Model | None:
         """None if the block needs no model. Raises WrongModel."""
         if not block.head.kind.needs_model:
             return None
-        wanted = block.fingerprint
+        model = self._find(block.fingerprint)
+        name = getattr(model, "name", "model")
+        if name not in self.found:
+            self.found.append(name)
+        return model
+
+    def _find(self, wanted: bytes) -> Model:
         if self._given is not None and self._given.fingerprint.startswith(wanted):
             return self._given
         from chunker.modelfile import builtin_models
@@ -105,6 +115,7 @@ class Compressor:
         self._crc = 0
         self._started = False
         self._closed = False
+        self.needs_model = False
 
     def compress(self, data: Bytes) -> bytes:
         """Take in data; the part of the archive that is complete, often b"". Raises UsageError after `flush`."""
@@ -131,9 +142,13 @@ class Compressor:
         try:
             if not self._started and len(self._buffer) < blocks.SMALL_BYTES:
                 content = bytes(self._buffer)
-                out.append(blocks.encode_compact(self._model, content, self._preset))
+                compact = blocks.encode_compact(self._model, content, self._preset)
+                start = frames.read_start(compact)
+                self.needs_model = (
+                    start is not None and start.head is not None and start.head.kind.needs_model
+                )
                 self._advance(len(content))
-                return out[0]
+                return compact
             if self._preset.stretch_bytes:
                 self._encode_stretch(self._preset.plan(len(self._buffer)), out)
             else:
@@ -189,6 +204,7 @@ class Compressor:
 
     def _append(self, frame: Frame, out: list[bytes]) -> None:
         head, block = frame
+        self.needs_model |= frames.Kind(head[0]).needs_model
         self._heads += head
         out.append(block)
 
@@ -202,10 +218,10 @@ def fits(head: frames.Head, sizes: list[int]) -> bool:
 class BlockDecoder:
     """The engine of everything that reads from the start: bytes in, contents of blocks out, in order."""
 
-    def __init__(self, model: ModelLike, threads: int | None) -> None:
+    def __init__(self, model: ModelLike | ModelFinder, threads: int | None) -> None:
         self.parser = Parser()
         self.eof = False
-        self._models = ModelFinder(model)
+        self._models = model if isinstance(model, ModelFinder) else ModelFinder(model)
         self._pool = Pool(threads)
         self._waiting: deque[tuple[int, Result[bytes]]] = deque()
         self._too_much: Block | None = None
@@ -323,7 +339,7 @@ class Decompressor:
 
 
 def contents(
-    file: BinaryIO, model: ModelLike = None, threads: int | None = None
+    file: BinaryIO, model: ModelLike | ModelFinder = None, threads: int | None = None
 ) -> Generator[bytes, None, None]:
     """The contents of all blocks of a file of one or several archives, read once from here to its end.
 

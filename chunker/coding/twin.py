@@ -68,8 +68,9 @@ class IntegerLevel:
         self.time_input, self.below = table("time_input"), matrix("below", unit)
         self.ngrams: NGramTable | None = None
         if index == 0 and config.ngrams is not None:
-            q, scale = tensors["0.ngram_table.q"], tensors["0.ngram_table.scale"]
-            self.ngrams = NGramTable(config.ngrams, q.astype(np.float32) * scale)
+            self.ngrams = NGramTable(
+                config.ngrams, tensors["0.ngram_table.q"], tensors["0.ngram_table.scale"]
+            )
         self.recurrent, self.readout = recurrent, readout
         self.readout_bias = tensors[f"{index}.readout_bias"] * LOGIT_STEPS
         self.time_readout = matrix("time_readout", LOGIT_STEPS)

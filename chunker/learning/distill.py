@@ -169,8 +169,7 @@ def own_student(teacher: Stack) -> Stack:
     """The teacher's level 0 as a stack of its own, as in 1991: a copy with its weights."""
     config = replace(teacher.config, levels=teacher.config.levels[:1])
     student = Stack(config)
-    prefix = "levels.0."
-    weights = {name: t for name, t in teacher.state_dict().items() if name.startswith(prefix)}
+    weights = {name: t for name, t in teacher.state_dict().items() if name.startswith(_LEVEL)}
     student.load_state_dict({**weights, "thresholds_bits": teacher.thresholds_bits[:0]})
     return student
 
@@ -183,13 +182,51 @@ def fresh_student(config: StackConfig, seed: int = 0, teacher: Stack | None = No
     """
     torch.manual_seed(seed)
     student = Stack(config)
-    if teacher is not None and config.ngrams is not None and config.ngrams == teacher.config.ngrams:
-        table = student.get_parameter(_TABLE).requires_grad_(False)
-        table.copy_(teacher.get_parameter(_TABLE).detach())
+    if teacher is not None:
+        _share_ngrams(student, teacher)
     return student
 
 
-_TABLE = "levels.0.ngram_table"
+def narrower_student(net: Stack, width: int, teacher: Stack | None = None) -> Stack:
+    """Level 0 of a trained net with the `width` units that weigh most, as a stack of its own, to be trained on.
+
+    A unit weighs as much as the squares of the weights by which others and the read-out hear it (pruning of whole
+    units by magnitude: Li et al. 2017, section 3.1). teacher: as in `fresh_student`.
+
+    Raises
+    ------
+    UsageError: the net is no wider than that.
+    """
+    whole = own_student(net)
+    weights, old = whole.state_dict(), whole.config.levels[0]
+    if width > old:
+        raise UsageError(f"the student has {old} units in level 0, so --levels may name {old} at most")
+    readout, recurrent = weights[_LEVEL + "readout"], weights[_LEVEL + "recurrent"]
+    weight = readout.square().sum(1) + recurrent.square().sum(1)
+    units = weight.argsort(descending=True, stable=True)[:width].sort().values
+    gates = torch.cat([units + gate * old for gate in range(whole.config.gates_per_cell)])
+    for name in weights:
+        if name.removeprefix(_LEVEL) in {"recurrent", "readout", "candidate_bias"}:
+            weights[name] = weights[name][units]
+        if name.removeprefix(_LEVEL) in {"symbol_input", "below", "recurrent", "bias"}:
+            weights[name] = weights[name][..., gates]
+    student = Stack(replace(whole.config, levels=(width,)))
+    student.load_state_dict(weights)
+    if teacher is not None:
+        _share_ngrams(student, teacher)
+    return student
+
+
+def _share_ngrams(student: Stack, teacher: Stack) -> None:
+    """Give the student the teacher's vectors of n-grams, if it is told the same ones; it keeps them as they are."""
+    if student.config.ngrams is None or student.config.ngrams != teacher.config.ngrams:
+        return
+    table = student.get_parameter(_TABLE).requires_grad_(False)
+    table.copy_(teacher.get_parameter(_TABLE).detach())
+
+
+_LEVEL = "levels.0."
+_TABLE = _LEVEL + "ngram_table"
 
 
 class _Norm(nn.Module):

@@ -64,7 +64,7 @@ class Recipe:
         if (self.minutes is None) == (self.characters is None):
             raise UsageError("give the budget either in minutes or in characters")
         if not 0 < self.budget < math.inf:
-            raise UsageError("a budget must be above 0 and finite")
+            raise UsageError("minutes and characters, the budget, must be above 0 and finite")
         if self.batch < 1 or self.window < 1 or self.piece < 0:
             raise UsageError("batch and window must be at least 1, piece at least 0")
         if not 0 < self.learning_rate < math.inf or not self.clip > 0 or not self.weight_decay >= 0:
