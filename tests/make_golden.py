@@ -234,13 +234,13 @@ def bad(archives: dict[str, bytes]) -> dict[str, tuple[bytes, type[ArchiveError]
         ),
         "compact-lanes-too-many": (learning[:3] + b"\x18abcd" + thousand + b"\x81\x02", CorruptArchive),
         "lanes-too-many": (whole[:start] + b"\x03\xe8\x07\x64\xe9\x07" + bytes(64), CorruptArchive),
-        # 17 bytes that claim 4 MiB in one lane; 64 bytes that claim 262,144 in 8 lanes
+        # 17 bytes that claim 4 MiB in one lane; 64 bytes that claim 262,144 in 7 lanes
         "claims-content": (
             frames.MAGIC + b"\x13" + bytes.fromhex("e30b6b73 80808002 00 01020304"),
             CorruptArchive,
         ),
         "claims-steps": (
-            whole[:start] + b"\x05" + frames.varint(1 << 18) + b"\x40\x08" + bytes(64),
+            whole[:start] + b"\x05" + frames.varint(1 << 18) + b"\x40\x07" + bytes(64),
             CorruptArchive,
         ),
     }

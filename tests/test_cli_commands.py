@@ -23,6 +23,7 @@ from chunker.cli.main import COMMANDS, chunker
 from chunker.coding.archive import read_info
 from chunker.coding.stream import compress
 from chunker.errors import ChunkerError
+from chunker.modelfile import load_model
 
 
 @pytest.fixture(autouse=True)
@@ -359,3 +360,46 @@ def test_table_for_a_terminal(monkeypatch, capsys):
     report.print_table(["<name", "bytes"], [["[red]a[/]", "1"]], title="T")
     out = capsys.readouterr().out
     assert "[red]a[/]" in out, "file names are no markup"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["compress", "nothing"], "nothing: No such file or directory; check the name"),
+        (["compress", ""], "'': No such file or directory; check the name"),
+        (["compress", "folder"], "folder: is a directory; pack it with `tar"),
+        (["decompress", "folder"], "folder: is a directory; name the files in it"),
+        (["list", "folder"], "folder: is a directory; name the files in it"),
+        (["models", "folder"], "folder: is a directory; name the model file in it"),
+        (["models", "a.txt"], "a.txt: is not a model file"),
+        (["bench", "nothing"], "nothing: No such file or directory; check the name"),
+        (["bench", "folder"], "folder: is no regular file"),
+        (["compress", "n" * 253], f"{'n' * 253}.nhc: File name too long; choose a shorter name with -o"),
+        (["freeze", "text", "-o", "linked", "-f"], "choose another name"),
+    ],
+)
+def test_messages_name_the_file_once_and_a_remedy(args, message):
+    os.mkdir("folder")
+    os.symlink(load_model("text").path, "linked")
+    Path("n" * 253).write_bytes(b"content")
+    result = call(*args, code=1)
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.count(args[1] or "''") <= 2, "once, and once as the target's"
+    assert not [name for name in os.listdir() if name.endswith((".nhc", "part"))]
+
+
+def test_an_empty_name_is_no_name():
+    assert "an empty name" in call("compress", "a.txt", "-o", "", code=2).stderr
+
+
+def test_the_model_is_named_where_an_archive_needs_it(model):
+    noise = bytes(range(256)) * 2
+    Path("noise").write_bytes(noise)
+    for name, expected in (("noise", None), ("a.txt", load_model(model).name)):
+        for args in (["compress", name], ["test", f"{name}.nhc"], ["decompress", f"{name}.nhc", "-o", "b"]):
+            (found,) = document(call(*args, "-m", model, "--json"))["files"]
+            assert found["model"] == expected
+        os.unlink("b")
+    assert call("test", "noise.nhc").stdout.endswith(", no model, OK\n")
+    assert call("test", "a.txt.nhc", "-m", model).stdout.endswith(f", model {load_model(model).name}, OK\n")

@@ -333,12 +333,13 @@ def in_blocks(data: bytes, model: Model, preset: str = "default") -> bytes:
 @pytest.mark.usefixtures("small_blocks", "no_learning_left")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_no_thread_that_learns_is_left(tiny_model, threads, preset):
-    packed = compress(some_text(3000), tiny_model, threads=threads, preset=preset)
+    text = some_text(1600)
+    packed = compress(text, tiny_model, threads=threads, preset=preset)
     assert not learning_threads()
-    assert decompress(packed, model=tiny_model, threads=threads) == some_text(3000)
-    packed = in_blocks(some_text(3000), tiny_model, preset)
+    assert decompress(packed, model=tiny_model, threads=threads) == text
+    packed = in_blocks(text, tiny_model, preset)
     assert not learning_threads()
-    assert decompress(packed, model=tiny_model, threads=threads) == some_text(3000)
+    assert decompress(packed, model=tiny_model, threads=threads) == text
     assert not learning_threads()
     damaged = bytearray(packed)
     damaged[60] ^= 1
@@ -374,7 +375,7 @@ def give_up(n_bytes: int) -> None:
 @pytest.mark.usefixtures("small_blocks")
 def test_more_threads_than_places():
     """Blocks with contexts wait for each other; neither the result nor the end depends on it."""
-    data = skewed(8000)
+    data = skewed(5000)
     packed = compress(data, MODEL, threads=8)
     assert packed == compress(data, MODEL, threads=1)
     assert decompress(packed, model=MODEL, threads=8) == data

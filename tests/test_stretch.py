@@ -112,7 +112,7 @@ def test_stretches_that_are_taken_and_that_are_not(name, monkeypatch):
 @pytest.mark.parametrize("name", LEARNING)
 def test_nothing_depends_on_pieces_or_threads(name):
     packed = compress(MIXED, MODEL, preset=name, threads=1)
-    for threads, step in ((2, 1 << 20), (3, 777), (8, 6000), (1, 5000)):
+    for threads, step in ((2, 1 << 20), (8, 777), (1, 6000)):
         compressor = Compressor(MODEL, preset=name, threads=threads)
         pieces = [compressor.compress(MIXED[at : at + step]) for at in range(0, len(MIXED), step)]
         assert b"".join(pieces) + compressor.flush() == packed

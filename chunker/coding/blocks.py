@@ -110,7 +110,7 @@ PRESETS = {
         block_bytes=_MB,
         whole_bytes=_MB,
         small_bytes=64 * _KB,
-        small_cut=Cut(11, 15 * _KB // 33, 13 * _KB // 4, longer_bytes=32_000),
+        small_cut=Cut(12, 5 * _KB // 12, 13 * _KB // 4, longer_bytes=69 * _KB // 2),
         stretch_bytes=frames.MAX_LZMA_BYTES,
     ),
     "best": Preset(
