@@ -6,6 +6,8 @@ import os
 
 # Before numpy is imported, and as the commands do: BLAS's threads and ours are in each other's way.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several, which share the cores: torch, too, uses one thread
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
 import threading
