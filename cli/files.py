@@ -210,11 +210,7 @@ def _replaced(path: str, source: Source, *, force: bool, durable: bool) -> Itera
                 os.fsync(descriptor)
             if unnamed is not None:
                 _carry_over(source.status, descriptor)
-                if force:
-                    _name(descriptor, temporary)
-                else:
-                    with _taken_means_exists(path):
-                        _name(descriptor, path)
+                _name(descriptor, temporary if force else path)
         if unnamed is None:
             _carry_over(source.status, temporary)
         if unnamed is None or force:
@@ -252,9 +248,14 @@ def _open_unnamed(directory: str, mode: int) -> int | None:
 
 
 def _name(descriptor: int, path: str) -> None:
-    """Give a file without a name its name (open(2), O_TMPFILE). Raises OSError: it is taken."""
-    # The folder's descriptor is not looked at, but without one Python would not follow the link.
-    os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+    """Give a file without a name its name (open(2), O_TMPFILE). Raises UsageError: it is taken; OSError."""
+    try:
+        # The folder's descriptor is not looked at, but without one Python would not follow the link.
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _can_be_unnamed(directory: str) -> bool:
@@ -266,7 +267,7 @@ def _can_be_unnamed(directory: str) -> bool:
         with _temporary_name(directory) as name:
             _name(descriptor, name)
         return True
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError, UsageError):
         return False
     finally:
         os.close(descriptor)
@@ -290,22 +291,15 @@ def _carry_over(status: os.stat_result | None, file: str | int) -> None:
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-@contextlib.contextmanager
-def _taken_means_exists(path: str) -> Iterator[None]:
-    try:
-        yield
-    except FileExistsError:
-        raise _exists(path) from None
-
-
 def _publish(temporary: str, path: str, force: bool) -> None:
     """Give the complete file its name; without force, never in place of a file that came up meanwhile."""
     if force:
         os.replace(temporary, path)
         return
     try:
-        with _taken_means_exists(path):
-            os.link(temporary, path)  # unlike a rename, this fails if the name is taken
+        os.link(temporary, path)  # unlike a rename, this fails if the name is taken
+    except FileExistsError:
+        raise _exists(path) from None
     except OSError:  # a file system without hard links
         if os.path.lexists(path):
             raise _exists(path) from None
