@@ -56,9 +56,9 @@ PLANS = {
         2 * MB: [*[(MB // 2, 176, Kind.NET)] * 3, *[(MB // 4, 80, Kind.NET)] * 2],
     },
     "default": {
-        600: [(600, 1, Kind.MIXED)],
-        5000: [(5000, 12, Kind.MIXED)],
-        32_768: [(32_768, 12, Kind.MIXED)],
+        400: [(400, 1, Kind.MIXED)],
+        5000: [(5000, 16, Kind.MIXED)],
+        32_768: [(32_768, 16, Kind.MIXED)],
         65_535: [(65_535, 21, Kind.MIXED)],
         65_536: [(65_536, 43, Kind.LEARNING)],
         MB - 1: [(MB - 1, 71, Kind.LEARNING)],

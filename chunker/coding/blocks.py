@@ -110,7 +110,7 @@ PRESETS = {
         block_bytes=_MB,
         whole_bytes=_MB,
         small_bytes=64 * _KB,
-        small_cut=Cut(12, 5 * _KB // 12, 13 * _KB // 4, longer_bytes=69 * _KB // 2),
+        small_cut=Cut(16, 5 * _KB // 16, 13 * _KB // 4, longer_bytes=95 * _KB // 2),
         stretch_bytes=frames.MAX_LZMA_BYTES,
     ),
     "best": Preset(
