@@ -345,7 +345,7 @@ def test_a_kind_says_what_learns(kind):
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [1])
 def test_no_preset_makes_more_of_a_block_than_lzma(preset, seed):
     """But for the heads: kind, two sizes, lanes, CRC; and the compact form's fingerprint is paid for."""
     lines = b"".join(b"%d,%d\n" % (number % 7, number * seed) for number in range(200))

@@ -133,8 +133,9 @@ def test_filter(model):
     assert call("-dc", "out.nhc", "-m", model).stdout_bytes == TEXT
 
 
-@pytest.mark.parametrize("flag", ["-d", "--decompress", "--uncompress"])
-@pytest.mark.parametrize("out", ["-c", "--stdout", "--to-stdout"])
+@pytest.mark.parametrize(
+    ("flag", "out"), [("-d", "--stdout"), ("--decompress", "--to-stdout"), ("--uncompress", "-c")]
+)
 def test_long_names(model, flag, out):
     packed = call("-c", "--threads", "1", "--model", model, "a.txt").stdout_bytes
     Path("p.nhc").write_bytes(packed)

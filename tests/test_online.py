@@ -159,7 +159,7 @@ def test_gradients_are_those_of_the_float_stack(monkeypatch, cell, mode, window,
 def test_learning_pays(monkeypatch, cell, mode):
     """On a text that repeats, after a beginning without anything learnt."""
     monkeypatch.setattr(online, "RATE", 1e-2)  # small nets may
-    symbols = np.tile(some_symbols(7, 1, seed=5), (120, 4))
+    symbols = np.tile(some_symbols(7, 1, seed=5), (80, 4))
     net = stack(cell=cell, mode=mode, ngrams=None)
     static, readout_only, learnt = (run(net, symbols, learn) for learn in ("nothing", "readout", "all"))
     assert (learnt >= 0).all()

@@ -18,7 +18,7 @@ from chunker.errors import CorruptArchive
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="threads are used elsewhere")
 
-CONTENT = text(12_000)
+CONTENT = text(6000)
 FAST = blocks.PRESETS["fast"]
 LANES = FAST.lanes(len(CONTENT))
 

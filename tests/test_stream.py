@@ -375,7 +375,7 @@ def give_up(n_bytes: int) -> None:
 @pytest.mark.usefixtures("small_blocks")
 def test_more_threads_than_places():
     """Blocks with contexts wait for each other; neither the result nor the end depends on it."""
-    data = skewed(5000)
+    data = skewed(3500)
     packed = compress(data, MODEL, threads=8)
     assert packed == compress(data, MODEL, threads=1)
     assert decompress(packed, model=MODEL, threads=8) == data
