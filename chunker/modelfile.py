@@ -115,6 +115,8 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
         return _load(BUILTIN / f"{wanted}.safetensors", wanted)
     if path.is_dir():
         raise ModelNotFound(f"{wanted} is a directory; name the model file in it")
+    if path.exists() and not path.is_file():
+        raise ModelNotFound(f"{wanted} is no regular file, as a model has to be; name another")
     if not path.is_file():
         known = ", ".join(builtin_models()) or "none"
         raise ModelNotFound(f"no model file {wanted!r}; give a path, or a built-in model ({known})")
@@ -135,7 +137,7 @@ def save_stack(
     Raises
     ------
     OSError: the folder cannot be written to. NotAModel: the tensors do not fit the configuration.
-    UsageError: nothing is the same in the model `shared`.
+    UsageError: nothing is the same in the model `shared`; the path is that of a device, say, or of a directory.
     """
     from safetensors.numpy import save
 
@@ -149,7 +151,12 @@ def save_stack(
         kept = [name for name in kept if name not in elsewhere]
     blob = save({name: tensors[name] for name in kept}, metadata={METADATA_KEY: canonical_json(fields)})
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    if target.exists() and not target.is_file():  # a device would be replaced
+        raise UsageError(f"{path} is no regular file; choose another name")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(blob)

@@ -125,11 +125,12 @@ def target_for_decompressing(path: str) -> str:
 
 @contextlib.contextmanager
 def open_target(
-    path: str, source: Source, *, force: bool = False, durable: bool = False
+    path: str, source: Source, *, force: bool = False, durable: bool = False, named: bool = True
 ) -> Iterator[BinaryIO]:
     """Open a file, or standard output for "-", for writing; it appears when the block ends without error.
 
     force: replace an existing file. durable: wait until it is on the disk, because the source goes away.
+    named: the user said so; only then pipes and devices are written to.
 
     Raises
     ------
@@ -141,11 +142,17 @@ def open_target(
             raise UsageError("standard output is closed; name a file with -o")
         stream = sys.stdout.buffer
         _refuse_same_file(source, _status_of(stream))
+        if durable:
+            raise UsageError("--rm and standard output do not go together: the result may get lost")
         yield stream
         stream.flush()
         return
     status = _existing(path, source, force)
     if status is not None and not stat.S_ISREG(status.st_mode):
+        if durable:
+            raise UsageError(f"{shown(path)} is no regular file: the result may get lost; leave out --rm")
+        if not named:
+            raise UsageError(f"{shown(path)} is no regular file; name it with -o to write to it")
         with open(path, "wb") as stream:  # a pipe or /dev/null cannot be replaced, only written to
             yield stream
         return
@@ -294,7 +301,10 @@ def _carry_over(status: os.stat_result | None, file: str | int) -> None:
 def _publish(temporary: str, path: str, force: bool) -> None:
     """Give the complete file its name; without force, never in place of a file that came up meanwhile."""
     if force:
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error
         return
     try:
         os.link(temporary, path)  # unlike a rename, this fails if the name is taken

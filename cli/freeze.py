@@ -27,6 +27,8 @@ def freeze(model_name: str, output: Path, force: bool, shared: str | None) -> No
     """
     from chunker.modelfile import load_model, save_stack
 
+    if output.exists() and not output.is_file():
+        raise UsageError(f"{shown(str(output))} is no regular file; choose another name")
     if output.exists() and not force:
         raise UsageError(f"{shown(str(output))} exists; replace it with --force")
     model = load_model(model_name)

@@ -64,9 +64,7 @@ def _without_level(arg: str) -> tuple[str, bool, str]:
         if flag.isascii() and flag.isdigit():
             level += flag
             if level == "0" or len(level) > 1:
-                raise click.UsageError(
-                    f"{arg}: levels are -1 to -9, as in gzip, and the model decides anyway"
-                )
+                raise click.UsageError(f"{arg}: give one level, from -1 to -9")
         else:
             kept += flag
     return kept, False, level

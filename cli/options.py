@@ -56,6 +56,7 @@ version_option = click.option(
 model_option = click.option(
     "-m",
     "--model",
+    callback=_named,
     shell_complete=complete_model,
     metavar="MODEL",
     help="A built-in model's name or a model file.",

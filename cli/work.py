@@ -135,7 +135,9 @@ class Worker:
         return files.open_source(path, named_target=named, remove=self.job.remove, **more)
 
     def _open_target(self, name: str, source: files.Source) -> contextlib.AbstractContextManager[BinaryIO]:
-        return files.open_target(name, source, force=self.job.force, durable=self.job.remove)
+        job = self.job
+        named = job.output is not None
+        return files.open_target(name, source, force=job.force, durable=job.remove, named=named)
 
     def _unpack(self, source: files.Source, target: BinaryIO | None) -> Outcome:
         bar = Progress(source.path, _content_bytes(source), quiet=self.job.quiet)

@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import stat
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from chunker.cli import measure, peers, report
 from chunker.cli.main import COMMANDS, chunker
 from chunker.coding.archive import read_info
 from chunker.coding.stream import compress
-from chunker.errors import ChunkerError
-from chunker.modelfile import load_model
+from chunker.errors import ChunkerError, UsageError
+from chunker.modelfile import load_model, save_stack
 
 
 @pytest.fixture(autouse=True)
@@ -403,3 +404,21 @@ def test_the_model_is_named_where_an_archive_needs_it(model):
         os.unlink("b")
     assert call("test", "noise.nhc").stdout.endswith(", no model, OK\n")
     assert call("test", "a.txt.nhc", "-m", model).stdout.endswith(f", model {load_model(model).name}, OK\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes with names")
+def test_what_is_no_regular_file_is_not_replaced_and_takes_no_source_with_it(model):
+    for name in ("pipe", "a.txt.nhc"):
+        os.mkfifo(name)
+    tries = [
+        (["freeze", "text", "-o", "pipe", "-f"], "pipe is no regular file; choose another name"),
+        (["compress", "a.txt", "-m", model, "--rm", "-o", os.devnull], "may get lost; leave out --rm"),
+        (["compress", "a.txt", "-m", model, "-f"], "a.txt.nhc is no regular file; name it with -o"),
+        (["compress", "a.txt", "-m", "pipe", "-c"], "pipe is no regular file, as a model has to be"),
+    ]
+    for args, message in tries:
+        assert message in call(*args, code=1).stderr
+    assert sorted(os.listdir()) == ["a.txt", "a.txt.nhc", "pipe"]
+    assert all(stat.S_ISFIFO(os.stat(name).st_mode) for name in ("pipe", "a.txt.nhc"))
+    with pytest.raises(UsageError, match="no regular file"):
+        save_stack("pipe", load_model("untrained").integer_tensors, load_model("untrained").config, {})

@@ -70,7 +70,7 @@ def test_levels_are_taken_out(given, left):
 
 @pytest.mark.parametrize("given", ["-19", "-0", "-10", "-c19", "-22c", "-99"])
 def test_what_is_no_level_is_no_two_flags(given):
-    with pytest.raises(click.UsageError, match="levels are -1 to -9"):
+    with pytest.raises(click.UsageError, match="one level, from -1 to -9"):
         without_levels([given])
     assert cli_support.one_line(call(given, "a.txt", code=2).stderr_bytes).startswith("nhc: ")
     assert os.listdir() == ["a.txt"]

@@ -79,7 +79,7 @@ class ModelFinder:
                 return _builtin(name)
         tried = "the model given" if self._given is not None else "a built-in model"
         raise WrongModel(
-            f"the archive was made with model {wanted.hex()}, not with {tried}: name that model's file (-m MODEL)"
+            f"the archive was made with model {wanted.hex()}, not with {tried}: name that model's file (-m MODEL), unless the archive is damaged there"
         )
 
 
