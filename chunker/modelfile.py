@@ -16,13 +16,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chunker.config import StackConfig, canonical_json
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel, UsageError
+from chunker.wholefile import write_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,11 +113,11 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
     path = Path(wanted)
     if wanted in builtin_models() and (name_or_path is None or not path.is_file()):
         return _load(BUILTIN / f"{wanted}.safetensors", wanted)
-    if path.is_dir():
-        raise ModelNotFound(f"{wanted} is a directory; name the model file in it")
-    if path.exists() and not path.is_file():
-        raise ModelNotFound(f"{wanted} is no regular file, as a model has to be; name another")
     if not path.is_file():
+        if path.is_dir():
+            raise ModelNotFound(f"{wanted} is a directory; name the model file in it")
+        if path.exists():
+            raise ModelNotFound(f"{wanted} is no regular file, as a model has to be; name another")
         known = ", ".join(builtin_models()) or "none"
         raise ModelNotFound(f"no model file {wanted!r}; give a path, or a built-in model ({known})")
     return _load(path, path.stem)
@@ -150,23 +150,7 @@ def save_stack(
         fields |= {"shared": {"model": shared, "tensors": elsewhere}, "version": VERSION}
         kept = [name for name in kept if name not in elsewhere]
     blob = save({name: tensors[name] for name in kept}, metadata={METADATA_KEY: canonical_json(fields)})
-    target = Path(path)
-    if target.exists() and not target.is_file():  # a device would be replaced
-        raise UsageError(f"{path} is no regular file; choose another name")
-    try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(blob)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_whole(path, blob)
 
 
 def _alike(tensors: Tensors, builtin: str) -> list[str]:

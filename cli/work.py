@@ -137,7 +137,8 @@ class Worker:
     def _open_target(self, name: str, source: files.Source) -> contextlib.AbstractContextManager[BinaryIO]:
         job = self.job
         named = job.output is not None
-        return files.open_target(name, source, force=job.force, durable=job.remove, named=named)
+        durable = job.remove and source.status is not None  # standard input does not go away
+        return files.open_target(name, source, force=job.force, durable=durable, named=named)
 
     def _unpack(self, source: files.Source, target: BinaryIO | None) -> Outcome:
         bar = Progress(source.path, _content_bytes(source), quiet=self.job.quiet)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from chunker.classification.inputs import Array
 from chunker.config import canonical_json
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel
+from chunker.wholefile import write_whole
 
 VERSION = 2
 METADATA_KEY = "chunker-classifier"
@@ -24,24 +24,13 @@ MAX_HEADER = 2**26  # bytes of JSON; read only after this check
 
 
 def write(path: str | os.PathLike[str], fields: dict[str, Any], tensors: dict[str, Array]) -> None:
-    """Write facts and tensors. Raises OSError: the folder cannot be written to."""
+    """Write facts and tensors. Raises what `chunker.wholefile.write_whole` raises."""
     from safetensors.numpy import save
 
     fields = {**fields, "version": VERSION}
     fields["checksum"] = _checksum(fields, tensors)
     blob = save(tensors, metadata={METADATA_KEY: canonical_json(fields)})
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(blob)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_whole(path, blob)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:

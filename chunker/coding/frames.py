@@ -258,6 +258,11 @@ def compact_archive(kind: Kind, lanes: int, payload: bytes, content: bytes, fing
     return raw + payload + block_crc(raw, payload, content).to_bytes(CRC_BYTES, "little")
 
 
+def compact_kind(data: Bytes) -> Kind:
+    """The kind of the block of a compact archive, of which at least the beginning is there."""
+    return _COMPACT[Form(data[len(MAGIC)] & 15)][0]
+
+
 def read_start(data: Bytes) -> Start | None:
     """The beginning of an archive, None if `data` ends within it.
 

@@ -79,7 +79,8 @@ class ModelFinder:
                 return _builtin(name)
         tried = "the model given" if self._given is not None else "a built-in model"
         raise WrongModel(
-            f"the archive was made with model {wanted.hex()}, not with {tried}: name that model's file (-m MODEL), unless the archive is damaged there"
+            f"the archive was made with model {wanted.hex()}, not with {tried}: name that model's file "
+            "(-m MODEL), unless the archive is damaged there"
         )
 
 
@@ -143,10 +144,7 @@ class Compressor:
             if not self._started and len(self._buffer) < blocks.SMALL_BYTES:
                 content = bytes(self._buffer)
                 compact = blocks.encode_compact(self._model, content, self._preset)
-                start = frames.read_start(compact)
-                self.needs_model = (
-                    start is not None and start.head is not None and start.head.kind.needs_model
-                )
+                self.needs_model = frames.compact_kind(compact).needs_model
                 self._advance(len(content))
                 return compact
             if self._preset.stretch_bytes:

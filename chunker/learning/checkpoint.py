@@ -6,10 +6,7 @@ pickled, so a checkpoint from a stranger can do no harm. Written to a temporary 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from torch import Tensor
 
 from chunker.config import canonical_json
 from chunker.errors import CheckpointError
+from chunker.wholefile import write_whole
 
 _KEY = "chunker"
 _FORMAT = "training checkpoint"
@@ -39,16 +37,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[st
     metadata = {_KEY: canonical_json({"format": _FORMAT, "version": VERSION, **facts})}
     # Copies: states may be views of larger tensors, which safetensors refuses.
     content = save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, metadata)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+    write_whole(path, content)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

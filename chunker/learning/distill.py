@@ -182,8 +182,7 @@ def fresh_student(config: StackConfig, seed: int = 0, teacher: Stack | None = No
     """
     torch.manual_seed(seed)
     student = Stack(config)
-    if teacher is not None:
-        _share_ngrams(student, teacher)
+    _share_ngrams(student, teacher)
     return student
 
 
@@ -195,7 +194,7 @@ def narrower_student(net: Stack, width: int, teacher: Stack | None = None) -> St
 
     Raises
     ------
-    UsageError: the net is no wider than that.
+    UsageError: the net is narrower than that.
     """
     whole = own_student(net)
     weights, old = whole.state_dict(), whole.config.levels[0]
@@ -212,14 +211,14 @@ def narrower_student(net: Stack, width: int, teacher: Stack | None = None) -> St
             weights[name] = weights[name][..., gates]
     student = Stack(replace(whole.config, levels=(width,)))
     student.load_state_dict(weights)
-    if teacher is not None:
-        _share_ngrams(student, teacher)
+    _share_ngrams(student, teacher)
     return student
 
 
-def _share_ngrams(student: Stack, teacher: Stack) -> None:
+def _share_ngrams(student: Stack, teacher: Stack | None) -> None:
     """Give the student the teacher's vectors of n-grams, if it is told the same ones; it keeps them as they are."""
-    if student.config.ngrams is None or student.config.ngrams != teacher.config.ngrams:
+    ngrams = student.config.ngrams
+    if teacher is None or ngrams is None or ngrams != teacher.config.ngrams:
         return
     table = student.get_parameter(_TABLE).requires_grad_(False)
     table.copy_(teacher.get_parameter(_TABLE).detach())
