@@ -204,26 +204,36 @@ def _replaced(path: str, source: Source, *, force: bool, durable: bool) -> Itera
     directory = os.path.dirname(path)
     # Nobody else reads a private file's content while it is being written.
     mode = 0o666 if source.status is None else 0o600
-    unnamed = _open_unnamed(directory, mode) if _can_be_unnamed(directory) else None
+    unnamed = _can_be_unnamed(directory)
     with _temporary_name(directory) as temporary:
-        try:
-            descriptor = os.open(temporary, _CREATE, mode) if unnamed is None else unnamed
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error
+        with _told_by(path):
+            descriptor = _open_unnamed(directory, mode) if unnamed else os.open(temporary, _CREATE, mode)
         with open(descriptor, "wb") as stream:
             yield stream
             stream.flush()
             if durable:
                 os.fsync(descriptor)
-            if unnamed is not None:
+            if unnamed:
                 _carry_over(source.status, descriptor)
-                _name(descriptor, temporary if force else path)
-        if unnamed is None:
+                with _told_by(path):
+                    _name(descriptor, temporary if force else path)
+        if not unnamed:
             _carry_over(source.status, temporary)
-        if unnamed is None or force:
+        if force or not unnamed:
             _publish(temporary, path, force)
         if durable:
             _sync_directory(directory)
+
+
+@contextlib.contextmanager
+def _told_by(path: str) -> Iterator[None]:
+    """What fails is told by the target's name; the file that is to become it means nothing to the user."""
+    try:
+        yield
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -243,38 +253,30 @@ def _temporary_name(directory: str) -> Iterator[str]:
         _temporaries.discard(name)
 
 
-def _open_unnamed(directory: str, mode: int) -> int | None:
-    """The descriptor of a new file without a name, which ends with the process; None where there are none."""
-    flag = getattr(os, "O_TMPFILE", None)
-    if flag is None:
-        return None
-    try:
-        return os.open(directory or ".", flag | os.O_WRONLY | os.O_CLOEXEC, mode)
-    except OSError:  # not on this file system, or not for this user: the named one will tell
-        return None
+def _open_unnamed(directory: str, mode: int) -> int:
+    """The descriptor of a new file without a name, which ends with the process. Raises OSError."""
+    return os.open(directory or ".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
 
 
 def _name(descriptor: int, path: str) -> None:
-    """Give a file without a name its name (open(2), O_TMPFILE). Raises UsageError: it is taken; OSError."""
-    try:
-        # The folder's descriptor is not looked at, but without one Python would not follow the link.
-        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from error
+    """Give a file without a name its name (open(2), O_TMPFILE). Raises FileExistsError, OSError."""
+    # The folder's descriptor is not looked at, but without one Python would not follow the link.
+    os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
 
 
 def _can_be_unnamed(directory: str) -> bool:
     """Whether a file without a name can get one here: tried, for later it would be too late."""
-    descriptor = _open_unnamed(directory, 0o600)
-    if descriptor is None:
+    if not hasattr(os, "O_TMPFILE"):
+        return False
+    try:
+        descriptor = _open_unnamed(directory, 0o600)
+    except OSError:  # not on this file system, or not for this user: the hidden one will tell
         return False
     try:
         with _temporary_name(directory) as name:
             _name(descriptor, name)
         return True
-    except (OSError, NotImplementedError, UsageError):
+    except OSError:
         return False
     finally:
         os.close(descriptor)
@@ -301,10 +303,8 @@ def _carry_over(status: os.stat_result | None, file: str | int) -> None:
 def _publish(temporary: str, path: str, force: bool) -> None:
     """Give the complete file its name; without force, never in place of a file that came up meanwhile."""
     if force:
-        try:
+        with _told_by(path):
             os.replace(temporary, path)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error
         return
     try:
         os.link(temporary, path)  # unlike a rename, this fails if the name is taken
