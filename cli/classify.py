@@ -47,6 +47,13 @@ def classify() -> None:
     help="Also count contexts (of vectors: random convolutions) and pool all classifiers.",
 )  # fmt: skip
 @click.option(
+    "--convolutions", type=click.IntRange(0), default=0, show_default=True, metavar="MAPS",
+    help="Also train a net of 2-D convolutions with so many maps, for spectra.",
+)  # fmt: skip
+@click.option(
+    "--members", type=click.IntRange(1), default=1, show_default=True, help="Heads of each kind, averaged."
+)
+@click.option(
     "--unlabelled", metavar="FILE", type=click.Path(exists=True, dir_okay=False), multiple=True,
     help="Sequences to pre-train on besides: one a line, or a file .ts, its labels unread. May be repeated.",
 )  # fmt: skip
@@ -58,6 +65,10 @@ def classify() -> None:
 @click.option(
     "--warp", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
     help="Stretch time by up to this share, training.",
+)  # fmt: skip
+@click.option(
+    "--smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+    help="Share of the labels' weight spread over all classes, training.",
 )  # fmt: skip
 @click.option("--backwards", is_flag=True, help="Read events also from the last to the first.")
 @click.option(
@@ -93,11 +104,14 @@ def fit(
     features: str,
     head: str,
     contexts: bool,
+    convolutions: int,
+    members: int,
     unlabelled: tuple[str, ...],
     per_case: bool,
     deltas: bool,
     noise: float,
     warp: float,
+    smoothing: float,
     backwards: bool,
     pooling: str,
     dropout: float,
@@ -141,10 +155,13 @@ def fit(
         head=head,
         kind="vectors" if vectors else "symbols",
         contexts=None if contexts else 0,
+        convolutions=convolutions,
+        members=members,
         per_case=per_case,
         deltas=deltas,
         noise=noise,
         warp=warp,
+        smoothing=smoothing,
         backwards=backwards,
         pooling=pooling,
         dropout=dropout,

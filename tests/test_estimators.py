@@ -24,9 +24,10 @@ from chunker.classification import (
     HistoryTransformer,
     load_classifier,
     load_estimator,
+    safefile,
     save_classifier,
 )
-from chunker.errors import ModelNotFound, NotAModel, UsageError
+from chunker.errors import ModelNotFound, ModelVersionError, NotAModel, UsageError
 
 torch.set_num_threads(1)
 
@@ -235,3 +236,21 @@ def test_tensors_alone_are_no_classifier(saved: Path, tmp_path):
     save_file(load_file(saved), tmp_path / "bare")
     with pytest.raises(NotAModel, match="no classifier"):
         load_classifier(tmp_path / "bare")
+
+
+def test_classifiers_of_the_version_before_still_open():
+    """Made from these cases before there were convolutions."""
+    random = np.random.default_rng(0)
+    rows = [random.normal(size=(n, 2)).round(2) for n in range(5, 17)]
+    model = load_classifier(Path(__file__).parent / "golden" / "classifier-2.safetensors")
+    wanted = [[0.70392173, 0.29607827], [0.57959669, 0.42040331]]
+    assert np.allclose(model.predict_proba(rows[:2]), wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("version", "words_"), [(1, "older chunker; fit"), (99, "newer chunker; upgrade")])
+def test_classifiers_of_other_versions_are_refused(version, words_, tmp_path, monkeypatch):
+    monkeypatch.setattr(safefile, "VERSION", version)
+    safefile.write(tmp_path / "model", {}, {})
+    monkeypatch.undo()
+    with pytest.raises(ModelVersionError, match=words_):
+        load_classifier(tmp_path / "model")

@@ -7,6 +7,7 @@
     distill.py     what the upper levels know, distilled into the lowest
     reduction.py   a sequence reduced to its unexpected inputs, and expanded again
     heads.py       pooling and supervised heads on the levels' states
+    convolutions.py  2-D convolutions over spectra, read where there are events
     contexts.py    hashed contexts of symbols, random convolutions of vectors
     linear.py      linear classifiers on those, and the weights of several classifiers
     ctc.py         unsegmented targets: connectionist temporal classification on the top level
@@ -15,7 +16,7 @@
     transformer.py HistoryTransformer
     aeon.py        the classifier for aeon
     labelled.py    labelled sequences in files
-    speech.py      speech as another speaker might have said it
+    speech.py      spectra of speech; speech as another speaker might have said it
     safefile.py    tensors and facts in one safe file, with a checksum
     storage.py     fitted classifiers, transformers and transcribers in such files
 

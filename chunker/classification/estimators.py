@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array
 
 from chunker.classification.contexts import ContextCounts, RandomKernels
-from chunker.classification.heads import Head, HeadPlan, Reading, classify, train_head
+from chunker.classification.convolutions import ConvolutionalHead
+from chunker.classification.heads import CaseHead, Head, HeadPlan, Reading, classify, train_head
 from chunker.classification.history import History
 from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
 from chunker.classification.linear import LinearModel, NaiveBayes, hold_out, pool_weights
@@ -40,12 +42,16 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         short sequences. "top": only events that reach the top level, as the method says; for long time lags.
     pooling: of states over events: "last", "mean", "max", "attention", or several joined with "+".
     head: "linear" or "mlp" on frozen states; "tune" goes on training copies of the levels; "none": only
-        `contexts` classify.
+        `contexts` and `convolutions` classify.
     backwards: events are also read from the last to the first.
     batch: cases a step of the head; None: a fiftieth of the cases, 32 to 256.
-    head_steps, rate, decay, dropout, noise, warp: of training the head; see
+    head_steps, rate, decay, dropout, noise, warp, smoothing: of training the head; see
         chunker.classification.heads.HeadPlan.
-    members: that many heads are trained from different seeds and their probabilities averaged.
+    convolutions: of vectors whose channels have an order, such as spectra: maps of the first layer of a net of 2-D
+        convolutions over time and channels, trained as the head is (chunker.classification.convolutions) and pooled
+        evenly with it; 0: none. With features="top" it is read where there are events.
+    members: that many heads (and nets of convolutions) are trained from different seeds and their probabilities
+        averaged.
     contexts: how many features a second, linear classifier gets; None: 2**17 for symbols, 2000 for vectors; 0:
         none. Symbols: buckets of hashed n-grams up to `grams`, of words and of what was unexpected, for
         support vectors and naive Bayes; the weights of head, support vectors and naive Bayes are learnt on cases held
@@ -57,8 +63,9 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
 
     Attributes
     ----------
-    classes_: (C,) labels. pool_: weights of head, support vectors and naive Bayes, as far as there are. stack_: the stack. growth_: a report for each level. event_share_: share of the
-    training inputs that reached the top level.
+    classes_: (C,) labels. pool_: weights of head, convolutions, support vectors and naive Bayes, as far as there are.
+    stack_: the stack. growth_: a report for each level. event_share_: share of the training inputs that reached the
+    top level.
     """
 
     def __init__(
@@ -84,6 +91,8 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         dropout: float = 0.1,
         noise: float = 0.0,
         warp: float = 0.0,
+        smoothing: float = 0.0,
+        convolutions: int = 0,
         members: int = 1,
         contexts: int | None = None,
         grams: int = 5,
@@ -109,6 +118,8 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         self.dropout = dropout
         self.noise = noise
         self.warp = warp
+        self.smoothing = smoothing
+        self.convolutions = convolutions
         self.members = members
         self.contexts = contexts
         self.grams = grams
@@ -121,7 +132,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         ------
         UsageError: sequences or parameters that cannot be used. TrainingError: a loss is no longer finite.
         """
-        if self.head == "none" and self.contexts == 0:
+        if self.head == "none" and self.contexts == 0 and not self.convolutions:
             raise UsageError("head='none' leaves no classifier; set contexts, or choose a head")
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
@@ -146,14 +157,15 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
             if self.contexts != 0 and self.preparation_.medium.is_symbols:
                 held = hold_out(labels, len(self.classes_), random)
             free = np.flatnonzero(~held)
-            self.heads_: list[Head] = []
-            for _ in range(self.members if self.head != "none" else 0):
-                mine, heard = [sequences[i] for i in free], [histories[i] for i in free]
-                self.heads_.append(self._train_head(mine, heard, labels[free], random))
+            mine, heard = [sequences[i] for i in free], [histories[i] for i in free]
+            self.heads_, self.convolutions_ = self.make_heads(len(free))
+            for head in (*self.heads_, *self.convolutions_):
+                self._train_head(head, mine, heard, labels[free], random)
         self.contexts_: ContextCounts | RandomKernels | None = None
         self.linear_: LinearModel | None = None
         self.bayes_: NaiveBayes | None = None
-        self.pool_: tuple[float, ...] = (1.0,)
+        parts = bool(self.heads_) + bool(self.convolutions_) + (self.contexts != 0)
+        self.pool_: tuple[float, ...] = (1 / parts,) * parts
         if self.contexts != 0:
             self._fit_contexts(sequences, histories, labels, held, random, seed)
         return self
@@ -190,7 +202,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         return HeadPlan(
             features=self.features,
             pooling=self.pooling,
-            head=self.head,
+            head="linear" if self.head == "none" else self.head,
             backwards=self.backwards,
             steps=self.head_steps,
             batch=min(max(cases // 50, 32), 256) if self.batch is None else self.batch,
@@ -199,20 +211,38 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
             dropout=self.dropout,
             noise=self.noise,
             warp=self.warp,
+            smoothing=self.smoothing,
         )
 
+    def make_heads(self, cases: int = 0) -> tuple[list[Head], list[ConvolutionalHead]]:
+        """Untrained heads on the levels and nets of convolutions, for a training set of so many cases."""
+        plan, C = self.plan(cases), len(self.classes_)
+        medium, planes = self.preparation_.medium, 2 if self.preparation_.deltas else 1
+        heads, nets = [], []
+        for _ in range(self.members):
+            if self.head != "none":
+                heads.append(Head(self.stack_, plan, C))
+            if self.convolutions:
+                nets.append(ConvolutionalHead(medium, plan, C, self.convolutions, planes))
+        return heads, nets
+
+    @staticmethod
     def _train_head(
-        self, sequences: list[Array], histories: list[History], labels: Array, random: np.random.Generator
-    ) -> Head:
-        head = Head(self.stack_, self.plan(len(labels)), len(self.classes_))
+        head: CaseHead,
+        sequences: list[Array],
+        histories: list[History],
+        labels: Array,
+        random: np.random.Generator,
+    ) -> None:
         readings = [head.readings(s, h) for s, h in zip(sequences, histories, strict=True)]
         targets = torch.from_numpy(labels)
 
         def loss(rows: list[list[Reading]], picked: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.cross_entropy(head(rows), targets[picked])
+            return torch.nn.functional.cross_entropy(
+                head(rows), targets[picked], label_smoothing=head.plan.smoothing
+            )
 
         train_head(head, readings, loss, random)
-        return head
 
     def _fit_contexts(
         self,
@@ -228,19 +258,19 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
             kernels = RandomKernels(self.features, self.context_count())
             features, self.contexts_ = kernels.fit(sequences, histories, random), kernels
             self.linear_ = LinearModel().fit(features, labels, C, seed)
-            self.pool_ = (0.5, 0.5) if self.heads_ else (1.0,)
             return
         sizes = tuple(range(1, self.grams + 1))
         self.contexts_ = ContextCounts(self.features, sizes, self.context_count(), self.preparation_.text)
         features, counts = self.contexts_.fit(sequences, histories)
         if not held.any():
             self.linear_ = LinearModel().fit(features, labels, C, seed)
-            self.pool_ = (0.5, 0.5) if self.heads_ else (1.0,)
             return
         own, rest = np.flatnonzero(~held), np.flatnonzero(held)
         scores: list[Array] = []
         if self.heads_:
-            scores.append(self._head_scores([sequences[i] for i in rest], [histories[i] for i in rest]))
+            scores.append(
+                mean_scores(self.heads_, [sequences[i] for i in rest], [histories[i] for i in rest])
+            )
         scores.append(LinearModel().fit_plain(features[own], labels[own], C, seed).scores(features[rest]))
         scores.append(NaiveBayes().fit(counts[own], labels[own], C).scores(counts[rest]))
         self.pool_ = pool_weights(scores, labels[rest])
@@ -252,16 +282,11 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         sequences, histories = self._read(X)
         return self._log_probabilities(sequences, histories)
 
-    def _head_scores(self, sequences: list[Array], histories: list[History]) -> Array:
-        """(n, C) natural logarithms of the heads' mean probabilities."""
-        readings = [self.heads_[0].readings(s, h) for s, h in zip(sequences, histories, strict=True)]
-        every = torch.stack([classify(head, readings) for head in self.heads_])
-        return np.asarray((torch.logsumexp(every, 0) - np.log(len(self.heads_))).numpy())
-
     def _log_probabilities(self, sequences: list[Array], histories: list[History]) -> Array:
         parts: list[Array] = []
-        if self.heads_:
-            parts.append(self._head_scores(sequences, histories))
+        for members in (self.heads_, self.convolutions_):
+            if members:
+                parts.append(mean_scores(members, sequences, histories))
         if isinstance(self.contexts_, ContextCounts) and self.linear_ is not None:
             features, counts = self.contexts_.transform(sequences, histories)
             parts.append(
@@ -291,3 +316,10 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         sequences, histories = self._read(X)
         chosen = self._log_probabilities(sequences, histories).argmax(1)
         return np.asarray(self.classes_[chosen]), share_of(sequences, histories)
+
+
+def mean_scores(members: Sequence[CaseHead], sequences: list[Array], histories: list[History]) -> Array:
+    """(n, C) natural logarithms of the mean of what heads of one kind find probable."""
+    readings = [members[0].readings(s, h) for s, h in zip(sequences, histories, strict=True)]
+    every = torch.stack([classify(head, readings) for head in members])
+    return np.asarray((torch.logsumexp(every, 0) - np.log(len(members))).numpy())

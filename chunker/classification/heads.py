@@ -46,7 +46,8 @@ class HeadPlan:
     head: "linear" and "mlp" on frozen levels; "tune" trains the copies of the levels as well, the rest linear.
     backwards: a second copy of each level reads the events from the last to the first.
     steps, batch, rate, decay: of AdamW. dropout: of pooled states. noise: vectors: standard deviation of noise
-    added in training. warp: time is stretched by up to this share in training.
+    added in training. warp: time is stretched by up to this share in training. smoothing: share of the labels' weight
+    that is spread evenly over all classes in training (Szegedy et al. 2016); not used by CTC.
     """
 
     features: str = "top"
@@ -60,6 +61,7 @@ class HeadPlan:
     dropout: float = 0.1
     noise: float = 0.0
     warp: float = 0.0
+    smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         choices = (("features", FEATURES, [self.features]), ("head", HEADS, [self.head]))
@@ -67,8 +69,8 @@ class HeadPlan:
             for one in given:
                 if one not in known:
                     raise UsageError(f"{name} {one!r} is not known; choose of {', '.join(known)}")
-        if not 0 <= self.dropout < 1 or not 0 <= self.warp < 1 or self.noise < 0:
-            raise UsageError("dropout and warp lie in [0, 1), noise is not negative; correct them")
+        if not all(0 <= share < 1 for share in (self.dropout, self.warp, self.smoothing)) or self.noise < 0:
+            raise UsageError("dropout, warp and smoothing lie in [0, 1), noise is not negative; correct them")
 
 
 class Pool(nn.Module):
@@ -103,14 +105,31 @@ class Pool(nn.Module):
         return torch.cat(pooled, -1)
 
 
-class Head(nn.Module):
+class CaseHead(nn.Module):
+    """What a supervised head is to those who train and ask it: called with a row of readings for each case, it
+    gives (B, outputs) logits.
+    """
+
+    def __init__(self, plan: HeadPlan, medium: Medium) -> None:
+        super().__init__()
+        self.plan, self.medium = plan, medium
+
+    def readings(self, sequence: Array, history: History) -> list[Reading]:
+        """What the head reads of a sequence."""
+        raise NotImplementedError
+
+    def pooled(self, rows: list[list[Reading]]) -> Tensor:
+        """(B, P): what the head makes of cases before it tells the classes."""
+        raise NotImplementedError
+
+
+class Head(CaseHead):
     """Reads histories, gives (B, outputs) logits. read: levels to read, if not those of `plan.features`."""
 
     def __init__(
         self, stack: HistoryStack, plan: HeadPlan, outputs: int, read: list[int] | None = None
     ) -> None:
-        super().__init__()
-        self.plan, self.medium = plan, stack.medium
+        super().__init__(plan, stack.medium)
         depth = len(stack.levels)
         own = [depth - 1] if plan.features == "top" else list(range(depth))
         self.read_levels = own if read is None else read
@@ -184,7 +203,7 @@ def warped(reading: list[Reading], factor: float, medium: Medium) -> list[Readin
 
 
 def train_head(
-    head: Head,
+    head: CaseHead,
     readings: list[list[Reading]],
     loss: Callable[[list[list[Reading]], Tensor], Tensor],
     random: np.random.Generator,
@@ -224,19 +243,19 @@ def train_head(
     head.double().requires_grad_(False)
 
 
-def classify(head: Head, readings: list[list[Reading]]) -> Tensor:
+def classify(head: CaseHead, readings: list[list[Reading]]) -> Tensor:
     """(N, outputs) log-probabilities."""
     return _batched(head, readings, lambda rows: torch.log_softmax(head(rows), -1))
 
 
-def pooled_features(head: Head, readings: list[list[Reading]]) -> Tensor:
+def pooled_features(head: CaseHead, readings: list[list[Reading]]) -> Tensor:
     """(N, P) pooled states."""
     return _batched(head, readings, head.pooled)
 
 
 @torch.no_grad()
 def _batched(
-    head: Head, readings: list[list[Reading]], function: Callable[[list[list[Reading]]], Tensor]
+    head: CaseHead, readings: list[list[Reading]], function: Callable[[list[list[Reading]]], Tensor]
 ) -> Tensor:
     lengths: list[Array] = [row[0].at for row in readings]
     found: list[tuple[int, Tensor]] = []

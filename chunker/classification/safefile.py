@@ -18,7 +18,8 @@ from chunker.config import canonical_json
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel
 from chunker.wholefile import write_whole
 
-VERSION = 2
+VERSION = 3  # 3: heads of convolutions; smoothing
+OLDEST = 2  # that is read
 METADATA_KEY = "chunker-classifier"
 MAX_HEADER = 2**26  # bytes of JSON; read only after this check
 
@@ -56,7 +57,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
             fields = json.loads(text)
             if int(fields["version"]) > VERSION:
                 raise ModelVersionError(f"{path} was made by a newer chunker; upgrade chunker")
-            if int(fields["version"]) < VERSION:
+            if int(fields["version"]) < OLDEST:
                 raise ModelVersionError(f"{path} was made by an older chunker; fit it again")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         checksum = fields.pop("checksum")

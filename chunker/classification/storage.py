@@ -1,7 +1,7 @@
 """Fitted classifiers, transformers and transcribers in safe files.
 
 The facts hold parameters, classes, preparation, and the shape of everything; the tensors are named `stack.I.NAME`,
-`head.M.NAME`, `linear.NAME`, `contexts.NAME`, `bayes.NAME`.
+`head.M.NAME`, `convolutions.M.NAME`, `linear.NAME`, `contexts.NAME`, `bayes.NAME`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chunker.classification.contexts import ContextCounts, RandomKernels
 from chunker.classification.ctc import HistoryTranscriber, TickHead
 from chunker.classification.estimators import HistoryClassifier
 from chunker.classification.growing import LevelReport
-from chunker.classification.heads import Head, HeadPlan
+from chunker.classification.heads import HeadPlan
 from chunker.classification.history import HistoryLevel, HistoryStack
 from chunker.classification.inputs import Array, Preparation
 from chunker.classification.linear import LinearModel, NaiveBayes
@@ -114,7 +114,6 @@ def _classifier_fields(model: HistoryClassifier) -> dict[str, Any]:
     return {
         "classes": [c.item() if hasattr(c, "item") else c for c in model.classes_],
         "event_share": float(model.event_share_),
-        "heads": len(model.heads_),
         "linear": None if model.linear_ is None else float(model.linear_.sharpness),
         "pool": list(model.pool_),
         "dilations": [d for d, _, _ in contexts.groups] if isinstance(contexts, RandomKernels) else None,
@@ -140,7 +139,7 @@ def _finite(value: float) -> float | None:
 
 def _named(prefix: str, module: torch.nn.Module) -> dict[str, Array]:
     return {
-        f"{prefix}{name}": np.ascontiguousarray(value.numpy()) for name, value in module.state_dict().items()
+        f"{prefix}{name}": np.asarray(value.numpy(), order="C") for name, value in module.state_dict().items()
     }
 
 
@@ -152,6 +151,8 @@ def _classifier_tensors(model: HistoryClassifier) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for i, head in enumerate(model.heads_):
         found |= _named(f"head.{i}.", head)
+    for i, net in enumerate(model.convolutions_):
+        found |= _named(f"convolutions.{i}.", net)
     if model.linear_ is not None:
         found["linear.bias"] = model.linear_.bias
         weights = model.linear_.weights
@@ -166,7 +167,7 @@ def _classifier_tensors(model: HistoryClassifier) -> dict[str, Array]:
     if isinstance(model.contexts_, RandomKernels):
         for i, (_, kernel, biases) in enumerate(model.contexts_.groups):
             found[f"contexts.{i}.weights"], found[f"contexts.{i}.biases"] = kernel, biases
-    return {name: np.ascontiguousarray(tensor) for name, tensor in found.items()}
+    return {name: np.asarray(tensor, order="C") for name, tensor in found.items()}
 
 
 def _build_stack(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryStack:
@@ -218,11 +219,11 @@ def _build(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryClassifi
     _fill(model, fields, tensors)
     model.classes_ = np.array(fields["classes"])
     model.event_share_ = float(fields["event_share"])
-    model.heads_ = []
-    for i in range(int(fields["heads"])):
-        head = Head(model.stack_, model.plan(), len(model.classes_)).double()
-        head.load_state_dict(_part(tensors, f"head.{i}."))
-        model.heads_.append(head.eval().requires_grad_(False))
+    model.heads_, model.convolutions_ = model.make_heads()
+    for prefix, members in (("head", model.heads_), ("convolutions", model.convolutions_)):
+        for i, head in enumerate(members):
+            head.double().load_state_dict(_part(tensors, f"{prefix}.{i}."))
+            head.eval().requires_grad_(False)
     model.pool_ = tuple(float(weight) for weight in fields["pool"])
     model.bayes_ = None
     if "bayes.used" in tensors:

@@ -1,0 +1,95 @@
+"""A supervised head of 2-D convolutions over time and channels, for spectra, whose channels have an order.
+
+sequence (T, D) --blocks of 3 x 3--> cells (T/4, D/8), each of 3 W --mean, max over time--> (B, 2 * 3 W * D/8) --linear-->
+
+A voice of another pitch or vocal tract moves a spectrum along the channels; weights shared along them and the halving
+of their number make the net care less (LeCun et al. 1998; for speech Abdel-Hamid et al. 2014). It is no part of the
+method; what it sees of the method is the top level's events, where `features` is "top".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from chunker.classification.heads import CaseHead, HeadPlan, Reading
+from chunker.classification.history import History, pad
+from chunker.classification.inputs import Array
+from chunker.classification.medium import Medium
+from chunker.errors import UsageError
+
+STRIDES = ((1, 1), (2, 2), (1, 1), (2, 2), (1, 1), (2, 1))  # (channels, time) of each block
+WIDENING = (1, 1, 2, 2, 3, 3)  # times the width, maps of each block
+
+
+class ConvolutionalHead(CaseHead):
+    """Reads whole sequences of vectors, gives (B, outputs) logits.
+
+    width: maps of the first block. planes: 2 where the second half of the channels are changes of the first. With the
+    plan's features "top", cells are pooled that hold an event of the top level, else all.
+
+    Raises
+    ------
+    UsageError: the sequences are symbols, whose order means nothing; the width is not positive.
+    """
+
+    def __init__(self, medium: Medium, plan: HeadPlan, outputs: int, width: int, planes: int = 1) -> None:
+        super().__init__(plan, medium)
+        if medium.is_symbols:
+            raise UsageError("convolutions need vectors, and these are symbols; leave convolutions out")
+        if width < 1:
+            raise UsageError(f"{width} maps make no net; set convolutions to 8 or more, or to 0 for none")
+        self.planes = planes
+        rows, maps = medium.size // planes, planes
+        self.blocks, self.norms = nn.ModuleList(), nn.ModuleList()
+        for (down, across), times in zip(STRIDES, WIDENING, strict=True):
+            stride = (down, across)
+            self.blocks.append(nn.Conv2d(maps, width * times, 3, padding=1, stride=stride, bias=False))
+            self.norms.append(nn.BatchNorm2d(width * times))
+            rows, maps = -(-rows // down), width * times
+        self.dropout = nn.Dropout(plan.dropout)
+        self.out = nn.Linear(2 * maps * rows, outputs)
+
+    def readings(self, sequence: Array, history: History) -> list[Reading]:
+        """The whole sequence and, if only cells with events are pooled, the top level's events."""
+        found = [Reading(sequence, np.arange(len(sequence)))]
+        if self.plan.features == "top":
+            found.append(Reading(sequence[history.top], history.top))
+        return found
+
+    def pooled(self, rows: list[list[Reading]]) -> Tensor:
+        """(B, P): mean and largest of the maps over the cells that count; zeros where there are none."""
+        inputs, given = pad([row[0].inputs for row in rows], self.medium, self.out.weight.dtype)
+        if self.training and self.plan.noise:
+            inputs = inputs + self.plan.noise * torch.randn_like(inputs)
+        T, B, _ = inputs.shape
+        if T == 0:
+            return inputs.new_zeros(B, self.out.in_features)
+        counts = given.sum(0)
+        # What stands behind a row's end stays zero in every block, as beyond the longest row's end, so that a row's
+        # result does not depend on its neighbours.
+        x = (inputs * given.unsqueeze(-1)).reshape(T, B, self.planes, -1).permute(1, 2, 3, 0)
+        shrunk = 1
+        for (_, across), block, norm in zip(STRIDES, self.blocks, self.norms, strict=True):
+            x = torch.relu(norm(block(x)))
+            shrunk *= across
+            inside = torch.arange(x.shape[-1]) < (-(-counts // shrunk)).unsqueeze(1)  # (B, cells)
+            x = x * inside[:, None, None]
+        counted = self._cells(rows, inside, shrunk)[:, None, None]
+        mean = (x * counted).sum(-1) / counted.sum(-1).clamp_min(1)
+        largest = (x * counted).amax(-1)  # of what is at least zero
+        return torch.cat([mean, largest], 1).flatten(1)
+
+    def _cells(self, rows: list[list[Reading]], inside: Tensor, shrunk: int) -> Tensor:
+        """(B, cells): which are pooled."""
+        if self.plan.features != "top":
+            return inside
+        counted = torch.zeros_like(inside)
+        for b, row in enumerate(rows):
+            counted[b, torch.from_numpy(row[1].at // shrunk).clamp(max=inside.shape[1] - 1)] = True
+        return counted & inside
+
+    def forward(self, rows: list[list[Reading]]) -> Tensor:
+        logits: Tensor = self.out(self.dropout(self.pooled(rows)))
+        return logits

@@ -1,0 +1,183 @@
+"""Spectra of speech, and the head of 2-D convolutions that reads them: what is beside a row does not show in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from chunker.classification import HistoryClassifier, load_classifier, save_classifier
+from chunker.classification.convolutions import ConvolutionalHead
+from chunker.classification.heads import HeadPlan, Reading
+from chunker.classification.medium import Medium
+from chunker.classification.speech import as_other_speakers, spectra, stretch_matrix
+from chunker.errors import UsageError
+
+torch.set_num_threads(1)
+
+
+def cepstra(random, count=3):
+    return [
+        random.standard_normal((n, 13)) * 10 / (1 + np.arange(13)) for n in random.integers(20, 40, count)
+    ]
+
+
+# ---- spectra -----------------------------------------------------------------------------------------
+
+
+def test_a_spectrum_is_the_cosine_transform_of_cepstra():
+    """Energies of 26 bands, their orthonormal cosine transform, and back, with a floor too low to show."""
+    energies = np.random.default_rng(0).normal(size=(30, 26))
+    scale = np.sqrt(np.append(1.0, np.full(25, 2.0)) / 26)
+    transform = scale[:, None] * np.cos(np.pi * np.outer(np.arange(26), np.arange(26) + 0.5) / 26)
+    found = spectra([energies @ transform.T], floor=60.0, bands=26)[0]
+    assert np.allclose(found, energies - energies.mean(0))
+
+
+def test_what_is_far_below_the_speech_does_not_show():
+    """Silence of minus 40 or 60 nats: the same spectrum above a floor, another one without."""
+    speech = np.random.default_rng(0).normal(size=(20, 13))
+    quiet = [
+        np.concatenate([speech, np.full((10, 13), 0.0) - [[5.1 * nats] + [0] * 12]]) for nats in (40, 60)
+    ]
+    low, lower = spectra(quiet, floor=3.0)
+    assert np.allclose(low, lower, atol=1e-6)
+    low, lower = spectra(quiet, floor=100.0)
+    assert np.abs(low - lower).max() > 1
+    assert np.allclose(low.mean(0), 0)
+
+
+def test_spectra_for_training_differ_each_time():
+    random = np.random.default_rng(0)
+    rows = cepstra(random)
+    one, two = (spectra(rows, (2.0, 9.0), random=random) for _ in range(2))
+    assert [row.shape for row in one] == [(len(row), 24) for row in rows]
+    assert all(not np.allclose(a, b) for a, b in zip(one, two, strict=True))
+    same = [spectra(rows, (2.0, 9.0), random=np.random.default_rng(1)) for _ in range(2)]
+    assert all(np.array_equal(a, b) for a, b in zip(*same, strict=True))
+    assert spectra([np.zeros((0, 13))])[0].shape == (0, 24)
+
+
+def test_another_speaker_moves_the_spectrum_along_the_bands():
+    assert np.allclose(stretch_matrix(13, 1.0), np.eye(13))
+    peak = np.exp(-((np.arange(24) - 12.0) ** 2) / 8)  # a formant
+    row = peak @ np.linalg.pinv(np.cos(np.pi * np.outer((np.arange(24) + 0.5) / 24, np.arange(13)))).T
+    voice = np.stack([row, row * 0])
+    heights = [
+        int(np.argmax(np.ptp(spectra([voice @ stretch_matrix(13, f)], 50.0)[0], axis=0)))
+        for f in (0.8, 1, 1.25)
+    ]
+    assert heights == sorted(heights)
+    assert len(set(heights)) == 3
+    rows = cepstra(np.random.default_rng(0))
+    assert [a.shape for a in as_other_speakers(rows, np.random.default_rng(0))] == [a.shape for a in rows]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"bands": 0}, {"floor": (2.0, 9.0)}, {"floor": (9.0, 2.0), "random": np.random.default_rng(0)}]
+)
+def test_spectra_that_make_no_sense(wrong):
+    with pytest.raises(UsageError):
+        spectra(cepstra(np.random.default_rng(0)), **wrong)
+
+
+# ---- the head ----------------------------------------------------------------------------------------
+
+
+def head_of(features="all", channels=12, planes=1):
+    torch.manual_seed(0)
+    head = ConvolutionalHead(Medium("vectors", channels), HeadPlan(features=features), 3, 4, planes)
+    rows = [[reading(np.random.default_rng(1), n, channels, features)] for n in (30, 9)]
+    head.train()
+    for _ in range(3):
+        head([row[0] for row in rows])  # so that the normalisation has something to forget
+    return head.double().eval().requires_grad_(False)
+
+
+def reading(random, length, channels, features):
+    sequence = random.standard_normal((length, channels))
+    at = np.sort(random.permutation(length)[: -(-length // 4)])
+    whole = Reading(sequence, np.arange(length))
+    return [whole, Reading(sequence[at], at)] if features == "top" else [whole]
+
+
+@pytest.mark.parametrize("features", ["all", "top"])
+@pytest.mark.parametrize("planes", [1, 2])
+@pytest.mark.parametrize("channels", [2, 12, 26])
+def test_a_row_does_not_see_its_neighbours(features, planes, channels):
+    head = head_of(features, channels, planes)
+    random = np.random.default_rng(0)
+    rows = [reading(random, n, channels, features) for n in (1, 2, 3, 5, 8, 17, 40, 0)]
+    together = head(rows)
+    alone = torch.cat([head([row]) for row in rows])
+    assert torch.allclose(together, alone, rtol=0, atol=1e-12)
+    assert len(torch.unique(together[:, 0])) == len(rows)
+
+
+def test_only_cells_with_events_are_pooled():
+    """An input that no cell with an event can see does not matter; one that it sees does."""
+    head = head_of("top")
+    sequence = np.random.default_rng(0).standard_normal((200, 12))
+    events = Reading(sequence[:3], np.arange(3))
+
+    def told(at):
+        changed = sequence.copy()
+        changed[at] += 5
+        return head([[Reading(changed, np.arange(200)), events]])
+
+    before = head([[Reading(sequence, np.arange(200)), events]])
+    assert torch.equal(told(150), before)
+    assert not torch.allclose(told(4), before)
+    none = Reading(sequence[:0], np.zeros(0, np.int64))
+    assert torch.equal(head.pooled([[Reading(sequence, np.arange(200)), none]]), torch.zeros(1, 2 * 12 * 2))
+
+
+def voices(random, count):
+    """A line over 16 channels that rises or falls, anywhere, by anyone."""
+    labels = random.integers(0, 2, count)
+    rows = []
+    for label in labels:
+        n, start = int(random.integers(20, 30)), random.uniform(4, 10)
+        line = start + (2 * label - 1) * np.linspace(-3, 3, n)
+        rows.append(np.exp(-((np.arange(16) - line[:, None]) ** 2) / 2) + random.normal(size=(n, 16)) / 10)
+    return rows, labels
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"head": "none", "contexts": 0},
+        {"head": "none", "contexts": 0, "features": "top", "members": 2, "deltas": True},
+        {"contexts": 50, "warp": 0.1, "noise": 0.05, "smoothing": 0.1},
+    ],
+)
+def test_a_classifier_learns_spectra_and_comes_back_from_a_file(parameters, tmp_path):
+    rows, labels = voices(np.random.default_rng(0), 100)
+    settings = {
+        "steps": 5,
+        "head_steps": 60,
+        "rate": 1e-2,
+        "convolutions": 4,
+        "random_state": 0,
+        **parameters,
+    }
+    model = HistoryClassifier((6,), **settings).fit(rows[:60], labels[:60])
+    assert model.score(rows[60:], labels[60:]) >= 0.9
+    assert len(model.convolutions_) == parameters.get("members", 1)
+    assert sum(model.pool_) == pytest.approx(1)
+    save_classifier(tmp_path / "model", model)
+    again = load_classifier(tmp_path / "model")
+    assert np.array_equal(again.predict_proba(rows), model.predict_proba(rows))
+    assert again.get_params() == model.get_params()
+
+
+def test_symbols_have_no_order_to_convolve():
+    with pytest.raises(UsageError, match="vectors"):
+        HistoryClassifier((4,), steps=0, convolutions=4).fit(["ab", "cd"], [0, 1])
+
+
+def test_a_net_of_no_maps():
+    with pytest.raises(UsageError, match="maps"):
+        HistoryClassifier((4,), steps=0, convolutions=-1).fit(np.zeros((4, 8)), [0, 1, 0, 1])
