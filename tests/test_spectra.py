@@ -12,7 +12,7 @@ from chunker.classification import HistoryClassifier, load_classifier, save_clas
 from chunker.classification.convolutions import ConvolutionalHead
 from chunker.classification.heads import HeadPlan, Reading
 from chunker.classification.medium import Medium
-from chunker.classification.speech import as_other_speakers, spectra, stretch_matrix
+from chunker.classification.speech import as_other_speakers, spectra, spectra_of_others, stretch_matrix
 from chunker.errors import UsageError
 
 torch.set_num_threads(1)
@@ -49,15 +49,32 @@ def test_what_is_far_below_the_speech_does_not_show():
     assert np.allclose(low.mean(0), 0)
 
 
-def test_spectra_for_training_differ_each_time():
+def test_spectra_of_others_differ_each_time():
     random = np.random.default_rng(0)
     rows = cepstra(random)
-    one, two = (spectra(rows, (2.0, 9.0), random=random) for _ in range(2))
-    assert [row.shape for row in one] == [(len(row), 24) for row in rows]
-    assert all(not np.allclose(a, b) for a, b in zip(one, two, strict=True))
-    same = [spectra(rows, (2.0, 9.0), random=np.random.default_rng(1)) for _ in range(2)]
+    one, two = (spectra_of_others(rows, random) for _ in range(2))
+    assert all(a.shape != b.shape or not np.allclose(a, b) for a, b in zip(one, two, strict=True))
+    for row, other in zip(rows, one, strict=True):
+        assert other.shape[1] == 24
+        assert 0.75 * len(row) < len(other) < 1.3 * len(row)
+    same = [spectra_of_others(rows, np.random.default_rng(1)) for _ in range(2)]
     assert all(np.array_equal(a, b) for a, b in zip(*same, strict=True))
-    assert spectra([np.zeros((0, 13))])[0].shape == (0, 24)
+
+
+def test_spectra_of_others_without_any_change_are_spectra():
+    rows = cepstra(np.random.default_rng(0))
+    same = spectra_of_others(rows, np.random.default_rng(0), (90.0, 90.0), spread=0.0, pace=0.0)
+    for row, other in zip(spectra(rows, 90.0), same, strict=True):
+        assert np.allclose(row, other)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 5])
+def test_the_shortest_have_spectra(length):
+    rows = [np.ones((length, 13))]
+    assert spectra(rows)[0].shape == (length, 24)
+    other = spectra_of_others(rows, np.random.default_rng(0))[0]
+    assert other.shape == (length, 24) if length < 2 else len(other) >= 2
+    assert np.isfinite(other).all()
 
 
 def test_another_speaker_moves_the_spectrum_along_the_bands():
@@ -75,12 +92,12 @@ def test_another_speaker_moves_the_spectrum_along_the_bands():
     assert [a.shape for a in as_other_speakers(rows, np.random.default_rng(0))] == [a.shape for a in rows]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"bands": 0}, {"floor": (2.0, 9.0)}, {"floor": (9.0, 2.0), "random": np.random.default_rng(0)}]
-)
-def test_spectra_that_make_no_sense(wrong):
-    with pytest.raises(UsageError):
-        spectra(cepstra(np.random.default_rng(0)), **wrong)
+def test_spectra_that_make_no_sense():
+    rows = cepstra(np.random.default_rng(0))
+    with pytest.raises(UsageError, match="bands"):
+        spectra(rows, bands=0)
+    with pytest.raises(UsageError, match="lower bound first"):
+        spectra_of_others(rows, np.random.default_rng(0), (9.0, 2.0))
 
 
 # ---- the head ----------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """A supervised head of 2-D convolutions over time and channels, for spectra, whose channels have an order.
 
-sequence (T, D) --blocks of 3 x 3--> cells (T/4, D/8), each of 3 W --mean, max over time--> (B, 2 * 3 W * D/8) --linear-->
+vectors (T, B, D) --blocks of 3 x 3--> cells (B, 3 W, D / 8, T / 4) --mean and largest over time--> (B, P) --linear--> logits
 
-A voice of another pitch or vocal tract moves a spectrum along the channels; weights shared along them and the halving
-of their number make the net care less (LeCun et al. 1998; for speech Abdel-Hamid et al. 2014). It is no part of the
-method; what it sees of the method is the top level's events, where `features` is "top".
+A voice of another pitch or vocal tract moves a spectrum along the channels; weights that are shared along them, and
+the halving of their number, make the net care less (for speech: Abdel-Hamid et al. 2014). It is no part of the
+method and takes no states of the stack; with `features` "top" it is read where the top level's events are.
 """
 
 from __future__ import annotations

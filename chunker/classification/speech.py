@@ -30,10 +30,10 @@ def stretch_matrix(coefficients: int, factor: float, highest: float = 4000.0) ->
     """
     if not (np.isfinite(factor) and factor > 0):
         raise UsageError(f"a stretch of {factor} makes no sense; choose one near 1, say 0.8 to 1.25")
-    at = (np.arange(BANDS) + 0.5) / BANDS  # of the mel scale
-    hertz = 700 * (10 ** (at * _mel(highest) / 2595) - 1)
-    read_at = np.clip(_mel(np.minimum(hertz / factor, highest)) / _mel(highest), 0, 1)
-    matrix: Array = _cosines(read_at, coefficients).T @ _cosines(at, coefficients) / BANDS
+    at = _centres(BANDS)
+    matrix: Array = (
+        _cosines(_stretched(at, factor, highest), coefficients).T @ _cosines(at, coefficients) / BANDS
+    )
     return matrix
 
 
@@ -48,43 +48,87 @@ def as_other_speakers(
     ]
 
 
-def spectra(
-    sequences: list[Array],
-    floor: float | tuple[float, float] = 3.0,
-    bands: int = 24,
-    random: np.random.Generator | None = None,
-) -> list[Array]:
+def spectra(sequences: list[Array], floor: float = 3.0, bands: int = 24) -> list[Array]:
     """Cepstra (T, K) -> natural logarithms of the energies in mel bands (T, bands), less their mean over the time.
 
     floor: nats (1 nat: 4.3 dB) below the loudest vector; noise of that energy is added in all bands, so that what
-    is softer looks alike in all recordings, however noisy they were. A pair: for training, drawn anew for each
-    sequence evenly between the two, and the noise fluctuates and is no longer white.
+    is softer looks alike in all recordings, however noisy they were.
 
     Raises
     ------
-    UsageError: fewer than one band; a pair without `random`, or not in order.
+    UsageError: fewer than one band.
     """
+    at = _centres(bands)
+    found = []
+    for row in sequences:
+        energies = _energies(row, at)
+        found.append(_above(energies, np.full(bands, _loudest(energies) - floor)))
+    return found
+
+
+def spectra_of_others(
+    sequences: list[Array],
+    random: np.random.Generator,
+    floor: tuple[float, float] = (2.0, 9.0),
+    spread: float = 0.2,
+    pace: float = 0.25,
+    bands: int = 24,
+    highest: float = 4000.0,
+) -> list[Array]:
+    """As `spectra`, for training: each of the cepstra as of another speaker, at another pace, in other noise.
+
+    floor: nats, drawn evenly between the two for each sequence; the noise fluctuates and is not white. spread: of the
+    frequencies' factor, as in `as_other_speakers`. pace: logarithm of the largest change of the length; within a
+    sequence the pace changes too. highest: Hz, as in `stretch_matrix`.
+
+    Raises
+    ------
+    UsageError: fewer than one band; a floor whose lower bound is not the first.
+    """
+    if not floor[0] <= floor[1]:
+        raise UsageError(f"a floor between {floor[0]} and {floor[1]} is none; give the lower bound first")
+    at = _centres(bands)
+    found = []
+    for row in sequences:
+        energies = _energies(row, _stretched(at, float(np.exp(random.uniform(-spread, spread))), highest))
+        energies = _paced(energies, pace, random)
+        noise = _loudest(energies) - random.uniform(*floor) + _colour(at, random)
+        found.append(_above(energies, noise + FLUCTUATION * random.standard_normal(energies.shape)))
+    return found
+
+
+def _centres(bands: int) -> Array:
+    """(bands,) where on the mel scale, from 0 to 1."""
     if bands < 1:
         raise UsageError(f"{bands} bands make no spectrum; choose 24 or so")
-    low, high = floor if isinstance(floor, tuple) else (floor, floor)
-    drawn = isinstance(floor, tuple)
-    if drawn and (random is None or not low <= high):
-        raise UsageError(f"a floor drawn from {floor} needs a generator, and the lower bound first")
-    found = []
-    at = (np.arange(bands) + 0.5) / bands
-    for row in sequences:
-        energies = row @ _cosines(at, row.shape[1]).T / np.sqrt(FILTERS)
-        if len(row):
-            loudest = energies.mean(1).max()
-            if drawn and random is not None:
-                noise = loudest - random.uniform(low, high) + _colour(at, random)
-                noise = noise + FLUCTUATION * random.standard_normal(energies.shape)
-            else:
-                noise = np.full(bands, loudest - low)
-            energies = np.logaddexp(energies, noise)
-            energies = energies - energies.mean(0)
-        found.append(energies)
-    return found
+    return np.asarray((np.arange(bands) + 0.5) / bands)
+
+
+def _energies(row: Array, at: Array) -> Array:
+    """(T, bands) nats."""
+    return np.asarray(row @ _cosines(at, row.shape[1]).T / np.sqrt(FILTERS))
+
+
+def _loudest(energies: Array) -> float:
+    return float(energies.mean(1).max(initial=-np.inf))
+
+
+def _above(energies: Array, noise: Array) -> Array:
+    energies = np.logaddexp(energies, noise)
+    return np.asarray(energies - energies.mean(0)) if len(energies) else energies
+
+
+def _paced(energies: Array, pace: float, random: np.random.Generator) -> Array:
+    """Another number of vectors, read at times that bend."""
+    T = len(energies)
+    if T < 2:
+        return energies
+    x = np.linspace(0, 1, max(round(T * float(np.exp(random.uniform(-pace, pace)))), min(T, 8)))
+    bow, wave = random.uniform(-pace, pace, 2) / (3, 6)
+    where = np.clip(x + bow * np.sin(np.pi * x) + wave * np.sin(2 * np.pi * x), 0, 1) * (T - 1)
+    low = np.minimum(where.astype(np.int64), T - 2)
+    share = (where - low)[:, None]
+    return np.asarray(energies[low] * (1 - share) + energies[low + 1] * share)
 
 
 def _colour(at: Array, random: np.random.Generator) -> Array:
@@ -92,6 +136,12 @@ def _colour(at: Array, random: np.random.Generator) -> Array:
     slope, bow, wave = random.standard_normal(3) * (TILT, TILT / 2, TILT / 2)
     x = 2 * at - 1
     return np.asarray(slope * x + bow * np.cos(np.pi * x) + wave * np.sin(np.pi * x))
+
+
+def _stretched(at: Array, factor: float, highest: float) -> Array:
+    """Where a voice whose frequencies are `factor` times as high has been, in bands at these places."""
+    hertz = 700 * (10 ** (at * _mel(highest) / 2595) - 1)
+    return np.asarray(np.clip(_mel(np.minimum(hertz / factor, highest)) / _mel(highest), 0, 1))
 
 
 def _mel(hertz: float | Array) -> Array:
