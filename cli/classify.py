@@ -40,7 +40,7 @@ def classify() -> None:
 )  # fmt: skip
 @click.option(
     "--head", type=click.Choice(["tune", "linear", "mlp", "none"]), default="tune", show_default=True,
-    help="The classifier on the levels; none leaves only the counted contexts.",
+    help="The classifier on the levels; none leaves only contexts and convolutions.",
 )  # fmt: skip
 @click.option(
     "--contexts/--no-contexts", default=True, show_default=True,

@@ -39,9 +39,9 @@ def test_a_spectrum_is_the_cosine_transform_of_cepstra():
 def test_what_is_far_below_the_speech_does_not_show():
     """Silence of minus 40 or 60 nats: the same spectrum above a floor, another one without."""
     speech = np.random.default_rng(0).normal(size=(20, 13))
-    quiet = [
-        np.concatenate([speech, np.full((10, 13), 0.0) - [[5.1 * nats] + [0] * 12]]) for nats in (40, 60)
-    ]
+    silence = np.zeros((10, 13))
+    silence[:, 0] = -np.sqrt(26)  # of minus 1 nat
+    quiet = [np.concatenate([speech, nats * silence]) for nats in (40, 60)]
     low, lower = spectra(quiet, floor=3.0)
     assert np.allclose(low, lower, atol=1e-6)
     low, lower = spectra(quiet, floor=100.0)
@@ -198,3 +198,10 @@ def test_symbols_have_no_order_to_convolve():
 def test_a_net_of_no_maps():
     with pytest.raises(UsageError, match="maps"):
         HistoryClassifier((4,), steps=0, convolutions=-1).fit(np.zeros((4, 8)), [0, 1, 0, 1])
+
+
+def test_no_members_are_no_classifier():
+    with pytest.raises(UsageError, match="members"):
+        HistoryClassifier((4,), steps=0, members=0, contexts=0, convolutions=4).fit(
+            np.zeros((4, 8)), [0, 1, 0, 1]
+        )

@@ -1,24 +1,24 @@
 """Supervised classification on the top level of a stack of history compressors (Schmidhuber 1992).
 
-    inputs.py      what a user hands in, as symbols or as vectors
-    medium.py      what a level predicts and how surprise is measured, of symbols and of vectors
-    history.py     the stack: level l+1 ticks only on what level l did not predict
-    growing.py     unsupervised training, level by level
-    distill.py     what the upper levels know, distilled into the lowest
-    reduction.py   a sequence reduced to its unexpected inputs, and expanded again
-    heads.py       pooling and supervised heads on the levels' states
-    convolutions.py  2-D convolutions over spectra, read where there are events
-    contexts.py    hashed contexts of symbols, random convolutions of vectors
-    linear.py      linear classifiers on those, and the weights of several classifiers
-    ctc.py         unsegmented targets: connectionist temporal classification on the top level
-    preparing.py   what the estimators for scikit-learn share
-    estimators.py  HistoryClassifier
-    transformer.py HistoryTransformer
-    aeon.py        the classifier for aeon
-    labelled.py    labelled sequences in files
-    speech.py      spectra of speech; speech as another speaker might have said it
-    safefile.py    tensors and facts in one safe file, with a checksum
-    storage.py     fitted classifiers, transformers and transcribers in such files
+    inputs.py       what a user hands in, as symbols or as vectors
+    medium.py       what a level predicts and how surprise is measured, of symbols and of vectors
+    history.py      the stack: level l+1 ticks only on what level l did not predict
+    growing.py      unsupervised training, level by level
+    distill.py      what the upper levels know, distilled into the lowest
+    reduction.py    a sequence reduced to its unexpected inputs, and expanded again
+    heads.py        pooling and supervised heads on the levels' states
+    convolutions.py 2-D convolutions over spectra
+    contexts.py     hashed contexts of symbols, random convolutions of vectors
+    linear.py       linear classifiers on those, and the weights of several classifiers
+    ctc.py          unsegmented targets: connectionist temporal classification on the top level
+    preparing.py    what the estimators for scikit-learn share
+    estimators.py   HistoryClassifier
+    transformer.py  HistoryTransformer
+    aeon.py         the classifier for aeon
+    labelled.py     labelled sequences in files
+    speech.py       spectra of speech; speech as another speaker might have said it
+    safefile.py     tensors and facts in one safe file, with a checksum
+    storage.py      fitted classifiers, transformers and transcribers in such files
 
 Needs torch (extra `[train]`), the estimators scikit-learn as well (extra `[sklearn]`). Importing this package
 loads neither.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from chunker.classification.heads import CaseHead, HeadPlan, Reading
-from chunker.classification.history import History, pad
+from chunker.classification.history import History
 from chunker.classification.inputs import Array
 from chunker.classification.medium import Medium
 from chunker.errors import UsageError
@@ -31,15 +31,12 @@ class ConvolutionalHead(CaseHead):
 
     Raises
     ------
-    UsageError: the sequences are symbols, whose order means nothing; the width is not positive.
+    UsageError: as `check` does.
     """
 
     def __init__(self, medium: Medium, plan: HeadPlan, outputs: int, width: int, planes: int = 1) -> None:
+        self.check(medium, width)
         super().__init__(plan, medium)
-        if medium.is_symbols:
-            raise UsageError("convolutions need vectors, and these are symbols; leave convolutions out")
-        if width < 1:
-            raise UsageError(f"{width} maps make no net; set convolutions to 8 or more, or to 0 for none")
         self.planes = planes
         rows, maps = medium.size // planes, planes
         self.blocks, self.norms = nn.ModuleList(), nn.ModuleList()
@@ -51,6 +48,19 @@ class ConvolutionalHead(CaseHead):
         self.dropout = nn.Dropout(plan.dropout)
         self.out = nn.Linear(2 * maps * rows, outputs)
 
+    @staticmethod
+    def check(medium: Medium, width: int) -> None:
+        """Whether there can be such a head.
+
+        Raises
+        ------
+        UsageError: the sequences are symbols, whose order means nothing; the width is not positive.
+        """
+        if medium.is_symbols:
+            raise UsageError("convolutions need vectors, and these are symbols; leave convolutions out")
+        if width < 1:
+            raise UsageError(f"{width} maps make no net; set convolutions to 8 or more, or to 0 for none")
+
     def readings(self, sequence: Array, history: History) -> list[Reading]:
         """The whole sequence and, if only cells with events are pooled, the top level's events."""
         found = [Reading(sequence, np.arange(len(sequence)))]
@@ -60,9 +70,7 @@ class ConvolutionalHead(CaseHead):
 
     def pooled(self, rows: list[list[Reading]]) -> Tensor:
         """(B, P): mean and largest of the maps over the cells that count; zeros where there are none."""
-        inputs, given = pad([row[0].inputs for row in rows], self.medium, self.out.weight.dtype)
-        if self.training and self.plan.noise:
-            inputs = inputs + self.plan.noise * torch.randn_like(inputs)
+        inputs, given = self.padded([row[0].inputs for row in rows])
         T, B, _ = inputs.shape
         if T == 0:
             return inputs.new_zeros(B, self.out.in_features)

@@ -132,8 +132,11 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         ------
         UsageError: sequences or parameters that cannot be used. TrainingError: a loss is no longer finite.
         """
-        if self.head == "none" and self.contexts == 0 and not self.convolutions:
-            raise UsageError("head='none' leaves no classifier; set contexts, or choose a head")
+        trained = self.members > 0 and (self.head != "none" or self.convolutions != 0)
+        if not trained and self.contexts == 0:
+            raise UsageError(
+                "head='none' leaves no classifier; set contexts or convolutions, or choose a head and members"
+            )
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
         sequences = self._sequences(X, fitting=True)
@@ -146,6 +149,10 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
                 self.preparation_ = Preparation.learn(kind, own + raw, False, False, is_text(X))
                 sequences = self.preparation_.apply(own)
             more = self.preparation_.apply(raw)
+        if self.convolutions:
+            ConvolutionalHead.check(
+                self.preparation_.medium, self.convolutions
+            )  # before the stack is trained
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         random = np.random.default_rng(seed)
         with torch.random.fork_rng(devices=[]):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from chunker.classification.history import History, HistoryLevel, HistoryStack, batches, pad, since_of
-from chunker.classification.inputs import Array
+from chunker.classification.inputs import Array, read_between
 from chunker.classification.medium import Medium
 from chunker.errors import TrainingError, UsageError
 
@@ -114,6 +114,13 @@ class CaseHead(nn.Module):
         super().__init__()
         self.plan, self.medium = plan, medium
 
+    def padded(self, inputs: list[Array]) -> tuple[Tensor, Tensor]:
+        """Inputs (T, B[, D]) of all rows in the head's own type, in training with the plan's noise; which are given."""
+        values, given = pad(inputs, self.medium, next(self.parameters()).dtype)
+        if self.training and self.plan.noise and not self.medium.is_symbols:
+            values = values + self.plan.noise * torch.randn_like(values)
+        return values, given
+
     def readings(self, sequence: Array, history: History) -> list[Reading]:
         """What the head reads of a sequence."""
         raise NotImplementedError
@@ -160,17 +167,14 @@ class Head(CaseHead):
 
     def states(self, rows: list[list[Reading]]) -> list[tuple[Tensor, Tensor]]:
         """Per copy the states (E, B, H) and which are given (E, B), of one list of readings a row."""
-        dtype = next(self.out.parameters()).dtype
         found = []
         for i, level in enumerate(self.copies):
             if not isinstance(level, HistoryLevel):
                 raise TypeError("a copy is no level")
-            inputs, given = pad([row[i].inputs for row in rows], self.medium, dtype)
+            inputs, given = self.padded([row[i].inputs for row in rows])
             since = torch.ones(given.shape, dtype=torch.int64)
             for b, row in enumerate(rows):
                 since[: len(row[i].at), b] = torch.from_numpy(since_of(row[i].at))
-            if self.training and self.plan.noise and not self.medium.is_symbols:
-                inputs = inputs + self.plan.noise * torch.randn_like(inputs)
             h, c = level.start(len(rows))
             hs, _ = level(inputs, since.clamp_min(1), h, c)
             found.append((hs, given))
@@ -193,10 +197,7 @@ def warped(reading: list[Reading], factor: float, medium: Medium) -> list[Readin
         E = len(one.at)
         if not medium.is_symbols and E > 1 and int(one.at[-1]) == E - 1:
             where = np.linspace(0, E - 1, max(round(E * factor), 2))
-            low = np.minimum(where.astype(np.int64), E - 2)
-            share = (where - low)[:, None]
-            inputs = one.inputs[low] * (1 - share) + one.inputs[low + 1] * share
-            found.append(Reading(inputs, np.arange(len(where))))
+            found.append(Reading(read_between(one.inputs, where), np.arange(len(where))))
         else:
             found.append(Reading(one.inputs, np.round(one.at * factor).astype(np.int64)))
     return found

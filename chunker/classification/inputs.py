@@ -116,6 +116,13 @@ def _vectors(row: Any, index: int) -> Array:
     return values
 
 
+def read_between(row: Array, where: Array) -> Array:
+    """Vectors (T, D), T at least 2, read at fractional times `where` (N,) from 0 to T - 1: (N, D)."""
+    low = np.minimum(where.astype(np.int64), len(row) - 2)
+    share = (where - low)[:, None]
+    return np.asarray(row[low] * (1 - share) + row[low + 1] * share)
+
+
 @dataclass(frozen=True)
 class Preparation:
     """How raw sequences become what a stack reads; made on the training data, applied to all later ones.

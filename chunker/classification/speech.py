@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chunker.classification.inputs import Array
+from chunker.classification.inputs import Array, read_between
 from chunker.errors import UsageError
 
 BANDS = 128  # points of the mel scale on which a spectrum is stretched
@@ -31,9 +31,8 @@ def stretch_matrix(coefficients: int, factor: float, highest: float = 4000.0) ->
     if not (np.isfinite(factor) and factor > 0):
         raise UsageError(f"a stretch of {factor} makes no sense; choose one near 1, say 0.8 to 1.25")
     at = _centres(BANDS)
-    matrix: Array = (
-        _cosines(_stretched(at, factor, highest), coefficients).T @ _cosines(at, coefficients) / BANDS
-    )
+    read_at = _stretched(at, factor, highest)
+    matrix: Array = _cosines(read_at, coefficients).T @ _cosines(at, coefficients) / BANDS
     return matrix
 
 
@@ -126,9 +125,7 @@ def _paced(energies: Array, pace: float, random: np.random.Generator) -> Array:
     x = np.linspace(0, 1, max(round(T * float(np.exp(random.uniform(-pace, pace)))), min(T, 8)))
     bow, wave = random.uniform(-pace, pace, 2) / (3, 6)
     where = np.clip(x + bow * np.sin(np.pi * x) + wave * np.sin(2 * np.pi * x), 0, 1) * (T - 1)
-    low = np.minimum(where.astype(np.int64), T - 2)
-    share = (where - low)[:, None]
-    return np.asarray(energies[low] * (1 - share) + energies[low + 1] * share)
+    return read_between(energies, where)
 
 
 def _colour(at: Array, random: np.random.Generator) -> Array:

@@ -7,6 +7,7 @@ The facts hold parameters, classes, preparation, and the shape of everything; th
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +20,7 @@ from chunker.classification.contexts import ContextCounts, RandomKernels
 from chunker.classification.ctc import HistoryTranscriber, TickHead
 from chunker.classification.estimators import HistoryClassifier
 from chunker.classification.growing import LevelReport
-from chunker.classification.heads import HeadPlan
+from chunker.classification.heads import CaseHead, HeadPlan
 from chunker.classification.history import HistoryLevel, HistoryStack
 from chunker.classification.inputs import Array, Preparation
 from chunker.classification.linear import LinearModel, NaiveBayes
@@ -147,12 +148,16 @@ def _stack_tensors(model: Saved) -> dict[str, Array]:
     return _named("stack.", model.stack_.levels)
 
 
+def _heads(model: HistoryClassifier) -> dict[str, CaseHead]:
+    """All heads by what their tensors' names begin with."""
+    kinds: dict[str, Sequence[CaseHead]] = {"head": model.heads_, "convolutions": model.convolutions_}
+    return {f"{kind}.{i}.": head for kind, members in kinds.items() for i, head in enumerate(members)}
+
+
 def _classifier_tensors(model: HistoryClassifier) -> dict[str, Array]:
     found: dict[str, Array] = {}
-    for i, head in enumerate(model.heads_):
-        found |= _named(f"head.{i}.", head)
-    for i, net in enumerate(model.convolutions_):
-        found |= _named(f"convolutions.{i}.", net)
+    for prefix, head in _heads(model).items():
+        found |= _named(prefix, head)
     if model.linear_ is not None:
         found["linear.bias"] = model.linear_.bias
         weights = model.linear_.weights
@@ -208,9 +213,8 @@ def _build_transcriber(fields: dict[str, Any], tensors: dict[str, Array]) -> His
     _fill(model, fields, tensors)
     model.labels_ = list(fields["labels"])
     model.event_share_ = float(fields["event_share"])
-    model.head_ = TickHead(model.stack_, plan, len(model.labels_) + 1).double()
-    model.head_.load_state_dict(_part(tensors, "head.0."))
-    model.head_.eval().requires_grad_(False)
+    model.head_ = TickHead(model.stack_, plan, len(model.labels_) + 1)
+    _restore(model.head_, tensors, "head.0.")
     return model
 
 
@@ -220,10 +224,8 @@ def _build(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryClassifi
     model.classes_ = np.array(fields["classes"])
     model.event_share_ = float(fields["event_share"])
     model.heads_, model.convolutions_ = model.make_heads()
-    for prefix, members in (("head", model.heads_), ("convolutions", model.convolutions_)):
-        for i, head in enumerate(members):
-            head.double().load_state_dict(_part(tensors, f"{prefix}.{i}."))
-            head.eval().requires_grad_(False)
+    for prefix, head in _heads(model).items():
+        _restore(head, tensors, prefix)
     model.pool_ = tuple(float(weight) for weight in fields["pool"])
     model.bayes_ = None
     if "bayes.used" in tensors:
@@ -259,6 +261,12 @@ def _second_classifier(
     weights[used] = linear.weights
     linear.weights = weights
     return counts, linear
+
+
+def _restore(head: CaseHead, tensors: dict[str, Array], prefix: str) -> None:
+    """As `train_head` left it."""
+    head.double().load_state_dict(_part(tensors, prefix))
+    head.eval().requires_grad_(False)
 
 
 def _part(tensors: dict[str, Array], prefix: str) -> dict[str, Tensor]:
