@@ -238,12 +238,18 @@ def test_tensors_alone_are_no_classifier(saved: Path, tmp_path):
         load_classifier(tmp_path / "bare")
 
 
-def test_classifiers_of_the_version_before_still_open():
-    """Made from these cases before there were convolutions."""
+@pytest.mark.parametrize(
+    ("version", "wanted"),
+    [
+        (2, [[0.70392173, 0.29607827], [0.57959669, 0.42040331]]),  # before there were convolutions
+        (3, [[0.883646, 0.116354], [0.0654401, 0.9345599]]),  # before these were pooled by events
+    ],
+)
+def test_classifiers_of_earlier_versions_still_open(version, wanted):
+    """Made from these cases."""
     random = np.random.default_rng(0)
     rows = [random.normal(size=(n, 2)).round(2) for n in range(5, 17)]
-    model = load_classifier(Path(__file__).parent / "golden" / "classifier-2.safetensors")
-    wanted = [[0.70392173, 0.29607827], [0.57959669, 0.42040331]]
+    model = load_classifier(Path(__file__).parent / "golden" / f"classifier-{version}.safetensors")
     assert np.allclose(model.predict_proba(rows[:2]), wanted, rtol=0, atol=1e-6)
 
 
@@ -254,3 +260,16 @@ def test_classifiers_of_other_versions_are_refused(version, words_, tmp_path, mo
     monkeypatch.undo()
     with pytest.raises(ModelVersionError, match=words_):
         load_classifier(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pooling": "sum"}, {"features": "most"}, {"head": "mpl"}, {"dropout": 1.0}]
+)
+def test_what_cannot_be_is_refused_before_the_stack_is_trained(wrong, monkeypatch):
+    monkeypatch.setattr(HistoryClassifier, "_pretrain", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(HistoryTransformer, "_pretrain", lambda *_: pytest.fail("trained"))
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        HistoryClassifier(**wrong).fit(["ab", "cd", "ab"], [0, 1, 0])
+    if set(wrong) <= {"pooling", "features"}:
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            HistoryTransformer(**wrong).fit(["ab", "cd"])

@@ -11,6 +11,7 @@ pytest.importorskip("sklearn")
 from chunker.classification import HistoryClassifier, load_classifier, save_classifier
 from chunker.classification.convolutions import ConvolutionalHead
 from chunker.classification.heads import HeadPlan, Reading
+from chunker.classification.history import History
 from chunker.classification.medium import Medium
 from chunker.classification.speech import as_other_speakers, spectra, spectra_of_others, stretch_matrix
 from chunker.errors import UsageError
@@ -103,21 +104,22 @@ def test_spectra_that_make_no_sense():
 # ---- the head ----------------------------------------------------------------------------------------
 
 
-def head_of(features="all", channels=12, planes=1):
+def head_of(features="all", channels=12, planes=1, levels=2):
     torch.manual_seed(0)
-    head = ConvolutionalHead(Medium("vectors", channels), HeadPlan(features=features), 3, 4, planes)
-    rows = [[reading(np.random.default_rng(1), n, channels, features)] for n in (30, 9)]
+    head = ConvolutionalHead(Medium("vectors", channels), HeadPlan(features=features), 3, 4, planes, levels)
+    rows = [[reading(head, np.random.default_rng(1), n)] for n in (30, 9)]
     head.train()
     for _ in range(3):
         head([row[0] for row in rows])  # so that the normalisation has something to forget
     return head.double().eval().requires_grad_(False)
 
 
-def reading(random, length, channels, features):
-    sequence = random.standard_normal((length, channels))
+def reading(head, random, length):
+    """Of a random sequence, of which a quarter reaches a second level."""
+    sequence = random.standard_normal((length, head.medium.size))
     at = np.sort(random.permutation(length)[: -(-length // 4)])
-    whole = Reading(sequence, np.arange(length))
-    return [whole, Reading(sequence[at], at)] if features == "top" else [whole]
+    nothing = np.zeros(0)
+    return head.readings(sequence, History((np.arange(length), at, at[:0]), nothing, nothing))
 
 
 @pytest.mark.parametrize("features", ["all", "top"])
@@ -126,7 +128,7 @@ def reading(random, length, channels, features):
 def test_a_row_does_not_see_its_neighbours(features, planes, channels):
     head = head_of(features, channels, planes)
     random = np.random.default_rng(0)
-    rows = [reading(random, n, channels, features) for n in (1, 2, 3, 5, 8, 17, 40, 0)]
+    rows = [reading(head, random, n) for n in (1, 2, 3, 5, 8, 17, 40, 0)]
     together = head(rows)
     alone = torch.cat([head([row]) for row in rows])
     assert torch.allclose(together, alone, rtol=0, atol=1e-12)
@@ -149,6 +151,17 @@ def test_only_cells_with_events_are_pooled():
     assert not torch.allclose(told(4), before)
     none = Reading(sequence[:0], np.zeros(0, np.int64))
     assert torch.equal(head.pooled([[Reading(sequence, np.arange(200)), none]]), torch.zeros(1, 2 * 12 * 2))
+
+
+def test_all_levels_are_pooled():
+    """The cells of the lowest level's inputs, which are all, and of the second level's."""
+    head = head_of("all")
+    whole, events = reading(head, np.random.default_rng(0), 40)
+    both = head.pooled([[whole, events]])
+    top = head_of("top").pooled([[whole, events]])
+    alone = head_of("all", levels=1).pooled([[whole]])
+    assert torch.equal(both, torch.cat([alone, top], 1))
+    assert not torch.equal(alone, top)
 
 
 def voices(random, count):
@@ -180,7 +193,7 @@ def test_a_classifier_learns_spectra_and_comes_back_from_a_file(parameters, tmp_
         "random_state": 0,
         **parameters,
     }
-    model = HistoryClassifier((6,), **settings).fit(rows[:60], labels[:60])
+    model = HistoryClassifier((6, 5), **settings).fit(rows[:60], labels[:60])
     assert model.score(rows[60:], labels[60:]) >= 0.9
     assert len(model.convolutions_) == parameters.get("members", 1)
     assert sum(model.pool_) == pytest.approx(1)

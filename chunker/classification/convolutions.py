@@ -1,10 +1,10 @@
 """A supervised head of 2-D convolutions over time and channels, for spectra, whose channels have an order.
 
-vectors (T, B, D) --blocks of 3 x 3--> cells (B, 3 W, D / 8, T / 4) --mean and largest over time--> (B, P) --linear--> logits
+vectors (T, B, D) --blocks of 3 x 3--> cells (B, 3 W, D / 8, T / 4) --mean and largest over events--> (B, P) --linear--> logits
 
 A voice of another pitch or vocal tract moves a spectrum along the channels; weights that are shared along them, and
 the halving of their number, make the net care less (for speech: Abdel-Hamid et al. 2014). It is no part of the
-method and takes no states of the stack; with `features` "top" it is read where the top level's events are.
+method and takes no states of the stack, but is read where the stack has events, once for every level.
 """
 
 from __future__ import annotations
@@ -26,18 +26,22 @@ WIDENING = (1, 1, 2, 2, 3, 3)  # times the width, maps of each block
 class ConvolutionalHead(CaseHead):
     """Reads whole sequences of vectors, gives (B, outputs) logits.
 
-    width: maps of the first block. planes: 2 where the second half of the channels are changes of the first. With the
-    plan's features "top", cells are pooled that hold an event of the top level, else all.
+    width: maps of the first block. planes: 2 where the second half of the channels are changes of the first. levels:
+    of the stack. Of every level those cells are pooled that hold an input it received, of the lowest level all; with
+    the plan's features "top" of the top level alone.
 
     Raises
     ------
     UsageError: as `check` does.
     """
 
-    def __init__(self, medium: Medium, plan: HeadPlan, outputs: int, width: int, planes: int = 1) -> None:
+    def __init__(
+        self, medium: Medium, plan: HeadPlan, outputs: int, width: int, planes: int = 1, levels: int = 1
+    ) -> None:
         self.check(medium, width)
         super().__init__(plan, medium)
-        self.planes = planes
+        self.planes, self.levels = planes, levels
+        pools = 1 if plan.features == "top" else levels
         rows, maps = medium.size // planes, planes
         self.blocks, self.norms = nn.ModuleList(), nn.ModuleList()
         for (down, across), times in zip(STRIDES, WIDENING, strict=True):
@@ -46,7 +50,7 @@ class ConvolutionalHead(CaseHead):
             self.norms.append(nn.BatchNorm2d(width * times))
             rows, maps = -(-rows // down), width * times
         self.dropout = nn.Dropout(plan.dropout)
-        self.out = nn.Linear(2 * maps * rows, outputs)
+        self.out = nn.Linear(2 * pools * maps * rows, outputs)
 
     @staticmethod
     def check(medium: Medium, width: int) -> None:
@@ -62,14 +66,13 @@ class ConvolutionalHead(CaseHead):
             raise UsageError(f"{width} maps make no net; set convolutions to 8 or more, or to 0 for none")
 
     def readings(self, sequence: Array, history: History) -> list[Reading]:
-        """The whole sequence and, if only cells with events are pooled, the top level's events."""
-        found = [Reading(sequence, np.arange(len(sequence)))]
-        if self.plan.features == "top":
-            found.append(Reading(sequence[history.top], history.top))
-        return found
+        """The whole sequence, and what the levels received by whose events it is pooled."""
+        times = [history.top] if self.plan.features == "top" else history.levels[1 : self.levels]
+        whole = Reading(sequence, np.arange(len(sequence)))
+        return [whole, *(Reading(sequence[at], at) for at in times)]
 
     def pooled(self, rows: list[list[Reading]]) -> Tensor:
-        """(B, P): mean and largest of the maps over the cells that count; zeros where there are none."""
+        """(B, P): mean and largest of the maps over the cells of each pool; zeros where there are none."""
         inputs, given = self.padded([row[0].inputs for row in rows])
         T, B, _ = inputs.shape
         if T == 0:
@@ -84,19 +87,22 @@ class ConvolutionalHead(CaseHead):
             shrunk *= across
             inside = torch.arange(x.shape[-1]) < (-(-counts // shrunk)).unsqueeze(1)  # (B, cells)
             x = x * inside[:, None, None]
-        counted = self._cells(rows, inside, shrunk)[:, None, None]
-        mean = (x * counted).sum(-1) / counted.sum(-1).clamp_min(1)
-        largest = (x * counted).amax(-1)  # of what is at least zero
-        return torch.cat([mean, largest], 1).flatten(1)
+        found = []
+        for cells in self._cells(rows, inside, shrunk):
+            counted = cells[:, None, None]
+            mean = (x * counted).sum(-1) / counted.sum(-1).clamp_min(1)
+            found += [mean, (x * counted).amax(-1)]  # the largest of what is at least zero
+        return torch.cat(found, 1).flatten(1)
 
-    def _cells(self, rows: list[list[Reading]], inside: Tensor, shrunk: int) -> Tensor:
-        """(B, cells): which are pooled."""
-        if self.plan.features != "top":
-            return inside
-        counted = torch.zeros_like(inside)
-        for b, row in enumerate(rows):
-            counted[b, torch.from_numpy(row[1].at // shrunk).clamp(max=inside.shape[1] - 1)] = True
-        return counted & inside
+    def _cells(self, rows: list[list[Reading]], inside: Tensor, shrunk: int) -> list[Tensor]:
+        """(B, cells) for each pool: which are in it."""
+        found = [] if self.plan.features == "top" else [inside]
+        for i in range(1, len(rows[0])):
+            cells = torch.zeros_like(inside)
+            for b, row in enumerate(rows):
+                cells[b, torch.from_numpy(row[i].at // shrunk).clamp(max=inside.shape[1] - 1)] = True
+            found.append(cells & inside)
+        return found
 
     def forward(self, rows: list[list[Reading]]) -> Tensor:
         logits: Tensor = self.out(self.dropout(self.pooled(rows)))

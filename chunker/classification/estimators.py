@@ -48,8 +48,8 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
     head_steps, rate, decay, dropout, noise, warp, smoothing: of training the head; see
         chunker.classification.heads.HeadPlan.
     convolutions: of vectors whose channels have an order, such as spectra: maps of the first layer of a net of 2-D
-        convolutions over time and channels, trained as the head is (chunker.classification.convolutions) and pooled
-        evenly with it; 0: none. With features="top" it is read where there are events.
+        convolutions over time and channels, read where the levels have events and trained as the head is
+        (chunker.classification.convolutions), pooled evenly with it; 0: none.
     members: that many heads (and nets of convolutions) are trained from different seeds and their probabilities
         averaged.
     contexts: how many features a second, linear classifier gets; None: 2**17 for symbols, 2000 for vectors; 0:
@@ -149,10 +149,9 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
                 self.preparation_ = Preparation.learn(kind, own + raw, False, False, is_text(X))
                 sequences = self.preparation_.apply(own)
             more = self.preparation_.apply(raw)
+        self.plan(len(labels))  # what cannot be is refused before the stack is trained
         if self.convolutions:
-            ConvolutionalHead.check(
-                self.preparation_.medium, self.convolutions
-            )  # before the stack is trained
+            ConvolutionalHead.check(self.preparation_.medium, self.convolutions)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         random = np.random.default_rng(seed)
         with torch.random.fork_rng(devices=[]):
@@ -221,8 +220,14 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
             smoothing=self.smoothing,
         )
 
-    def make_heads(self, cases: int = 0) -> tuple[list[Head], list[ConvolutionalHead]]:
-        """Untrained heads on the levels and nets of convolutions, for a training set of so many cases."""
+    def make_heads(
+        self, cases: int = 0, pooled_levels: int | None = None
+    ) -> tuple[list[Head], list[ConvolutionalHead]]:
+        """Untrained heads on the levels and nets of convolutions, for a training set of so many cases.
+
+        pooled_levels: levels by whose events the nets are pooled, if not all.
+        """
+        levels = len(self.stack_.levels) if pooled_levels is None else pooled_levels
         plan, C = self.plan(cases), len(self.classes_)
         medium, planes = self.preparation_.medium, 2 if self.preparation_.deltas else 1
         heads, nets = [], []
@@ -230,7 +235,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
             if self.head != "none":
                 heads.append(Head(self.stack_, plan, C))
             if self.convolutions:
-                nets.append(ConvolutionalHead(medium, plan, C, self.convolutions, planes))
+                nets.append(ConvolutionalHead(medium, plan, C, self.convolutions, planes, levels))
         return heads, nets
 
     @staticmethod

@@ -56,6 +56,7 @@ class HistoryTransformer(TransformerMixin, HistoryEstimator):  # type: ignore[mi
         """Pre-train the stack on X; y is not used."""
         if "attention" in self.pooling.split("+"):
             raise UsageError("attention is learnt from labels; choose pooling last, mean or max")
+        self.plan()  # what cannot be is refused before the stack is trained
         sequences = self._sequences(X, fitting=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
@@ -66,8 +67,11 @@ class HistoryTransformer(TransformerMixin, HistoryEstimator):  # type: ignore[mi
 
     def make_head(self) -> None:
         """What pools the grown stack's states; it has nothing to learn."""
-        plan = HeadPlan(features=self.features, pooling=self.pooling, head="linear")
-        self.head_ = Head(self.stack_, plan, 1).eval().double().requires_grad_(False)
+        self.head_ = Head(self.stack_, self.plan(), 1).eval().double().requires_grad_(False)
+
+    def plan(self) -> HeadPlan:
+        """The head's part of the parameters."""
+        return HeadPlan(features=self.features, pooling=self.pooling, head="linear")
 
     def transform(self, X: Any) -> Array:
         """(n, F) features."""
