@@ -92,9 +92,7 @@ def classify() -> None:
 @click.option(
     "--head-steps", type=click.IntRange(1), default=400, show_default=True, help="Of the classifier."
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same classifier."
-)
+@click.option("--seed", type=options.SEEDS, default=0, show_default=True, help="Same seed, same classifier.")
 @options.json_option
 def fit(
     labelled: str,
@@ -139,6 +137,9 @@ def fit(
         raise UsageError(f"{files.shown(output)} exists; replace it with -f")
     if not os.path.isdir(os.path.dirname(output) or "."):
         raise UsageError(f"there is no folder for {files.shown(output)}; make it first")
+    for source in (labelled, *unlabelled):
+        if os.path.exists(output) and os.path.samefile(source, output):
+            raise UsageError(f"{files.shown(output)} is to be read; choose another name for the classifier")
     begun = time.perf_counter()
     sequences, labels = read_labelled(labelled)
     vectors = is_vectors(labelled)
@@ -200,7 +201,7 @@ def fit(
 @click.option("--lines", is_flag=True, help="Each line of a file is a sequence of its own.")
 @options.json_option
 def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool) -> None:
-    """Print the class of every FILE, its probability, and the share of its inputs that reached the top level.
+    """Print the class of every FILE and its probability; with --json also the share of inputs that reach the top level.
 
     Of a file .ts or .ts.gz every case is classified; its labels are not looked at.
     """

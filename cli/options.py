@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 from chunker import __version__
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
+SEEDS = click.IntRange(0, 2**32 - 1)  # those that every generator takes
 UNTRAINED = "untrained"  # the built-in model that has learnt nothing
 
 

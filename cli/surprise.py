@@ -49,7 +49,7 @@ class Line:
 )  # fmt: skip
 @click.option("--width", type=click.IntRange(1), default=96, show_default=True, help="Hidden units.")
 @click.option("--steps", type=click.IntRange(1), default=600, show_default=True, help="Of learning the file.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same result.")
+@click.option("--seed", type=options.SEEDS, default=0, show_default=True, help="Same seed, same result.")
 @options.json_option
 def surprise(
     paths: tuple[str, ...],

@@ -101,12 +101,26 @@ def test_bad_rows_are_named_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize("more", [["--levels", "a"], ["--levels", "0"], ["-o", "/nowhere/model"], []])
+@pytest.mark.parametrize(
+    "more", [["--levels", "a"], ["--levels", "0"], ["-o", "/nowhere/model"], ["--noise", "nan"], []]
+)
 def test_what_cannot_be_used_is_refused_before_training(model, tmp_path, more):
     (tmp_path / "train.tsv").write_text("a\tx\nb\ty\n")
     output = [] if "-o" in more else ["-o", str(tmp_path / "new" if more else model)]
     result = call(classify, "fit", str(tmp_path / "train.tsv"), *output, *more, code=1)
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", [[], ["--unlabelled"]])
+def test_what_is_read_is_not_replaced_by_the_classifier(tmp_path, option):
+    (tmp_path / "train.tsv").write_text(rows(10, 0))
+    (tmp_path / "more").write_text("katomi\n")
+    read = str(tmp_path / ("more" if option else "train.tsv"))
+    more = [*option, read] if option else []
+    result = call(classify, "fit", str(tmp_path / "train.tsv"), "-f", "-o", read, *more, code=1)
+    assert "is to be read" in result.stderr
+    assert (tmp_path / "more").read_text() == "katomi\n"
+    assert (tmp_path / "train.tsv").read_text() == rows(10, 0)
 
 
 def test_other_files_are_no_classifiers(tmp_path):

@@ -270,6 +270,12 @@ def test_what_cannot_be_is_refused_before_the_stack_is_trained(wrong, monkeypatc
     monkeypatch.setattr(HistoryTransformer, "_pretrain", lambda *_: pytest.fail("trained"))
     with pytest.raises(UsageError, match=next(iter(wrong))):
         HistoryClassifier(**wrong).fit(["ab", "cd", "ab"], [0, 1, 0])
-    if set(wrong) <= {"pooling", "features"}:
+    if set(wrong) <= {"pooling", "features", "levels", "steps"}:
         with pytest.raises(UsageError, match=next(iter(wrong))):
             HistoryTransformer(**wrong).fit(["ab", "cd"])
+
+
+def test_what_is_not_fitted_is_not_saved(tmp_path):
+    with pytest.raises(UsageError, match="call fit"):
+        save_classifier(tmp_path / "model", HistoryClassifier())
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,17 @@ def test_spectra_that_make_no_sense():
         spectra(rows, bands=0)
     with pytest.raises(UsageError, match="lower bound first"):
         spectra_of_others(rows, np.random.default_rng(0), (9.0, 2.0))
+    bad: list[Any] = [
+        rows[0],
+        ["text"],
+        [rows[0], rows[0] * np.nan],
+        [np.zeros((5, 0))],
+        [np.zeros((2, 3, 4))],
+    ]
+    for wrong in bad:
+        for function in (spectra, lambda one: spectra_of_others(one, np.random.default_rng(0))):
+            with pytest.raises(UsageError, match="finite cepstra"):
+                function(wrong)
 
 
 # ---- the head ----------------------------------------------------------------------------------------
@@ -209,7 +222,7 @@ def test_symbols_have_no_order_to_convolve():
 
 
 def test_a_net_of_no_maps():
-    with pytest.raises(UsageError, match="maps"):
+    with pytest.raises(UsageError, match="convolutions"):
         HistoryClassifier((4,), steps=0, convolutions=-1).fit(np.zeros((4, 8)), [0, 1, 0, 1])
 
 

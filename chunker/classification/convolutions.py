@@ -63,7 +63,7 @@ class ConvolutionalHead(CaseHead):
         if medium.is_symbols:
             raise UsageError("convolutions need vectors, and these are symbols; leave convolutions out")
         if width < 1:
-            raise UsageError(f"{width} maps make no net; set convolutions to 8 or more, or to 0 for none")
+            raise UsageError(f"{width} maps make no net; give 1 or more, or leave convolutions out")
 
     def readings(self, sequence: Array, history: History) -> list[Reading]:
         """The whole sequence, and what the levels received by whose events it is pooled."""

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array
 
 from chunker.classification.contexts import ContextCounts, RandomKernels
 from chunker.classification.convolutions import ConvolutionalHead
-from chunker.classification.heads import CaseHead, Head, HeadPlan, Reading, classify, train_head
+from chunker.classification.heads import HEADS, CaseHead, Head, HeadPlan, Reading, classify, train_head
 from chunker.classification.history import History
 from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
 from chunker.classification.linear import LinearModel, NaiveBayes, hold_out, pool_weights
@@ -132,10 +132,17 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         ------
         UsageError: sequences or parameters that cannot be used. TrainingError: a loss is no longer finite.
         """
+        self._check_counts(steps=0, head_steps=0, convolutions=0, members=0, grams=1)
+        if self.batch is not None:
+            self._check_counts(batch=1)
+        if self.contexts is not None:
+            self._check_counts(contexts=0)
+        if self.head not in (*HEADS, "none"):
+            raise UsageError(f"head {self.head!r} is not known; choose of {', '.join(HEADS)}, none")
         trained = self.members > 0 and (self.head != "none" or self.convolutions != 0)
         if not trained and self.contexts == 0:
             raise UsageError(
-                "head='none' leaves no classifier; set contexts or convolutions, or choose a head and members"
+                "no classifier is left; set contexts, or members with a head other than 'none' or with convolutions"
             )
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")

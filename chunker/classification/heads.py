@@ -65,12 +65,18 @@ class HeadPlan:
 
     def __post_init__(self) -> None:
         choices = (("features", FEATURES, [self.features]), ("head", HEADS, [self.head]))
-        for name, known, given in (*choices, ("pooling", POOLINGS, self.pooling.split("+"))):
+        kinds = self.pooling.split("+") if isinstance(self.pooling, str) else [self.pooling]
+        for name, known, given in (*choices, ("pooling", POOLINGS, kinds)):
             for one in given:
                 if one not in known:
                     raise UsageError(f"{name} {one!r} is not known; choose of {', '.join(known)}")
-        if not all(0 <= share < 1 for share in (self.dropout, self.warp, self.smoothing)) or self.noise < 0:
-            raise UsageError("dropout, warp and smoothing lie in [0, 1), noise is not negative; correct them")
+        if (
+            not all(0 <= share < 1 for share in (self.dropout, self.warp, self.smoothing))
+            or not 0 <= self.noise < np.inf
+        ):
+            raise UsageError(
+                "dropout, warp and smoothing lie in [0, 1), noise is finite and not negative; correct them"
+            )
 
 
 class Pool(nn.Module):

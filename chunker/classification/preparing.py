@@ -12,6 +12,7 @@ from chunker.classification.growing import Growth, LevelReport, grow
 from chunker.classification.history import History, HistoryStack
 from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
 from chunker.classification.medium import HistoryGate
+from chunker.errors import UsageError
 
 
 class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -40,6 +41,23 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
             self.preparation_ = Preparation.learn(kind, sequences, self.per_case, self.deltas, is_text(X))
         return self.preparation_.apply(sequences)
 
+    def _check_counts(self, **least: int) -> None:
+        """That these parameters are whole numbers of at least so much, and the levels' widths of at least 1.
+
+        Raises
+        ------
+        UsageError: one is not.
+        """
+        for name, bound in least.items():
+            if not _is_count(getattr(self, name), bound):
+                raise UsageError(f"{name}={getattr(self, name)!r}: give a whole number, {bound} or more")
+        if isinstance(self.levels, str) or not np.iterable(self.levels) or not tuple(self.levels):
+            raise UsageError(
+                f"levels={self.levels!r}: give the hidden units of at least one level, as in (64, 64)"
+            )
+        if not all(_is_count(width, 1) for width in self.levels):
+            raise UsageError(f"levels={self.levels!r}: give whole numbers, 1 or more, as in (64, 64)")
+
     def _pretrain(self, sequences: list[Array], random: np.random.Generator) -> None:
         medium = self.preparation_.medium
         if self.gate == "auto":
@@ -65,6 +83,10 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
         tags.input_tags.three_d_array = True
         tags.non_deterministic = False
         return tags
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
 def _is_ragged(X: Any) -> bool:

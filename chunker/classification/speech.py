@@ -3,6 +3,9 @@
 Vocal tracts of other lengths scale the frequencies (Lee and Rose 1996); copies of the training data with random
 factors make a classifier care less about who speaks (Jaitly and Hinton 2013). Recordings differ in their noise as
 well: logarithms of energies make much of what is far below the speech, so noise is added up to one distance from it.
+
+Cepstra are vectors (T, K), time first, from the zeroth on: the orthonormal cosine transform of the natural logarithms
+of the energies in 26 mel bands from 0 to half the sampling rate.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ def as_other_speakers(
     factors = np.exp(random.uniform(-spread, spread, len(sequences)))
     return [
         row @ stretch_matrix(row.shape[1], float(factor), highest)
-        for row, factor in zip(sequences, factors, strict=True)
+        for row, factor in zip(_cepstra(sequences), factors, strict=True)
     ]
 
 
@@ -55,11 +58,11 @@ def spectra(sequences: list[Array], floor: float = 3.0, bands: int = 24) -> list
 
     Raises
     ------
-    UsageError: fewer than one band.
+    UsageError: fewer than one band; something else than a list of cepstra.
     """
     at = _centres(bands)
     found = []
-    for row in sequences:
+    for row in _cepstra(sequences):
         energies = _energies(row, at)
         found.append(_above(energies, np.full(bands, _loudest(energies) - floor)))
     return found
@@ -82,17 +85,26 @@ def spectra_of_others(
 
     Raises
     ------
-    UsageError: fewer than one band; a floor whose lower bound is not the first.
+    UsageError: as `spectra`; a floor whose lower bound is not the first.
     """
     if not floor[0] <= floor[1]:
         raise UsageError(f"a floor between {floor[0]} and {floor[1]} is none; give the lower bound first")
     at = _centres(bands)
     found = []
-    for row in sequences:
+    for row in _cepstra(sequences):
         energies = _energies(row, _stretched(at, float(np.exp(random.uniform(-spread, spread))), highest))
         energies = _paced(energies, pace, random)
         noise = _loudest(energies) - random.uniform(*floor) + _colour(at, random)
         found.append(_above(energies, noise + FLUCTUATION * random.standard_normal(energies.shape)))
+    return found
+
+
+def _cepstra(sequences: list[Array]) -> list[Array]:
+    """Checked: a list of (T, K), K at least 1, finite."""
+    found = [np.asarray(row) for row in sequences]
+    for i, row in enumerate(found):
+        if row.ndim != 2 or not row.shape[1] or row.dtype.kind not in "iuf" or not np.isfinite(row).all():
+            raise UsageError(f"case {i} is no array (T, K) of finite cepstra; give a list of such arrays")
     return found
 
 

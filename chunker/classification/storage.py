@@ -40,8 +40,13 @@ def save_classifier(path: str | os.PathLike[str], model: Saved) -> None:
 
     Raises
     ------
-    OSError: the folder cannot be written to. UsageError: classes or labels are neither numbers nor strings.
+    OSError: the folder cannot be written to. UsageError: not fitted; classes or labels are neither numbers nor
+    strings.
     """
+    if not hasattr(model, "stack_"):
+        raise UsageError(
+            f"a {type(model).__name__} that is not fitted cannot be saved; call fit, give the path first"
+        )
     fields, tensors = _stack_fields(model), _stack_tensors(model)
     if isinstance(model, HistoryClassifier):
         fields |= _classifier_fields(model)
