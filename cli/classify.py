@@ -133,13 +133,13 @@ def fit(
     from chunker.classification import HistoryClassifier, save_classifier
     from chunker.classification.labelled import is_vectors, read_labelled
 
-    if os.path.exists(output) and not force:
-        raise UsageError(f"{files.shown(output)} exists; replace it with -f")
+    if os.path.exists(output):
+        if not force:
+            raise UsageError(f"{files.shown(output)} exists; replace it with -f")
+        if any(os.path.samefile(source, output) for source in (labelled, *unlabelled)):
+            raise UsageError(f"{files.shown(output)} is to be read; choose another name for the classifier")
     if not os.path.isdir(os.path.dirname(output) or "."):
         raise UsageError(f"there is no folder for {files.shown(output)}; make it first")
-    for source in (labelled, *unlabelled):
-        if os.path.exists(output) and os.path.samefile(source, output):
-            raise UsageError(f"{files.shown(output)} is to be read; choose another name for the classifier")
     begun = time.perf_counter()
     sequences, labels = read_labelled(labelled)
     vectors = is_vectors(labelled)

@@ -263,15 +263,34 @@ def test_classifiers_of_other_versions_are_refused(version, words_, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"pooling": "sum"}, {"features": "most"}, {"head": "mpl"}, {"dropout": 1.0}]
+    "wrong",
+    [
+        {"pooling": "sum"},
+        {"pooling": None},
+        {"features": "most"},
+        {"head": "mpl"},
+        {"dropout": 1.0},
+        {"noise": float("nan")},
+        {"levels": 8},
+        {"levels": ()},
+        {"levels": (8, 0.5)},
+        {"steps": 1.5},
+        {"head_steps": -1},
+        {"batch": 0},
+        {"contexts": -1},
+        {"convolutions": "many"},
+        {"convolutions": None},
+        {"members": True},
+    ],
 )
 def test_what_cannot_be_is_refused_before_the_stack_is_trained(wrong, monkeypatch):
     monkeypatch.setattr(HistoryClassifier, "_pretrain", lambda *_: pytest.fail("trained"))
     monkeypatch.setattr(HistoryTransformer, "_pretrain", lambda *_: pytest.fail("trained"))
-    with pytest.raises(UsageError, match=next(iter(wrong))):
+    named = "steps of the head" if "head_steps" in wrong else next(iter(wrong))
+    with pytest.raises(UsageError, match=named):
         HistoryClassifier(**wrong).fit(["ab", "cd", "ab"], [0, 1, 0])
     if set(wrong) <= {"pooling", "features", "levels", "steps"}:
-        with pytest.raises(UsageError, match=next(iter(wrong))):
+        with pytest.raises(UsageError, match=named):
             HistoryTransformer(**wrong).fit(["ab", "cd"])
 
 

@@ -9,13 +9,12 @@ method and takes no states of the stack, but is read where the stack has events,
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from chunker.classification.heads import CaseHead, HeadPlan, Reading
 from chunker.classification.history import History
-from chunker.classification.inputs import Array
+from chunker.classification.inputs import Array, check_count
 from chunker.classification.medium import Medium
 from chunker.errors import UsageError
 
@@ -62,14 +61,13 @@ class ConvolutionalHead(CaseHead):
         """
         if medium.is_symbols:
             raise UsageError("convolutions need vectors, and these are symbols; leave convolutions out")
-        if width < 1:
-            raise UsageError(f"{width} maps make no net; give 1 or more, or leave convolutions out")
+        check_count("convolutions", width, 1)
 
     def readings(self, sequence: Array, history: History) -> list[Reading]:
         """The whole sequence, and what the levels received by whose events it is pooled."""
-        times = [history.top] if self.plan.features == "top" else history.levels[1 : self.levels]
-        whole = Reading(sequence, np.arange(len(sequence)))
-        return [whole, *(Reading(sequence[at], at) for at in times)]
+        top = self.plan.features == "top"
+        times = (history.levels[0], history.top) if top else history.levels[: self.levels]
+        return [Reading(sequence[at], at) for at in times]
 
     def pooled(self, rows: list[list[Reading]]) -> Tensor:
         """(B, P): mean and largest of the maps over the cells of each pool; zeros where there are none."""
@@ -90,8 +88,9 @@ class ConvolutionalHead(CaseHead):
         found = []
         for cells in self._cells(rows, inside, shrunk):
             counted = cells[:, None, None]
-            mean = (x * counted).sum(-1) / counted.sum(-1).clamp_min(1)
-            found += [mean, (x * counted).amax(-1)]  # the largest of what is at least zero
+            maps = x * counted
+            # The largest of what is at least zero.
+            found += [maps.sum(-1) / counted.sum(-1).clamp_min(1), maps.amax(-1)]
         return torch.cat(found, 1).flatten(1)
 
     def _cells(self, rows: list[list[Reading]], inside: Tensor, shrunk: int) -> list[Tensor]:

@@ -102,7 +102,7 @@ class HistoryTranscriber:
         self.growth_: list[LevelReport]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            growth = Growth(levels=tuple(self.levels), steps=self.steps)
+            growth = Growth(levels=self.levels, steps=self.steps)
             self.stack_, self.growth_ = grow(medium, sequences, growth, gate, self.cell, random)
             self.head_ = head = TickHead(self.stack_, self.plan, len(self.labels_) + 1)
             readings = self._readings(sequences, self.stack_.read(sequences))

@@ -16,7 +16,7 @@ from chunker.classification.contexts import ContextCounts, RandomKernels
 from chunker.classification.convolutions import ConvolutionalHead
 from chunker.classification.heads import HEADS, CaseHead, Head, HeadPlan, Reading, classify, train_head
 from chunker.classification.history import History
-from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
+from chunker.classification.inputs import Array, Preparation, as_sequences, check_count, is_text
 from chunker.classification.linear import LinearModel, NaiveBayes, hold_out, pool_weights
 from chunker.classification.preparing import HistoryEstimator, share_of
 from chunker.errors import UsageError
@@ -132,13 +132,14 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         ------
         UsageError: sequences or parameters that cannot be used. TrainingError: a loss is no longer finite.
         """
-        self._check_counts(steps=0, head_steps=0, convolutions=0, members=0, grams=1)
-        if self.batch is not None:
-            self._check_counts(batch=1)
+        for name, least in (("convolutions", 0), ("members", 0), ("grams", 1)):
+            check_count(name, getattr(self, name), least)
         if self.contexts is not None:
-            self._check_counts(contexts=0)
+            check_count("contexts", self.contexts, 0)
         if self.head not in (*HEADS, "none"):
             raise UsageError(f"head {self.head!r} is not known; choose of {', '.join(HEADS)}, none")
+        self._growth()  # what cannot be is refused before the stack is trained
+        self.plan()
         trained = self.members > 0 and (self.head != "none" or self.convolutions != 0)
         if not trained and self.contexts == 0:
             raise UsageError(
@@ -156,7 +157,6 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
                 self.preparation_ = Preparation.learn(kind, own + raw, False, False, is_text(X))
                 sequences = self.preparation_.apply(own)
             more = self.preparation_.apply(raw)
-        self.plan(len(labels))  # what cannot be is refused before the stack is trained
         if self.convolutions:
             ConvolutionalHead.check(self.preparation_.medium, self.convolutions)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -7,6 +7,7 @@ levels are there, when the events are too few for another level, or when a level
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from chunker.classification.history import HistoryLevel, HistoryStack, pad, since_of
-from chunker.classification.inputs import Array
+from chunker.classification.inputs import Array, check_count
 from chunker.classification.medium import HistoryGate, Medium
 from chunker.errors import TrainingError, UsageError
 
@@ -37,7 +38,7 @@ class Growth:
     on which progress is measured (none of fewer than 20 sequences: then the training windows serve).
     """
 
-    levels: tuple[int, ...] = (64, 64)
+    levels: Sequence[int] = (64, 64)
     steps: int = 500
     window: int = 128
     batch: int = 32
@@ -45,13 +46,15 @@ class Growth:
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.levels:
-            raise UsageError("a stack has at least one level; give its hidden units")
-        for value in (*self.levels, self.window, self.batch):
-            if value < 1:
-                raise UsageError(f"{value} as a width, window or batch makes no sense; give 1 or more")
-        if self.steps < 0:
-            raise UsageError("a negative number of steps makes no sense; give 0 or more")
+        if not np.iterable(self.levels) or not len(self.levels):
+            raise UsageError(
+                f"levels={self.levels!r}: a stack has at least one level; give the hidden units, as in (64, 64)"
+            )
+        for width in self.levels:
+            check_count("hidden units of levels", width, 1)
+        check_count("window", self.window, 1)
+        check_count("batch", self.batch, 1)
+        check_count("steps", self.steps, 0)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from chunker.classification.history import History, HistoryLevel, HistoryStack, batches, pad, since_of
-from chunker.classification.inputs import Array, read_between
+from chunker.classification.inputs import Array, check_count, read_between
 from chunker.classification.medium import Medium
 from chunker.errors import TrainingError, UsageError
 
@@ -64,6 +64,8 @@ class HeadPlan:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        check_count("steps of the head", self.steps, 0)
+        check_count("batch", self.batch, 1)
         choices = (("features", FEATURES, [self.features]), ("head", HEADS, [self.head]))
         kinds = self.pooling.split("+") if isinstance(self.pooling, str) else [self.pooling]
         for name, known, given in (*choices, ("pooling", POOLINGS, kinds)):

@@ -116,6 +116,12 @@ def _vectors(row: Any, index: int) -> Array:
     return values
 
 
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise UsageError unless a parameter is a whole number of at least so much."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r}; correct it")
+
+
 def read_between(row: Array, where: Array) -> Array:
     """Vectors (T, D), T at least 2, read at fractional times `where` (N,) from 0 to T - 1: (N, D)."""
     low = np.minimum(where.astype(np.int64), len(row) - 2)

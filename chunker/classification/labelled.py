@@ -83,8 +83,8 @@ def write_vectors(
 
     Raises
     ------
-    CorpusError: a case that cannot be read again: no values, not all finite, a label with a colon or none at all, not one
-    label a case.
+    CorpusError: a case that cannot be read again: no values, not all finite, a label with a colon or none at
+        all, not one label a case.
     """
     if len(cases) != len(labels):
         raise CorpusError(f"{len(cases)} cases but {len(labels)} labels; give one label a case")

@@ -12,7 +12,6 @@ from chunker.classification.growing import Growth, LevelReport, grow
 from chunker.classification.history import History, HistoryStack
 from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
 from chunker.classification.medium import HistoryGate
-from chunker.errors import UsageError
 
 
 class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -41,22 +40,9 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
             self.preparation_ = Preparation.learn(kind, sequences, self.per_case, self.deltas, is_text(X))
         return self.preparation_.apply(sequences)
 
-    def _check_counts(self, **least: int) -> None:
-        """That these parameters are whole numbers of at least so much, and the levels' widths of at least 1.
-
-        Raises
-        ------
-        UsageError: one is not.
-        """
-        for name, bound in least.items():
-            if not _is_count(getattr(self, name), bound):
-                raise UsageError(f"{name}={getattr(self, name)!r}: give a whole number, {bound} or more")
-        if isinstance(self.levels, str) or not np.iterable(self.levels) or not tuple(self.levels):
-            raise UsageError(
-                f"levels={self.levels!r}: give the hidden units of at least one level, as in (64, 64)"
-            )
-        if not all(_is_count(width, 1) for width in self.levels):
-            raise UsageError(f"levels={self.levels!r}: give whole numbers, 1 or more, as in (64, 64)")
+    def _growth(self) -> Growth:
+        """The stack's part of the parameters."""
+        return Growth(levels=self.levels, steps=self.steps, window=self.window)
 
     def _pretrain(self, sequences: list[Array], random: np.random.Generator) -> None:
         medium = self.preparation_.medium
@@ -64,8 +50,7 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
             gate = HistoryGate("surprise", 1.0) if medium.is_symbols else HistoryGate("rate", 0.25)
         else:
             gate = HistoryGate(self.gate, self.threshold)
-        growth = Growth(levels=tuple(self.levels), steps=self.steps, window=self.window)
-        self.stack_, self.growth_ = grow(medium, sequences, growth, gate, self.cell, random)
+        self.stack_, self.growth_ = grow(medium, sequences, self._growth(), gate, self.cell, random)
 
     def _read(self, X: Any) -> tuple[list[Array], list[History]]:
         check_is_fitted(self, "stack_")
@@ -83,10 +68,6 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
         tags.input_tags.three_d_array = True
         tags.non_deterministic = False
         return tags
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
 def _is_ragged(X: Any) -> bool:

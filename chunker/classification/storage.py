@@ -122,9 +122,6 @@ def _classifier_fields(model: HistoryClassifier) -> dict[str, Any]:
         "event_share": float(model.event_share_),
         "linear": None if model.linear_ is None else float(model.linear_.sharpness),
         "pool": list(model.pool_),
-        "pooled_levels": len(
-            model.stack_.levels
-        ),  # not in version 3, whose convolutions were pooled as a whole
         "dilations": [d for d, _, _ in contexts.groups] if isinstance(contexts, RandomKernels) else None,
     }
 
@@ -231,7 +228,8 @@ def _build(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryClassifi
     _fill(model, fields, tensors)
     model.classes_ = np.array(fields["classes"])
     model.event_share_ = float(fields["event_share"])
-    model.heads_, model.convolutions_ = model.make_heads(pooled_levels=fields.get("pooled_levels", 1))
+    whole = int(fields["version"]) < 4  # whose convolutions were pooled over all cells only
+    model.heads_, model.convolutions_ = model.make_heads(pooled_levels=1 if whole else None)
     for prefix, head in _heads(model).items():
         _restore(head, tensors, prefix)
     model.pool_ = tuple(float(weight) for weight in fields["pool"])

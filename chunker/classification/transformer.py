@@ -54,10 +54,10 @@ class HistoryTransformer(TransformerMixin, HistoryEstimator):  # type: ignore[mi
 
     def fit(self, X: Any, y: Any = None) -> HistoryTransformer:
         """Pre-train the stack on X; y is not used."""
+        self._growth()  # what cannot be is refused before the stack is trained
+        self.plan()
         if "attention" in self.pooling.split("+"):
             raise UsageError("attention is learnt from labels; choose pooling last, mean or max")
-        self._check_counts(steps=0)
-        self.plan()  # what cannot be is refused before the stack is trained
         sequences = self._sequences(X, fitting=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
