@@ -21,8 +21,8 @@ from chunker.errors import ChunkerError, MissingExtra
 from chunker.learning import has_torch as _has_torch
 
 if TYPE_CHECKING:
-    from chunker.coding.files import open
-    from chunker.coding.stream import Compressor, Decompressor, compress, decompress
+    from chunker.codec.files import open
+    from chunker.codec.stream import Compressor, Decompressor, compress, decompress
     from chunker.config import GateRule, StackConfig
     from chunker.learning.stack import Stack
     from chunker.modelfile import Model, builtin_models, load_model
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Compressor": "chunker.coding.stream",
-    "Decompressor": "chunker.coding.stream",
+    "Compressor": "chunker.codec.stream",
+    "Decompressor": "chunker.codec.stream",
     "GateRule": "chunker.config",
     "Model": "chunker.modelfile",
     "Stack": "chunker.learning.stack",
     "StackConfig": "chunker.config",
     "builtin_models": "chunker.modelfile",
-    "compress": "chunker.coding.stream",
-    "decompress": "chunker.coding.stream",
+    "compress": "chunker.codec.stream",
+    "decompress": "chunker.codec.stream",
     "load_model": "chunker.modelfile",
-    "open": "chunker.coding.files",
+    "open": "chunker.codec.files",
 }
 
 __all__ = [

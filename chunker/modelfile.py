@@ -27,7 +27,7 @@ from chunker.wholefile import write_whole
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from chunker.coding.twin import IntegerStack
+    from chunker.core.levels import IntegerStack
 
     Tensors = dict[str, NDArray[Any]]
 
@@ -53,14 +53,14 @@ class Model:
     @cached_property
     def integer_tensors(self) -> Tensors:
         """The integer twin's tensors, by name."""
-        from chunker.coding.freeze import freeze
+        from chunker.core.quantize import freeze
 
         return freeze(self._tensors) if self.is_float else self._tensors
 
     @property
     def float_tensors(self) -> Tensors:
         """The float tensors; of an integer model the nearest ones."""
-        from chunker.coding.freeze import thaw
+        from chunker.core.quantize import thaw
 
         return self._tensors if self.is_float else thaw(self._tensors)
 
@@ -71,7 +71,7 @@ class Model:
 
     @cached_property
     def _integer_stack(self) -> IntegerStack:
-        from chunker.coding.twin import IntegerStack
+        from chunker.core.levels import IntegerStack
 
         return IntegerStack(self.config, self.integer_tensors)
 
@@ -247,7 +247,7 @@ def _parse(path: Path, metadata: str) -> _Fields:
 def _check_tensors(path: Path, config: StackConfig, tensors: Tensors) -> None:
     import numpy as np
 
-    from chunker.coding.freeze import SMALLEST_SCALE, float_shapes, integer_layout
+    from chunker.core.quantize import SMALLEST_SCALE, float_shapes, integer_layout
 
     found = {name: (t.dtype, t.shape) for name, t in tensors.items()}
     as_float = {name: (np.dtype("<f4"), shape) for name, shape in float_shapes(config).items()}

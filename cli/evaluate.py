@@ -113,7 +113,7 @@ def _pieces(text: npt.NDArray[np.uint8], lanes: int | None) -> list[npt.NDArray[
     """The lanes of a text, longest first: those of the static preset's blocks, or `lanes` of about equal length."""
     import numpy as np
 
-    from chunker.coding.blocks import PRESETS
+    from chunker.codec.blocks import PRESETS
 
     if lanes is not None:
         pieces = np.array_split(text, min(lanes, len(text)))

@@ -12,7 +12,7 @@ from chunker.cli.guard import each_file, leave
 from chunker.cli.report import Figures, number, print_json, print_table
 
 if TYPE_CHECKING:
-    from chunker.coding.archive import ArchiveInfo
+    from chunker.codec.archive import ArchiveInfo
 
 COLUMNS = ("<archive", "bytes in", "bytes out", "ratio", "bits/char", "<blocks", "<model", "<fingerprint")
 
@@ -35,7 +35,7 @@ def show_archives(paths: tuple[str, ...], *, as_json: bool) -> None:
     infos: list[tuple[str, ArchiveInfo]] = []
 
     def one(path: str) -> None:
-        from chunker.coding.archive import read_info
+        from chunker.codec.archive import read_info
 
         if path == files.STANDARD:
             files.refuse_terminal_input(force=False)

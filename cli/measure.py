@@ -152,7 +152,7 @@ def _timed(convert: Convert, source: Path, target: Path) -> Seconds:
 
 def _cpu_seconds() -> float:
     """CPU time so far of this process, of those in which it codes blocks, and of the programs it waited for."""
-    from chunker.coding import processes
+    from chunker.codec import processes
 
     blocks = processes.cpu_seconds()
     try:

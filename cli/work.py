@@ -28,7 +28,7 @@ class Job:
 
     output: a name, "-" for standard output, None for FILE.nhc or the name without it.
     model: a name or path, None for the default when compressing and the archive's own otherwise.
-    threads: None for as many as there are cores. preset: of chunker.coding.blocks.PRESETS.
+    threads: None for as many as there are cores. preset: of chunker.codec.blocks.PRESETS.
     """
 
     output: str | None = None
@@ -153,7 +153,7 @@ def _content_bytes(source: files.Source) -> int | None:
     """The size of an archive's content, if there is somebody to show it to and it can be looked up."""
     if source.size is None or not watched():
         return None
-    from chunker.coding.archive import read_info
+    from chunker.codec.archive import read_info
 
     begin = source.stream.tell()
     try:
@@ -173,8 +173,8 @@ def pack(
     preset: str = "default",
 ) -> tuple[int, bool]:
     """Stream a source into an archive; returns the archive's size in bytes, and whether it needs the model."""
-    from chunker.coding import processes
-    from chunker.coding.stream import Compressor
+    from chunker.codec import processes
+    from chunker.codec.stream import Compressor
 
     processes.allow()
     if bar is None:
@@ -200,8 +200,8 @@ def unpack(
 ) -> list[str]:
     """Stream the content of an archive, or of several in a row, into a target, or nowhere; returns the names of
     the models that they needed."""
-    from chunker.coding import processes
-    from chunker.coding.stream import ModelFinder, contents
+    from chunker.codec import processes
+    from chunker.codec.stream import ModelFinder, contents
 
     processes.allow()
     models = ModelFinder(model)

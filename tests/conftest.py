@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from small_blocks import cut_small
 
-from chunker.coding import blocks
+from chunker.codec import blocks
 from chunker.modelfile import Model, load_model
 
 # Started in the background, a shell's jobs ignore these, and so would the commands that are to be interrupted.

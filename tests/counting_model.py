@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chunker.coding.blocks import Learn
+from chunker.codec.blocks import Learn
 
 TOTAL = 1 << 24
 FREE = TOTAL - 256

@@ -20,9 +20,9 @@ GOLDEN = Path(__file__).parent / "golden"
 if __name__ == "__main__":
     sys.path.insert(0, str(GOLDEN.parent.parent))
 
-from chunker.coding import blocks, frames, lempelziv
-from chunker.coding.frames import Kind
-from chunker.coding.stream import decompress
+from chunker.codec import blocks, frames, lempelziv
+from chunker.codec.frames import Kind
+from chunker.codec.stream import decompress
 from chunker.errors import (
     ArchiveError,
     ArchiveVersionError,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from chunker.coding import blocks
+from chunker.codec import blocks
 
 
 def cut_small(

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunker.coding import archive, frames
-from chunker.coding.archive import BlockInfo, Parser, read_entries, read_info
-from chunker.coding.frames import Kind
+from chunker.codec import archive, frames
+from chunker.codec.archive import BlockInfo, Parser, read_entries, read_info
+from chunker.codec.frames import Kind
 from chunker.errors import (
     ArchiveError,
     ArchiveVersionError,
@@ -330,7 +330,7 @@ def test_any_bytes_end_in_an_answer_or_an_archive_error(tail):
 def test_listing_needs_no_numpy():
     size = sum(size for _, size, _, _ in FIELDS)
     code = (
-        "import sys, io; from chunker.coding import archive;"
+        "import sys, io; from chunker.codec import archive;"
         f"assert archive.read_info(io.BytesIO(bytes.fromhex('{FULL.hex()}'))).bytes_in == {size};"
         "loaded = {'numpy', 'constriction', 'torch', 'rich'} & set(sys.modules); assert not loaded, loaded"
     )

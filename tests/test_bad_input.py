@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_blocks import cut_small
 
-from chunker.coding import archive, blocks, files, frames, lempelziv
-from chunker.coding.frames import Kind
-from chunker.coding.stream import Compressor, Decompressor, compress, decompress
+from chunker.codec import archive, blocks, files, frames, lempelziv
+from chunker.codec.frames import Kind
+from chunker.codec.stream import Compressor, Decompressor, compress, decompress
 from chunker.errors import (
     ArchiveError,
     ArchiveVersionError,

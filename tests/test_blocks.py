@@ -12,11 +12,11 @@ from counting_model import CountingModel, CountingSession, CountingStack, noise,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunker.coding import blocks, frames, lempelziv, pool
-from chunker.coding.archive import Block
-from chunker.coding.blocks import Learn
-from chunker.coding.frames import Kind
-from chunker.coding.pool import Stop
+from chunker.codec import blocks, frames, lempelziv, pool
+from chunker.codec.archive import Block
+from chunker.codec.blocks import Learn
+from chunker.codec.frames import Kind
+from chunker.codec.pool import Stop
 from chunker.errors import CorruptArchive, UsageError
 
 

@@ -21,8 +21,8 @@ from small_blocks import cut_small
 from chunker import __version__
 from chunker.cli import measure, peers, report
 from chunker.cli.main import COMMANDS, chunker
-from chunker.coding.archive import read_info
-from chunker.coding.stream import compress
+from chunker.codec.archive import read_info
+from chunker.codec.stream import compress
 from chunker.errors import ChunkerError, UsageError
 from chunker.modelfile import load_model, save_stack
 

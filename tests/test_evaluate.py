@@ -141,7 +141,7 @@ def test_a_stack_is_rebuilt_from_its_tensors(mode):
 
 def test_tensors_that_do_not_fit_are_refused():
     stack = small_stack()
-    from chunker.coding.freeze import float_shapes
+    from chunker.core.quantize import float_shapes
     from chunker.learning.convert import build_stack, to_file
 
     arrays = to_file(stack.state_dict())

@@ -13,9 +13,9 @@ import make_golden
 import pytest
 from make_golden import CONTENTS, GOLDEN
 
-from chunker.coding import files, frames
-from chunker.coding.archive import read_info
-from chunker.coding.stream import Decompressor, decompress
+from chunker.codec import files, frames
+from chunker.codec.archive import read_info
+from chunker.codec.stream import Decompressor, decompress
 from chunker.errors import ArchiveError
 from chunker.modelfile import Model
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_twin import CELLS, random_tensors
 
-from chunker.coding.freeze import freeze
-from chunker.coding.history import Reduced, compress_history, expand
-from chunker.coding.twin import IntegerStack, time_bucket
+from chunker.core.quantize import freeze
+from chunker.core.history import Reduced, compress_history, expand
+from chunker.core.levels import IntegerStack, time_bucket
 from chunker.config import TIME_BUCKETS, GateRule, StackConfig
 from chunker.errors import UsageError
 

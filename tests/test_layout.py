@@ -81,24 +81,24 @@ def inside(found: set[str], packages: set[str]) -> set[str]:
 
 # Module or package -> what neither it nor anything in it may import, at any place.
 FORBIDDEN = {
-    "chunker.coding": {"chunker.learning", "chunker.cli", "torch"},
+    "chunker.codec": {"chunker.learning", "chunker.cli", "torch"},
     "chunker.learning": {"chunker.cli"},
-    "chunker.config": {"chunker.coding", "chunker.learning", "chunker.cli", "chunker.modelfile"},
+    "chunker.config": {"chunker.codec", "chunker.learning", "chunker.cli", "chunker.modelfile"},
     "chunker.modelfile": {"chunker.learning", "chunker.cli", "torch"},
     # The coder knows no net, and the container neither net nor numbers.
-    "chunker.coding.entropy": {
-        "chunker.coding.blocks",
-        "chunker.coding.exact",
-        "chunker.coding.freeze",
-        "chunker.coding.frequencies",
-        "chunker.coding.readout",
-        "chunker.coding.twin",
+    "chunker.codec.entropy": {
+        "chunker.codec.blocks",
+        "chunker.core.products",
+        "chunker.core.quantize",
+        "chunker.core.predictions",
+        "chunker.codec.readout",
+        "chunker.core.levels",
         "chunker.modelfile",
     },
-    "chunker.coding.archive": {"chunker.coding.blocks", "chunker.coding.twin", "chunker.modelfile", "numpy"},
-    "chunker.coding.frames": {"chunker.coding.blocks", "chunker.coding.twin", "chunker.modelfile", "numpy"},
+    "chunker.codec.archive": {"chunker.codec.blocks", "chunker.core.levels", "chunker.modelfile", "numpy"},
+    "chunker.codec.frames": {"chunker.codec.blocks", "chunker.core.levels", "chunker.modelfile", "numpy"},
     # The net knows no bytes of an archive.
-    "chunker.coding.twin": {"chunker.coding.archive", "chunker.coding.entropy", "chunker.coding.frames"},
+    "chunker.core.levels": {"chunker.codec.archive", "chunker.codec.entropy", "chunker.codec.frames"},
 }
 
 
@@ -126,9 +126,9 @@ def test_imports_are_absolute(name):
 
 def test_an_import_anywhere_is_seen():
     """The arrows would hold in vain if imports in functions were overlooked."""
-    assert "chunker.modelfile.load_model" in imported("chunker.coding.stream")
-    assert "chunker.modelfile" not in imported_on_loading("chunker.coding.stream")
-    assert "numpy" in imported_on_loading("chunker.coding.twin")
+    assert "chunker.modelfile.load_model" in imported("chunker.codec.stream")
+    assert "chunker.modelfile" not in imported_on_loading("chunker.codec.stream")
+    assert "numpy" in imported_on_loading("chunker.core.levels")
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("chunker.cli")])
@@ -136,7 +136,7 @@ def test_commands_load_nothing_heavy(name):
     assert not inside(imported_on_loading(name), HEAVY)
 
 
-@pytest.mark.parametrize("name", ["chunker", "chunker.cli.main", "chunker.cli.nhc", "chunker.coding.archive"])
+@pytest.mark.parametrize("name", ["chunker", "chunker.cli.main", "chunker.cli.nhc", "chunker.codec.archive"])
 def test_what_is_quick_to_load(name):
     code = f"import sys, {name}; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), check=True, capture_output=True)

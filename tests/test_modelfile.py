@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from chunker import modelfile
-from chunker.coding.freeze import SMALLEST_SCALE, float_shapes, freeze, quantise
+from chunker.core.quantize import SMALLEST_SCALE, float_shapes, freeze, quantise
 from chunker.config import GateRule, StackConfig
 from chunker.errors import ModelError, ModelNotFound, ModelVersionError, NotAModel, UsageError
 from chunker.modelfile import METADATA_KEY, fingerprint, load_model, load_stack_tensors, save_stack

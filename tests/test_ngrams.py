@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_twin import NGRAMS, integer_stack, random_tensors, run, some_symbols
 
-from chunker.coding.freeze import freeze
-from chunker.coding.ngrams import BASE, SPREAD, LastSymbols, NGramTable
+from chunker.core.quantize import freeze
+from chunker.core.ngrams import BASE, SPREAD, LastSymbols, NGramTable
 from chunker.config import NGrams, StackConfig
 from chunker.errors import UsageError
 
@@ -107,7 +107,7 @@ def test_codes_reach_as_far_as_the_longest_n_gram():
     config = StackConfig(levels=(12,), cell="rnn", symbols=11, ngrams=NGRAMS)
     tensors = random_tensors(config)
     tensors["0.recurrent"][:] = 0
-    from chunker.coding.twin import IntegerStack
+    from chunker.core.levels import IntegerStack
 
     stack = IntegerStack(config, freeze(tensors))
     symbols = np.zeros((6, 6), dtype=np.int64)

@@ -12,8 +12,8 @@ from counting_model import CountingModel, mixed, skewed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunker.coding import blocks, files
-from chunker.coding.stream import compress, decompress
+from chunker.codec import blocks, files
+from chunker.codec.stream import compress, decompress
 from chunker.errors import ModelNotFound, TruncatedArchive, UsageError
 
 MODEL = CountingModel()

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_blocks import cut_small
 
-from chunker.coding import archive, blocks, pool, stream
-from chunker.coding.blocks import Model
-from chunker.coding.frames import Kind
-from chunker.coding.stream import Compressor, Decompressor, compress, decompress
+from chunker.codec import archive, blocks, pool, stream
+from chunker.codec.blocks import Model
+from chunker.codec.frames import Kind
+from chunker.codec.stream import Compressor, Decompressor, compress, decompress
 from chunker.errors import CorruptArchive, UsageError, WrongModel
 
 MODEL = CountingModel()

@@ -265,7 +265,7 @@ def test_evaluate_goes_on_after_a_bad_file(corpus, model, tmp_path):
 
 def test_evaluate_counts_every_character_the_coder_would(corpus, model):
     """The archive's payload is what evaluate says, up to the range coder's tail and the frame."""
-    from chunker.coding.blocks import PRESETS, encode_net
+    from chunker.codec.blocks import PRESETS, encode_net
 
     text = (corpus / "a.txt").read_bytes()[:3000]
     lanes = PRESETS["fast"].lanes(len(text))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunker.coding import exact, frequencies, tables
-from chunker.coding.freeze import float_shapes, freeze, integer_layout, thaw
-from chunker.coding.twin import IntegerStack, time_bucket
+from chunker.codec import exact, frequencies, tables
+from chunker.core.quantize import float_shapes, freeze, integer_layout, thaw
+from chunker.core.levels import IntegerStack, time_bucket
 from chunker.config import TIME_BOUNDS, GateRule, NGrams, StackConfig
 from chunker.errors import NotAModel
 

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from chunker.coding.stream import compress, decompress
+from chunker.codec.stream import compress, decompress
 from chunker.config import StackConfig
 from chunker.data import HiddenMarkov, MarkovChain, ReberSource
 from chunker.errors import MissingExtra

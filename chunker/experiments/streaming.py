@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from chunker.coding.twin import IntegerStack
+from chunker.core.levels import IntegerStack
 from chunker.config import GateRule
 from chunker.data import Lag
 from chunker.experiments.baselines import SURE

@@ -21,7 +21,7 @@ _MAX_WINDOW = 1024
 
 
 class Session(Protocol):
-    """What is measured of the twin; `chunker.coding.twin.Session` is one."""
+    """What is measured of the twin; `chunker.core.levels.Session` is one."""
 
     @property
     def ticks(self) -> npt.NDArray[np.int64]:
@@ -38,7 +38,7 @@ class Session(Protocol):
 
 
 class Twin(Protocol):
-    """`chunker.coding.twin.IntegerStack` is one."""
+    """`chunker.core.levels.IntegerStack` is one."""
 
     def session(self, lanes: int) -> Session:
         """A new session without history."""

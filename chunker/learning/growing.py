@@ -329,7 +329,7 @@ def train_level(
 ) -> int:
     """Train level `index` of a stack on its inputs until it stops improving; the steps it took.
 
-    symbols: (E, B). clocks: (E, B, max(l, 1)), see chunker.coding.history.Events. trained, held: (E, B) bool,
+    symbols: (E, B). clocks: (E, B, max(l, 1)), see chunker.core.history.Events. trained, held: (E, B) bool,
     the inputs to learn from, and those on which it is seen whether it improves.
     """
     if not bool(trained.any()):

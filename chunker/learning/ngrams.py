@@ -2,7 +2,7 @@
 
 A recurrent net has to build words from characters step by step, in the width it has. A table keeps what is
 known of a few symbols in a row at the price of a look-up (hash n-gram embeddings: Pagnoni et al. 2024, Byte
-latent transformer, section 3.2.1; hashing: Weinberger et al. 2009). Twin: chunker.coding.ngrams.
+latent transformer, section 3.2.1; hashing: Weinberger et al. 2009). Twin: chunker.core.ngrams.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from chunker.coding.ngrams import BASE, SPREAD
+from chunker.core.ngrams import BASE, SPREAD
 from chunker.config import NGrams
 
 _MASK = 0xFFFFFFFF

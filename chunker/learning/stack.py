@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from chunker.coding.history import History, Reduced, Symbols
-    from chunker.coding.twin import IntegerStack
+    from chunker.core.history import History, Reduced, Symbols
+    from chunker.core.levels import IntegerStack
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Stack(nn.Module):
     """A neural history compressor over symbols.
 
     `forward` runs a window, `step` one symbol; both give the same probabilities up to float rounding (the
-    bit-exact path is chunker.coding.twin). Levels above `growing` do not exist yet for the loss and the
+    bit-exact path is chunker.core.levels). Levels above `growing` do not exist yet for the loss and the
     probabilities (faithful mode); in joint mode all levels are trained together.
     """
 
@@ -299,8 +299,8 @@ class Stack(nn.Module):
 
     def twin(self) -> IntegerStack:
         """The integer twin of the levels that are there: the same bits on every machine, without gradients."""
-        from chunker.coding.freeze import freeze
-        from chunker.coding.twin import IntegerStack
+        from chunker.core.quantize import freeze
+        from chunker.core.levels import IntegerStack
         from chunker.learning.convert import to_file
 
         there = self.growing + 1
@@ -308,13 +308,13 @@ class Stack(nn.Module):
         return IntegerStack(config, freeze(to_file(lower_levels(self.state_dict(), there))))
 
     def compress_history(self, sequence: Symbols) -> History:
-        """The inputs that each level receives of a sequence (see chunker.coding.history).
+        """The inputs that each level receives of a sequence (see chunker.core.history).
 
         sequence: bytes, or whole numbers (T,). Computed by the integer twin of the stack as it is now.
 
         Raises UsageError if a symbol is not of the stack's alphabet.
         """
-        from chunker.coding.history import compress_history
+        from chunker.core.history import compress_history
 
         return compress_history(self.twin(), [sequence])[0]
 
@@ -323,7 +323,7 @@ class Stack(nn.Module):
 
         Raises UsageError if the gates leave out more than can be put back, or the history is not this stack's.
         """
-        from chunker.coding.history import expand
+        from chunker.core.history import expand
 
         return expand(self.twin(), [history])[0]
 

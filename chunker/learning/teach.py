@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chunker.coding.freeze import freeze
+from chunker.core.quantize import freeze
 from chunker.config import StackConfig
 from chunker.learning.collapse import Collapse, complete
 from chunker.learning.convert import build_stack, to_file

@@ -1,0 +1,65 @@
+"""Vectors of the last n symbols, hashed, in the integer twin; see chunker.learning.ngrams.
+
+The key of the last n symbols is a polynomial in them modulo 2**32, 0 standing for no symbol and s + 1 for
+symbol s; so the keys of all lengths follow from those before the latest symbol.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chunker.core.products import Floats
+from chunker.config import NGrams
+
+BASE = 0x2F0B4C47
+SPREAD = 0x2545F491  # its product's highest bits depend on all bits of a key
+
+
+class NGramTable:
+    """A model's table, shared by all sessions. rows: (orders * rows, width) int8. scale: (width,) float32.
+
+    The rows stay bytes until they are looked up: four times as many of them fit into the cache.
+    """
+
+    def __init__(self, config: NGrams, rows: NDArray[np.int8], scale: Floats) -> None:
+        self._rows, self._scale = rows, scale
+        self.longest = config.longest
+        self._orders = np.array(config.orders) - 1
+        self._shift = np.uint64(32 - (config.rows.bit_length() - 1))
+        self._first = (np.arange(len(config.orders)) * config.rows)[:, None]
+
+    def __call__(self, keys: NDArray[np.uint32]) -> Floats:
+        """(n, width) from the keys (longest, n) of the last 1, 2, .. symbols in n lanes."""
+        spread = keys.take(self._orders, axis=0)
+        spread *= np.uint32(SPREAD)
+        which = (spread.astype(np.uint64) >> self._shift).astype(np.intp)
+        which += self._first
+        rows: Floats = self._rows.take(which, axis=0).astype(np.float32)
+        rows *= self._scale
+        total: Floats = rows[0]
+        for order in rows[1:]:
+            total += order
+        np.maximum(total, np.float32(-1), out=total)
+        np.minimum(total, np.float32(1), out=total)
+        return total
+
+
+class LastSymbols:
+    """The keys of the last 1, 2, .. symbols in n lanes."""
+
+    def __init__(self, lanes: int, longest: int) -> None:
+        self.keys = np.zeros((longest, lanes), dtype=np.uint32)
+
+    def follow(self, symbols: NDArray[np.intp]) -> NDArray[np.uint32]:
+        """The keys (longest, n) after the symbols (n,)."""
+        keys = np.empty_like(self.keys)
+        latest = symbols.astype(np.uint32) + np.uint32(1)
+        keys[0] = latest
+        np.multiply(self.keys[:-1], np.uint32(BASE), out=keys[1:])
+        keys[1:] += latest
+        self.keys = keys
+        return keys
+
+    def keep(self, lanes: int) -> None:
+        self.keys = self.keys[:, :lanes]
