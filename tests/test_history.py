@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_twin import CELLS, random_tensors
+from test_levels import CELLS, random_tensors
 
 from chunker.core.quantize import freeze
 from chunker.core.history import Reduced, compress_history, expand

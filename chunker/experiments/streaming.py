@@ -123,7 +123,7 @@ class _Rounds:
         self.session, self._rounds = twin.session(rows), rounds
         self.time = 0
         self.steps = 0  # that were computed
-        self._reference: npt.NDArray[np.float32] | None = None
+        self._reference: Integers | None = None
         self._since: list[Integers] = []  # inputs since the reference was taken
         self._patience = 1  # inputs after which it is taken anew (Brent's way to find a cycle)
 
