@@ -226,7 +226,10 @@ class PlainStack:
         for clock, logits in enumerate(level.time_logits()):
             time = level.waited[clock] + 1
             bucket = bisect_left(TIME_BOUNDS, time)
-            if not self.expects(logits, bucket, level.index) or level.remembered[clock].get(bucket, 0) != time:
+            if (
+                not self.expects(logits, bucket, level.index)
+                or level.remembered[clock].get(bucket, 0) != time
+            ):
                 return False
         return True
 

@@ -14,8 +14,9 @@ from plain_levels import KINDS, PlainLevel, PlainStack, some_tensors
 
 from chunker.config import TIME_BOUNDS, TIME_BUCKETS, GateRule, NGrams, StackConfig, Wake
 from chunker.core import predictions, products, tables
+from chunker.core.cells import sigmoid, tanh
 from chunker.core.layout import MATRICES, float_shapes, integer_layout, kind
-from chunker.core.levels import IntegerStack, sigmoid, tanh, time_bucket
+from chunker.core.levels import IntegerStack, time_bucket
 from chunker.core.quantize import LOGIT_UNIT, freeze, thaw
 from chunker.errors import NotAModel, UsageError
 from chunker.modelfile import load_model, save_stack
@@ -109,7 +110,9 @@ def test_sigmoid_and_tanh_look_up_the_nearest_entry():
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.sampled_from([1, 7, 300, 1040, 1041, 2000]), st.integers(1, 9), st.integers(1, 5), st.integers(0, 999))
+@given(
+    st.sampled_from([1, 7, 300, 1040, 1041, 2000]), st.integers(1, 9), st.integers(1, 5), st.integers(0, 999)
+)
 def test_products_are_exact_at_the_bound(inner, columns, rows, seed):
     rng = np.random.default_rng(seed)
     q = rng.choice(np.array([-127, -126, 126, 127], dtype=np.int8), (inner, columns))
@@ -133,7 +136,9 @@ def test_a_row_of_a_table_is_the_product_with_one():
     q = np.array([[127, -127, 5, -5]], dtype=np.int8)
     multiplier = np.array([2**31 - 1, 2**31 - 1, 2**16, 3 * 2**17], dtype=np.int32)
     rows = products.table(q, multiplier)
-    assert rows.tolist() == [[(int(x) * int(m) + 2**16) // 2**17 for x, m in zip(q[0], multiplier, strict=True)]]
+    assert rows.tolist() == [
+        [(int(x) * int(m) + 2**16) // 2**17 for x, m in zip(q[0], multiplier, strict=True)]
+    ]
 
 
 def test_states_enter_products_rounded_to_seven_bits():
@@ -204,8 +209,10 @@ def test_a_gate_compares_integers(steps):
         weighed = predictions.weigh(np.array([row], dtype=np.int32))
         weights = weighed.weights[0].tolist()
         bound = int(tables.weight_table()[min(steps, 2944)])
-        wanted = [w * 2**23 >= sum(weights) * bound and (steps > 128 or i == row.index(max(row)))
-                  for i, w in enumerate(weights)]
+        wanted = [
+            w * 2**23 >= sum(weights) * bound and (steps > 128 or i == row.index(max(row)))
+            for i, w in enumerate(weights)
+        ]
         assert predictions.expected(weighed, "surprise", limit)[0].tolist() == wanted
         missed = [
             not predictions.unexpected(weighed, np.array([i]), "surprise", limit)[0] for i in range(len(row))
@@ -246,8 +253,7 @@ def test_the_twin_is_the_plain_one(cell, mode, ngrams, size):
 def test_a_twin_that_predicts_is_the_plain_one(cell, mode):
     """Weights such as training makes, and symbols of which many are expected."""
     for rule in (GateRule("argmax"), GateRule("surprise", 1.0)):
-        fields = {"levels": (12, 10, 9), "symbols": 11, "ngrams": NGRAMS}
-        config = StackConfig(**fields, cell=cell, mode=mode, gate=rule)
+        config = StackConfig((12, 10, 9), cell, mode, 11, rule, ngrams=NGRAMS)
         tensors = freeze(sharp_tensors(config))
         session, symbols = IntegerStack(config, tensors).session(1), []
         for t in range(80):

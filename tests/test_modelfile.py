@@ -250,7 +250,15 @@ def test_a_model_that_wakes_comes_back(tmp_path):
 
 @pytest.mark.parametrize(
     "wake",
-    [{"slept": 1}, {"guess": "yes"}, {"catch_up": -1}, {"catch_up": 256}, {"catch_up": True}, {"more": 1}, [1]],
+    [
+        {"slept": 1},
+        {"guess": "yes"},
+        {"catch_up": -1},
+        {"catch_up": 256},
+        {"catch_up": True},
+        {"more": 1},
+        [1],
+    ],
 )
 def test_waking_that_makes_no_sense_is_refused(wake):
     with pytest.raises(UsageError):
@@ -284,7 +292,9 @@ def test_raw_tensors_are_the_integer_ones(path, tensors):
         model = load_model(path)
         assert model.raw_tensors == raw(wanted)
         for name, tensor in model.raw_tensors.items():
-            assert np.array_equal(np.frombuffer(tensor.data, tensor.dtype).reshape(tensor.shape), wanted[name])
+            assert np.array_equal(
+                np.frombuffer(tensor.data, tensor.dtype).reshape(tensor.shape), wanted[name]
+            )
             assert np.array_equal(model.integer_tensors[name], wanted[name])
         save_stack(path, wanted, CONFIG, {})
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_levels import NGRAMS, integer_stack, random_tensors, run, some_symbols
 
-from chunker.core.quantize import freeze
-from chunker.core.ngrams import BASE, SPREAD, LastSymbols, NGramTable
 from chunker.config import NGrams, StackConfig
+from chunker.core.ngrams import BASE, SPREAD, LastSymbols, NGramTable
+from chunker.core.quantize import freeze
 from chunker.errors import UsageError
 
 

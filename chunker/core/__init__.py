@@ -1,1 +1,1 @@
-"""The coding half: integers in numpy, an entropy coder and the archive; never torch."""
+"""What predicts bits and bytes, in whole numbers alone: the same on every machine, and never torch."""

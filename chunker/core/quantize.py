@@ -50,7 +50,8 @@ def freeze(tensors: Tensors) -> Tensors:
             raise NotAModel(f"tensor {name} holds values that are not finite; the training diverged")
         wide = tensor.astype(np.float64)
         if name == "thresholds_bits":
-            frozen["thresholds"] = np.clip(np.rint(wide * LOG_STEPS), 0, WEIGHT_BITS * LOG_STEPS).astype("<i4")
+            steps = np.clip(np.rint(wide * LOG_STEPS), 0, WEIGHT_BITS * LOG_STEPS)
+            frozen["thresholds"] = steps.astype("<i4")
         elif kind(name) in MATRICES + TABLES:
             q, scale = _quantise(tensor)
             multiplier = np.rint(scale.astype(np.float64) * multiplier_unit(name))

@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from chunker.core.levels import IntegerStack
 from chunker.config import GateRule
+from chunker.core.levels import IntegerStack
 from chunker.data import Lag
 from chunker.experiments.baselines import SURE
 from chunker.experiments.results import Row

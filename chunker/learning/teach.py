@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chunker.core.quantize import freeze
 from chunker.config import StackConfig
+from chunker.core.quantize import freeze
 from chunker.learning.collapse import Collapse, complete
 from chunker.learning.convert import build_stack, to_file
 from chunker.learning.corpus import Source, TextFile, open_source, validation_lanes
