@@ -1,0 +1,44 @@
+/* The inner loops, one implementation for each instruction set; all of them give the same integers. */
+#ifndef CHUNKER_KERNELS_H
+#define CHUNKER_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define INPUT_STEP 32                   /* vectors of the mixture are padded to a multiple of it */
+#define WEIGHT_MAX ((1 << 23) - 1)      /* of a mixing weight, which has 20 bits of fraction */
+#define COLUMN_STEP 64                  /* columns of a packed matrix are padded to a multiple of it */
+#define ROW_STEP 4                      /* and its rows to a multiple of this */
+
+typedef struct {
+    const char *name;
+
+    /* sum over i of x[i] * (w[i] >> 8), modulo 2^32. n is a multiple of INPUT_STEP, x and w aligned to 64 bytes. */
+    int32_t (*dot)(const int16_t *x, const int32_t *w, int n);
+
+    /* w[i] = clip(w[i] + ((x[i] * error + 128) >> 8), +-WEIGHT_MAX). |x[i] * error| < 2^31 - 128. */
+    void (*train)(const int16_t *x, int32_t *w, int n, int32_t error);
+
+    /* sums[j] = sum over k of x[k] * q[k][j], 0 <= j < columns. x has `rows` values of -127 .. 127 (a multiple of
+     * ROW_STEP); q is packed, see pack_matrix in stack.c; offset[j] = 128 * sum over k of q[k][j]; columns is a
+     * multiple of COLUMN_STEP. */
+    void (*product)(const int8_t *x, const int8_t *q, const int32_t *offset, int rows, int columns, int32_t *sums);
+
+    /* out[j] = (sums[j] * multiplier[j] + 2^23) >> 24 with a 64-bit product; the result fits 32 bits. n is a multiple
+     * of 16. */
+    void (*rescale)(const int32_t *sums, const int32_t *multiplier, int32_t *out, int n);
+} Kernels;
+
+extern const Kernels chunker_portable;
+#if defined(__x86_64__)
+extern const Kernels chunker_avx2, chunker_avx512vnni;
+#elif defined(__aarch64__)
+extern const Kernels chunker_neon;
+#endif
+
+#define MAX_KERNELS 4
+
+/* Asks the processor; fills in those that it has, best first, and NULL behind them. */
+void find_kernels(const Kernels *found[MAX_KERNELS]);
+
+#endif
