@@ -15,13 +15,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
 from chunker.codec import archive, presets, stream
+from chunker.codec.finder import ModelFinder, as_model
 from chunker.codec.pool import Pool
-from chunker.codec.stream import Compressor, ModelFinder, as_model
+from chunker.codec.stream import Compressor
 from chunker.core.backend import Settings
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
-    from chunker.codec.stream import ModelLike
+    from chunker.codec.finder import ModelLike
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 

@@ -10,78 +10,22 @@ nor on `threads`.
 
 from __future__ import annotations
 
-import functools
 import io
-import os
 from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from zlib import crc32
 
 from chunker.codec import archive, blocks, frames, presets
 from chunker.codec.archive import Block, Parser
+from chunker.codec.finder import ModelFinder, as_model
 from chunker.codec.frames import Bytes, damaged
 from chunker.codec.pool import Advance, Pool, ignore
 from chunker.core.backend import Progress, Settings, Stop
-from chunker.errors import UsageError, WrongModel
+from chunker.errors import UsageError
 
 if TYPE_CHECKING:
+    from chunker.codec.finder import ModelLike
     from chunker.modelfile import Model
-
-    # A model, its name or file, or None for the built-in one (compressing) or the archive's (decompressing).
-    ModelLike = Model | str | os.PathLike[str] | None
-
-
-@functools.lru_cache(maxsize=4)
-def _builtin(name: str | None) -> Model:
-    """A built-in model, loaded once: small records must not pay for it again."""
-    from chunker.modelfile import load_model
-
-    return load_model(name)
-
-
-def as_model(model: ModelLike) -> Model:
-    """The model itself. Raises ModelNotFound, NotAModel, ModelVersionError."""
-    if model is None:
-        return _builtin(None)
-    if isinstance(model, (str, os.PathLike)):
-        from chunker.modelfile import load_model
-
-        return load_model(model)
-    return model
-
-
-class ModelFinder:
-    """Finds the model that a block wants: the given one or a built-in one, whichever has the fingerprint.
-
-    found: names of those that were found, in order.
-    """
-
-    def __init__(self, model: ModelLike = None) -> None:
-        self._given = None if model is None else as_model(model)
-        self.found: list[str] = []
-
-    def find(self, block: Block) -> Model | None:
-        """None if the block needs no model. Raises WrongModel."""
-        if not block.head.kind.needs_model:
-            return None
-        model = self._find(block.fingerprint)
-        if model.name not in self.found:
-            self.found.append(model.name)
-        return model
-
-    def _find(self, wanted: bytes) -> Model:
-        if self._given is not None and self._given.fingerprint.startswith(wanted):
-            return self._given
-        from chunker.modelfile import builtin_models
-
-        for name in builtin_models():
-            if _builtin(name).fingerprint.startswith(wanted):
-                return _builtin(name)
-        tried = "the model given" if self._given is not None else "a built-in model"
-        raise WrongModel(
-            f"the archive was made with model {wanted.hex()}, not with {tried}: name that model's file "
-            "(-m MODEL), unless the archive is damaged there"
-        )
 
 
 class Frame(NamedTuple):
@@ -103,6 +47,7 @@ class Compressor:
     threads: how many blocks to code at a time; None or 0 for one per core.
     preset: "fast", "default" or "best", or Settings of one's own.
     advance: called with how many more bytes of content are coded, again and again.
+    model_name: of the model that what was handed out needs, None if it needs none.
 
     Raises
     ------
@@ -128,7 +73,7 @@ class Compressor:
         self._crc = 0
         self._started = False
         self._closed = False
-        self.needs_model = False
+        self.model_name: str | None = None
 
     @property
     def _fingerprint(self) -> bytes:
@@ -157,7 +102,7 @@ class Compressor:
         try:
             if not self._started and len(self._buffer) < presets.SMALL_BYTES:
                 [compact] = self._compact.imap([bytes(self._buffer)])
-                self.needs_model = frames.compact_kind(compact).needs_model
+                self._note(frames.compact_kind(compact))
                 return compact
             for n_bytes in presets.last(len(self._buffer)):
                 self._put(n_bytes, out)
@@ -191,8 +136,12 @@ class Compressor:
         for frame in self._frames.put(content):
             self._append(frame, out)
 
+    def _note(self, kind: frames.Kind) -> None:
+        if self._model is not None and kind.needs_model:
+            self.model_name = self._model.name
+
     def _append(self, frame: Frame, out: list[bytes]) -> None:
-        self.needs_model |= frame.kind.needs_model
+        self._note(frame.kind)
         self._heads += frame.head
         out.append(frame.stored)
 
