@@ -236,7 +236,7 @@ def damaged_blocks(archives: dict[str, bytes]) -> dict[str, tuple[bytes, type[Ar
         "flipped-contexts-payload": (flipped(few, 20), CorruptArchive),
         "flipped-lzma-payload": (flipped(archives["lzma"], 20), CorruptArchive),
         "payload-too-short": with_payload(payload[: len(payload) // 2]),
-        "payload-too-long": with_payload(payload + b"\0"),
+        "payload-too-long": with_payload(payload + bytes(9)),
         "payload-of-other-contexts": with_payload(payload, MANY),
         "payload-without-net": with_payload(payload, WOKEN),
     }

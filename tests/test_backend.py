@@ -112,7 +112,7 @@ def test_a_payload_is_as_long_as_its_content_wants_it(tiny_model, settings):
     model = tiny_model if settings.needs_model else None
     payload = backend().encode(TEXT, settings, model, 10**6, Stop(), Progress())
     assert payload is not None
-    for wrong in (payload + b"\0", payload[:-9]):
+    for wrong in (payload + bytes(9), payload[:-9]):
         with pytest.raises(CorruptArchive):
             backend().decode(wrong, len(TEXT), settings, model, Stop(), Progress())
 
