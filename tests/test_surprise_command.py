@@ -10,7 +10,6 @@ from typing import Any
 
 import cli_support
 import pytest
-from stand_in import StandIn
 
 from chunker.cli.surprise import surprise
 
