@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chunker.modelfile import Model, RawTensor
 
 ABI = 1
-TABLES_DIGEST = 0x0
+TABLES_DIGEST = 0xe577621715d4eb3e
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
 
