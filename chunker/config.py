@@ -18,6 +18,10 @@ MAX_WIDTH = 16384
 MAX_SYMBOLS = 65536
 MAX_ORDER = 8
 MAX_NGRAM_ROWS = 1 << 20
+MAX_CATCH_UP = 255
+GUESSES = 257  # what `Wake.guess` can tell: one of 256 bytes, or none
+NO_GUESS = 256
+CONFIDENCES = 16  # how sure of it level 0 may be, 0 to 15
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,29 @@ class NGrams:
         return self.orders[-1]
 
 
+@dataclass(frozen=True)
+class Wake:
+    """What the first recurrent level is told in an archive, where it sleeps over bytes that contexts foretell.
+
+    Attributes
+    ----------
+    slept: how many bytes have passed since its last step, as a bucket of `TIME_BOUNDS`.
+    guess: the byte that the contexts hold for the likeliest, and how sure they are of it (`GUESSES`,
+        `CONFIDENCES`).
+    catch_up: of the bytes that it slept through it takes in the last so many before it predicts again.
+    """
+
+    slept: bool = False
+    guess: bool = False
+    catch_up: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.slept, bool) or not isinstance(self.guess, bool):
+            raise UsageError("what a level is told when it wakes is switched by true or false")
+        if not _whole(self.catch_up, 0, MAX_CATCH_UP):
+            raise UsageError(f"bytes to catch up on are a whole number from 0 to {MAX_CATCH_UP}")
+
+
 def _whole(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
@@ -90,6 +117,7 @@ class StackConfig:
     gate: the rule by which inputs go up, the same for all levels.
     time_code: upper levels are told the time since their last input; only experiments turn it off.
     ngrams: level 0 is also told its last few symbols at once; None: the last one alone.
+    wake: what level 0 is told when an archive's contexts have let it sleep; None: nothing.
     """
 
     levels: tuple[int, ...] = (256, 512)
@@ -99,6 +127,7 @@ class StackConfig:
     gate: GateRule = field(default_factory=GateRule)
     time_code: bool = True
     ngrams: NGrams | None = None
+    wake: Wake | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.levels))
@@ -115,6 +144,8 @@ class StackConfig:
             raise UsageError("the number of symbols must be a whole number")
         if not 2 <= self.symbols <= MAX_SYMBOLS:
             raise UsageError(f"an alphabet has 2 to {MAX_SYMBOLS} symbols, not {self.symbols}")
+        if self.wake is not None and self.wake.guess and self.symbols != NO_GUESS:
+            raise UsageError("guesses are of bytes; use an alphabet of 256 symbols, or leave them out")
 
     def below(self, level: int) -> int:
         """The width of what a level is told from below besides its symbol: 0 if nothing.
@@ -124,6 +155,15 @@ class StackConfig:
         if level == 0:
             return 0 if self.ngrams is None else self.ngrams.width
         return self.levels[level - 1] if self.mode == "joint" else 0
+
+    def told_time(self, level: int) -> bool:
+        """Whether a level is told the time since its last input."""
+        return self.time_code if level else self.wake is not None and self.wake.slept
+
+    @property
+    def told_guess(self) -> bool:
+        """Whether level 0 is told what the contexts expect."""
+        return self.wake is not None and self.wake.guess
 
     @property
     def gates_per_cell(self) -> int:
@@ -145,6 +185,8 @@ class StackConfig:
             del fields["ngrams"]
         else:
             fields["ngrams"]["orders"] = list(self.ngrams.orders)
+        if self.wake is None:
+            del fields["wake"]
         return fields
 
     @classmethod
@@ -158,8 +200,9 @@ class StackConfig:
         try:
             gate = GateRule(**fields["gate"])
             ngrams = NGrams(**fields["ngrams"]) if "ngrams" in fields else None
-            rest = {key: value for key, value in fields.items() if key not in ("gate", "ngrams")}
-            return cls(**{**rest, "levels": tuple(fields["levels"]), "gate": gate, "ngrams": ngrams})
+            wake = Wake(**fields["wake"]) if "wake" in fields else None
+            parts = {"levels": tuple(fields["levels"]), "gate": gate, "ngrams": ngrams, "wake": wake}
+            return cls(**{**fields, **parts})
         except (KeyError, TypeError) as error:
             raise UsageError(f"the stack's configuration cannot be read: {error}") from error
 

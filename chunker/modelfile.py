@@ -2,13 +2,12 @@
 
 A checksum over everything finds damage; a damaged model would make archives that no sound one opens.
 
-A file holds a stack either as trained ("float": float32 tensors) or as coded ("integer": what freeze.py
+A file holds a stack either as trained ("float": float32 tensors) or as coded ("integer": what quantize.py
 makes of them, a quarter of the size). The fingerprint is over the configuration and the *integer* tensors,
 over all that decides a coded bit and nothing else: a trained file and its frozen copy have the same one, and
 either opens the other's archives.
 
-A file may leave out tensors that a built-in model has as well: a student that reads the n-grams of `text`
-need not carry them. Checksum and fingerprint are over all tensors all the same.
+An integer model is read, checked and fingerprinted without numpy, whose import takes longer than all of that.
 """
 
 from __future__ import annotations
@@ -16,11 +15,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+from array import array
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chunker.config import StackConfig, canonical_json
+from chunker.core.layout import BIAS_LIMIT, MATRICES, PRODUCT_LIMIT, float_shapes, integer_layout, kind
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel, UsageError
 from chunker.wholefile import write_whole
 
@@ -31,43 +34,67 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, NDArray[Any]]
 
-VERSION = 2
-_VERSION_WHOLE = 1  # of files that hold all their tensors
+VERSION = 1
 METADATA_KEY = "chunker"
 DEFAULT_MODEL = "text"
 BUILTIN = Path(__file__).parent / "models"
 MAX_HEADER = 2**20  # of JSON in a safetensors file; checked before it is read
 
+# Types of safetensors and numpy's names for them, little-endian; a model has no others.
+_TYPES = {"I8": "|i1", "I32": "<i4", "F32": "<f4"}
+_MAGNITUDES = bytes(min(byte, 256 - byte) for byte in range(256))  # |q| of an int8's byte
+
+
+class RawTensor(NamedTuple):
+    """A tensor as it lies in a file.
+
+    dtype: "|i1", "<i4" or "<f4", as numpy spells them. data: little-endian, in C order.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+RawTensors = dict[str, RawTensor]
+
 
 class Model:
-    """A model at hand: its configuration, its tensors, its coder.
+    """A model at hand: its configuration, its tensors, its twin.
 
     name: "text" for the built-in, else the file's stem. summary: what training wrote down (free JSON).
     """
 
-    def __init__(self, name: str, path: Path, config: StackConfig, summary: dict[str, Any], tensors: Tensors):
+    def __init__(
+        self, name: str, path: Path, config: StackConfig, summary: dict[str, Any], tensors: RawTensors
+    ) -> None:
         self.name, self.path, self.config, self.summary = name, path, config, summary
         self._tensors = tensors
         self.is_float = "thresholds_bits" in tensors
 
     @cached_property
+    def raw_tensors(self) -> RawTensors:
+        """The integer twin's tensors, by name, as they lie in a file."""
+        return raw(self.integer_tensors) if self.is_float else self._tensors
+
+    @cached_property
     def integer_tensors(self) -> Tensors:
-        """The integer twin's tensors, by name."""
+        """The integer twin's tensors, by name. Raises NotAModel if the weights are beyond what integers hold."""
         from chunker.core.quantize import freeze
 
-        return freeze(self._tensors) if self.is_float else self._tensors
+        return freeze(_arrays(self._tensors)) if self.is_float else _arrays(self._tensors)
 
     @property
     def float_tensors(self) -> Tensors:
         """The float tensors; of an integer model the nearest ones."""
         from chunker.core.quantize import thaw
 
-        return self._tensors if self.is_float else thaw(self._tensors)
+        return _arrays(self._tensors) if self.is_float else thaw(self.integer_tensors)
 
     @cached_property
     def fingerprint(self) -> bytes:
         """32 bytes over configuration and integer tensors (blake2b)."""
-        return fingerprint(self.config, self.integer_tensors)
+        return fingerprint(self.config, self.raw_tensors)
 
     @cached_property
     def _integer_stack(self) -> IntegerStack:
@@ -76,23 +103,38 @@ class Model:
         return IntegerStack(self.config, self.integer_tensors)
 
     def integer_stack(self) -> IntegerStack:
-        """The coder; made once."""
+        """The twin in numpy; made once."""
         return self._integer_stack
 
     @property
     def parameters(self) -> int:
         """Trained numbers in the model."""
-        return sum(t.size for name, t in self.integer_tensors.items() if not name.endswith(".scale"))
+        kept = (t for name, t in self.raw_tensors.items() if not name.endswith(".multiplier"))
+        return sum(len(t.data) // _size(t.dtype) for t in kept)
 
 
-def fingerprint(config: StackConfig, tensors: Tensors) -> bytes:
-    """32 bytes over everything that decides a coded bit."""
+def raw(tensors: Mapping[str, NDArray[Any]]) -> RawTensors:
+    """numpy's arrays as they lie in a file."""
+    found = {}
+    for name, tensor in tensors.items():
+        dtype = tensor.dtype.newbyteorder("<")
+        found[name] = RawTensor(dtype.str, tensor.shape, tensor.astype(dtype, order="C").tobytes())
+    return found
+
+
+def _arrays(tensors: RawTensors) -> Tensors:
+    import numpy as np
+
+    return {name: np.frombuffer(t.data, dtype=t.dtype).reshape(t.shape) for name, t in tensors.items()}
+
+
+def fingerprint(config: StackConfig, tensors: RawTensors) -> bytes:
+    """32 bytes over everything that decides a coded bit, if these are integer tensors."""
     hasher = hashlib.blake2b(digest_size=32, person=b"chunker model v1")
     hasher.update(canonical_json(config.to_json()).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        hasher.update(f"\n{name} {tensor.dtype.str} {list(tensor.shape)}\n".encode())
-        hasher.update(tensor.astype(tensor.dtype.newbyteorder("<"), order="C").tobytes())
+    for name, tensor in sorted(tensors.items()):
+        hasher.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        hasher.update(tensor.data)
     return hasher.digest()
 
 
@@ -124,47 +166,27 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
 
 
 def save_stack(
-    path: str | os.PathLike[str],
-    tensors: Tensors,
-    config: StackConfig,
-    summary: dict[str, Any],
-    shared: str | None = None,
+    path: str | os.PathLike[str], tensors: Tensors, config: StackConfig, summary: dict[str, Any]
 ) -> None:
     """Write a model file, float or integer as its tensors are; whole or not at all.
 
-    shared: a built-in model; integer tensors that are the same there are left out.
-
     Raises
     ------
-    OSError: the folder cannot be written to. NotAModel: the tensors do not fit the configuration.
-    UsageError: nothing is the same in the model `shared`; the path is that of a device, say, or of a directory.
+    OSError: the folder cannot be written to. NotAModel: the tensors do not fit the configuration, or hold
+        what no model can. UsageError: the path is that of a device, say, or of a directory.
     """
     from safetensors.numpy import save
 
-    _check_tensors(Path(path), config, tensors)
-    checksum = fingerprint(config, tensors).hex()
-    fields = {"checksum": checksum, "config": config.to_json(), "summary": summary, "version": _VERSION_WHOLE}
-    kept = sorted(tensors)
-    if shared is not None:
-        elsewhere = _alike(tensors, shared)
-        fields |= {"shared": {"model": shared, "tensors": elsewhere}, "version": VERSION}
-        kept = [name for name in kept if name not in elsewhere]
-    blob = save({name: tensors[name] for name in kept}, metadata={METADATA_KEY: canonical_json(fields)})
-    write_whole(path, blob)
-
-
-def _alike(tensors: Tensors, builtin: str) -> list[str]:
-    """Names of the tensors that are the same in a built-in model."""
-    import numpy as np
-
-    if builtin not in builtin_models():
-        raise UsageError(f"{builtin!r} is not a built-in model; these are: {', '.join(builtin_models())}")
-    theirs = load_model(BUILTIN / f"{builtin}.safetensors").integer_tensors
-    names = [n for n in sorted(tensors) if n in theirs and tensors[n].dtype == theirs[n].dtype]
-    names = [n for n in names if np.array_equal(tensors[n], theirs[n])]
-    if not names:
-        raise UsageError(f"nothing is the same in the built-in model {builtin!r}")
-    return names
+    stored = raw(tensors)
+    _check_tensors(Path(path), config, stored)
+    fields = {
+        "checksum": fingerprint(config, stored).hex(),
+        "config": config.to_json(),
+        "summary": summary,
+        "version": VERSION,
+    }
+    arrays = _arrays(dict(sorted(stored.items())))
+    write_whole(path, save(arrays, metadata={METADATA_KEY: canonical_json(fields)}))
 
 
 def load_stack_tensors(path: str | os.PathLike[str]) -> tuple[StackConfig, Tensors, dict[str, Any]]:
@@ -174,45 +196,35 @@ def load_stack_tensors(path: str | os.PathLike[str]) -> tuple[StackConfig, Tenso
 
 
 def _load(path: Path, name: str) -> Model:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, deserialize
 
     try:
-        _check_header(path)
-        with safe_open(path, framework="np") as file:
-            metadata = (file.metadata() or {}).get(METADATA_KEY)
-            if metadata is None:
-                raise NotAModel(f"{path} is a safetensors file but not a chunker model; see `chunker train`")
-            fields = _parse(path, metadata)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        content = _read(path)
+        entries = deserialize(content)
     except SafetensorError as error:
         raise NotAModel(f"{path} is not a model file, or is cut ({error}); fetch it again") from error
-    if fields.shared is not None:
-        tensors |= _shared_tensors(path, *fields.shared)
+    fields = _parse(path, content)
+    tensors = {
+        key: RawTensor(_TYPES.get(t["dtype"], t["dtype"]), tuple(t["shape"]), bytes(t["data"]))
+        for key, t in entries
+    }
     _check_tensors(path, fields.config, tensors)
-    if fingerprint(fields.config, tensors).hex() != fields.checksum:
-        more = "" if fields.shared is None else f", or its chunker had another model {fields.shared[0]!r}"
-        raise NotAModel(f"{path} is damaged (it fails its checksum){more}; fetch it again")
-    return Model(name, path, fields.config, fields.summary, tensors)
+    found = fingerprint(fields.config, tensors)
+    if found.hex() != fields.checksum:
+        raise NotAModel(f"{path} is damaged (it fails its checksum); fetch it again")
+    model = Model(name, path, fields.config, fields.summary, tensors)
+    if not model.is_float:
+        model.__dict__["fingerprint"] = found
+    return model
 
 
-def _shared_tensors(path: Path, builtin: str, names: list[str]) -> Tensors:
-    """Tensors of a built-in model; they are covered by the checksum of the file that needs them."""
-    from safetensors import safe_open
-
-    if builtin not in builtin_models():
-        raise ModelNotFound(
-            f"{path} goes with a built-in model {builtin!r}, which this chunker lacks; upgrade chunker"
-        )
-    with safe_open(BUILTIN / f"{builtin}.safetensors", framework="np") as file:
-        there = file.keys()
-        return {name: file.get_tensor(name) for name in names if name in there}
-
-
-def _check_header(path: Path) -> None:
+def _read(path: Path) -> bytes:
+    """The whole file, once its first bytes look like a model's."""
     with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= MAX_HEADER:
-        raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
+        start = file.read(8)
+        if not 2 <= int.from_bytes(start, "little") <= MAX_HEADER:
+            raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
+        return start + file.read()
 
 
 class _Fields(NamedTuple):
@@ -221,11 +233,14 @@ class _Fields(NamedTuple):
     config: StackConfig
     summary: dict[str, Any]
     checksum: str
-    shared: tuple[str, list[str]] | None  # a built-in model, and which of its tensors belong to this one
 
 
-def _parse(path: Path, metadata: str) -> _Fields:
+def _parse(path: Path, content: bytes) -> _Fields:
     """Raises NotAModel, ModelVersionError."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__", {}).get(METADATA_KEY)
+    if metadata is None:
+        raise NotAModel(f"{path} is a safetensors file but not a chunker model; see `chunker train`")
     try:
         fields = json.loads(metadata)
         version = fields["version"]
@@ -233,28 +248,70 @@ def _parse(path: Path, metadata: str) -> _Fields:
             raise ModelVersionError(
                 f"{path} is a model of format {version}, this chunker reads up to {VERSION}; upgrade chunker"
             )
-        shared = fields.get("shared")
-        if shared is not None:
-            shared = str(shared["model"]), [str(name) for name in shared["tensors"]]
         config = StackConfig.from_json(fields["config"])
-        return _Fields(config, dict(fields["summary"]), str(fields["checksum"]), shared)
+        return _Fields(config, dict(fields["summary"]), str(fields["checksum"]))
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise NotAModel(
             f"{path}: the model's description cannot be read ({error}); fetch it again"
         ) from error
 
 
-def _check_tensors(path: Path, config: StackConfig, tensors: Tensors) -> None:
+# ---- whether tensors are a model's -----------------------------------------------------------------
+
+
+def _size(dtype: str) -> int:
+    return int(dtype[2:])
+
+
+def _check_tensors(path: Path, config: StackConfig, tensors: RawTensors) -> None:
+    """Raises NotAModel."""
+    found = {name: (t.dtype, t.shape) for name, t in tensors.items()}
+    if found == integer_layout(config):
+        _check_integers(path, tensors)
+    elif found == {name: ("<f4", shape) for name, shape in float_shapes(config).items()}:
+        _check_floats(path, tensors)
+    else:
+        raise NotAModel(f"{path}: the tensors do not fit the model's configuration; fetch or train it again")
+
+
+def _check_floats(path: Path, tensors: RawTensors) -> None:
     import numpy as np
 
-    from chunker.core.quantize import SMALLEST_SCALE, float_shapes, integer_layout
-
-    found = {name: (t.dtype, t.shape) for name, t in tensors.items()}
-    as_float = {name: (np.dtype("<f4"), shape) for name, shape in float_shapes(config).items()}
-    if found not in (as_float, integer_layout(config)):
-        raise NotAModel(f"{path}: the tensors do not fit the model's configuration; fetch or train it again")
-    for name, tensor in tensors.items():
-        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+    for name, tensor in _arrays(tensors).items():
+        if not np.isfinite(tensor).all():
             raise NotAModel(f"{path}: tensor {name} holds values that are not finite; train it again")
-        if name.endswith(".scale") and (tensor < SMALLEST_SCALE).any():
-            raise NotAModel(f"{path}: tensor {name} holds values that are no scales; fetch it again")
+
+
+def _check_integers(path: Path, tensors: RawTensors) -> None:
+    """That no sum leaves the range that the twin's arithmetic allows for, whatever the states are."""
+    for name, tensor in tensors.items():
+        if name.endswith(".q"):
+            sound = b"\x80" not in tensor.data  # -128
+        elif name.endswith(".multiplier"):
+            multipliers = _int32(tensor)
+            sound = min(multipliers, default=1) >= 1
+            if sound and kind(name) in MATRICES:
+                sound = _products_fit(tensors[name.removesuffix("multiplier") + "q"], multipliers)
+        elif name == "thresholds":
+            sound = min(_int32(tensor), default=0) >= 0
+        else:
+            values = _int32(tensor)
+            sound = -BIAS_LIMIT < min(values) and max(values) < BIAS_LIMIT
+        if not sound:
+            raise NotAModel(f"{path}: tensor {name} holds values that no model has; fetch it again")
+
+
+def _products_fit(q: RawTensor, multipliers: array[int]) -> bool:
+    """Whether 127 * sum_k |q_kj| * multiplier_j < 2**50 for every column j of a matrix (K, N)."""
+    rows, columns = q.shape
+    if 127 * 127 * rows * max(multipliers) < PRODUCT_LIMIT:
+        return True
+    sizes = q.data.translate(_MAGNITUDES)
+    return all(127 * sum(sizes[j::columns]) * multipliers[j] < PRODUCT_LIMIT for j in range(columns))
+
+
+def _int32(tensor: RawTensor) -> array[int]:
+    values = array("i", tensor.data)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values

@@ -17,7 +17,7 @@ COMMANDS = {
     "test": "Check that archives can be decompressed.",
     "list": "Show sizes, blocks and models of archives.",
     "models": "Show the built-in models, or model files.",
-    "bench": "Compare with gzip, bzip2, xz and others on files of yours.",
+    "bench": "Compare with xz, PPMd, zpaq and others on files of yours.",
     "train": "Train a stack on text of yours.",
     "distill": "Train a student on text and on a teacher.",
     "evaluate": "Measure bits per character of a model on files.",

@@ -18,7 +18,7 @@ from chunker.cli.nhc import nhc
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and files")
 
-HEAVY = ("numpy", "constriction", "rich", "safetensors", "torch")
+HEAVY = ("numpy", "rich", "safetensors", "torch")
 FULL = Path("/dev/full")
 # More than a pipe holds: when it is written, the reader has opened its target and is at work.
 MANY_BYTES = 1 << 18

@@ -180,11 +180,11 @@ def test_resuming_with_another_teacher_or_lesson_is_refused(teacher, corpus, tmp
 
 
 def test_the_built_in_model_is_a_teacher(corpus, tmp_path):
-    result = distill("untrained", corpus, tmp_path / "s", "--student", "fresh", "--levels", "4")
+    result = distill("text", corpus, tmp_path / "s", "--student", "fresh", "--levels", "4")
     assert result.exit_code == 0, result.stderr
     summary = load_model(tmp_path / "s").summary
-    assert summary["teacher_name"] == "untrained"
-    assert summary["teacher"] == load_model("untrained").fingerprint.hex()
+    assert summary["teacher_name"] == "text"
+    assert summary["teacher"] == load_model("text").fingerprint.hex()
     assert summary["skill"]["recovered"] is None
 
 

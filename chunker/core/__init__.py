@@ -1,1 +1,1 @@
-"""The coding half: integers in numpy, an entropy coder and the archive; never torch."""
+"""Integer arithmetic: what decides the bits of an archive, and what histories compute with; never torch."""

@@ -1,43 +1,70 @@
 """The integer twin: a trained stack that gives the same bits on every machine.
 
-Products are exact integers (exact.py), sigmoid and tanh are tables (tables.py), everything else is one
-correctly rounded float32 operation after another, element by element, in a fixed order. FORMAT.md writes
-the order down. The twin of chunker.learning.stack, without gradients and without torch.
+All that it computes is integers: products of int8 (products.py), sigmoid and tanh from tables (tables.py),
+sums, shifts that round down. FORMAT.md writes the arithmetic down; native code does the same. The twin of
+chunker.learning.stack, without gradients and without torch.
 
-    symbols --update--> events --> levels --> logits --frequencies--> entropy coder
+    symbols --update--> events --> levels --> logits --frequencies--> coder
                  ^---------------------------------------|  the gates read the same weights
+
+Units: states 2**-15, pre-activations 2**-11, logits 1/128 bit, what enters a product 2**-7.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chunker.config import NO_GUESS, TIME_BOUNDS, TIME_BUCKETS, StackConfig
 from chunker.core import products
-from chunker.core.products import Floats, Matrix
-from chunker.core.predictions import Weighed, Weights, frequencies, nested, threshold, unexpected, weigh
 from chunker.core.ngrams import LastSymbols, NGramTable
-from chunker.codec.online import Guess, Learner, Tick
-from chunker.codec.readout import LearningReadout
-from chunker.core.tables import LOG_STEPS, SIGMOID_REACH, STEPS, TANH_REACH, sigmoid_table, tanh_table
-from chunker.config import TIME_BOUNDS, TIME_BUCKETS, StackConfig
+from chunker.core.predictions import (
+    Limit,
+    Weighed,
+    Weights,
+    frequencies,
+    nested,
+    threshold,
+    unexpected,
+    weigh,
+)
+from chunker.core.products import Integers, Matrix, narrow
+from chunker.core.tables import (
+    SIGMOID_REACH,
+    STATE_BITS,
+    STATE_LIMIT,
+    STEPS,
+    TANH_REACH,
+    sigmoid_table,
+    tanh_table,
+)
 
-Learn = Literal["nothing", "readout", "all"]
 Tensors = dict[str, NDArray[Any]]
 
-# log2(e) * 128 rounded to float32: nats to units of 1/128 bit
-LOGIT_STEPS = np.float32(LOG_STEPS * 1.4426950408889634)
+CELL_LIMIT = 2**20 - 1  # of an LSTM's cell: +-32, beyond what its tanh tells apart
+_HALF = 1 << (STATE_BITS - 1)
 _TIMES = np.array(TIME_BOUNDS, dtype=np.int64)
 
 
-def _look_up(table: Floats, positions: Floats) -> Floats:
-    """Table entries at float positions (truncated; the offset and 1/2 are added beforehand)."""
-    return table.take(positions.astype(np.intp), mode="clip")
+def clip16(a: Integers) -> Integers:
+    """Pre-activations as far as any table reaches; then a product of two of them fits 32 bits."""
+    return np.clip(a, -STATE_LIMIT, STATE_LIMIT)
+
+
+def sigmoid(a: Integers) -> Integers:
+    """2**15 * sigmoid of pre-activations in 2**-11, by table: steps of 2**-8."""
+    position = ((clip16(a) + 4) >> 3) + SIGMOID_REACH * STEPS
+    return sigmoid_table().take(position, mode="clip").astype(np.int32)
+
+
+def tanh(a: Integers) -> Integers:
+    """2**15 * tanh of pre-activations in 2**-11, by table: steps of 2**-8."""
+    position = ((clip16(a) + 4) >> 3) + TANH_REACH * STEPS
+    return tanh_table().take(position, mode="clip").astype(np.int32)
 
 
 class IntegerLevel:
@@ -45,136 +72,118 @@ class IntegerLevel:
 
     def __init__(self, config: StackConfig, index: int, tensors: Tensors) -> None:
         self.cell, self.width = config.cell, config.levels[index]
-        unit = np.float32(STEPS)
 
-        def matrix(name: str, unit: np.float32) -> Matrix | None:
-            if f"{index}.{name}.q" not in tensors:
-                return None
-            return Matrix.build(tensors[f"{index}.{name}.q"], tensors[f"{index}.{name}.scale"], unit)
+        def parts(name: str) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+            return tensors[f"{index}.{name}.q"], tensors[f"{index}.{name}.multiplier"]
 
-        def table(name: str) -> Floats | None:
-            if f"{index}.{name}.q" not in tensors:
-                return None
-            rows: Floats = tensors[f"{index}.{name}.q"].astype(np.float32)
-            rows *= tensors[f"{index}.{name}.scale"]
-            rows *= unit
-            return rows
-
-        symbol_input, recurrent = table("symbol_input"), matrix("recurrent", unit)
-        readout = matrix("readout", LOGIT_STEPS)
-        if symbol_input is None or recurrent is None or readout is None:
-            raise KeyError(f"level {index} lacks a tensor")
-        self.symbol_input = symbol_input + (tensors[f"{index}.bias"] * unit + self._offsets())
-        self.time_input, self.below = table("time_input"), matrix("below", unit)
+        guess = index == 0 and config.told_guess
+        self.symbol_input = products.table(*parts("symbol_input")) + tensors[f"{index}.bias"]
+        self.time_input = products.table(*parts("time_input")) if config.told_time(index) else None
+        self.guess_input = products.table(*parts("guess_input")) if guess else None
+        self.confidence_input = products.table(*parts("confidence_input")) if guess else None
+        self.below = Matrix(*parts("below")) if config.below(index) else None
         self.ngrams: NGramTable | None = None
         if index == 0 and config.ngrams is not None:
-            self.ngrams = NGramTable(
-                config.ngrams, tensors["0.ngram_table.q"], tensors["0.ngram_table.scale"]
-            )
-        self.recurrent, self.readout = recurrent, readout
-        self.readout_bias = tensors[f"{index}.readout_bias"] * LOGIT_STEPS
-        self.time_readout = matrix("time_readout", LOGIT_STEPS)
-        if self.time_readout is not None:
-            self.time_readout_bias: Floats = tensors[f"{index}.time_readout_bias"] * LOGIT_STEPS
-        self._readout_bias_nats = tensors[f"{index}.readout_bias"]
-        self.shift: Floats | None = None  # of all pre-activations; only learning brings one
+            self.ngrams = NGramTable(config.ngrams, *parts("ngram_table"))
+        self.recurrent, self.readout = Matrix(*parts("recurrent")), Matrix(*parts("readout"))
+        self.readout_bias: Integers = tensors[f"{index}.readout_bias"]
+        self.time_readout: Matrix | None = None
+        if config.predicts_time(index):
+            self.time_readout = Matrix(*parts("time_readout"))
+            self.time_readout_bias: Integers = tensors[f"{index}.time_readout_bias"]
         if self.cell == "gru":
-            self.candidate_bias: Floats = tensors[f"{index}.candidate_bias"] * unit
-        self._sigmoid, self._tanh = sigmoid_table(), tanh_table()
-
-    def learning_readout(self) -> LearningReadout:
-        """A copy of the readout that learns while it codes."""
-        frozen = self.readout
-        return LearningReadout(frozen.integers, frozen.step, self._readout_bias_nats, frozen.unit)
-
-    def _offsets(self) -> Floats:
-        """What is added to each pre-activation so that truncation yields its table position."""
-        H = self.width
-        sigmoid, tanh = SIGMOID_REACH * STEPS + 0.5, TANH_REACH * STEPS + 0.5
-        blocks = {"rnn": [tanh], "gru": [sigmoid, sigmoid, tanh], "lstm": [sigmoid] * 3 + [tanh]}[self.cell]
-        return np.repeat(np.array(blocks, dtype=np.float32), H)
+            self.candidate_bias: Integers = tensors[f"{index}.candidate_bias"]
 
     def step(
         self,
-        h: Floats,
-        c: Floats | None,
+        h: Integers,
+        c: NDArray[np.int64] | None,
         symbols: NDArray[np.intp],
-        times: NDArray[np.intp] | None,
-        below: Floats | None,
-    ) -> tuple[Floats, Floats | None, tuple[Floats, ...]]:
-        """The new h (n, H), the LSTM's c, and what back-propagation needs, after one input.
+        times: NDArray[np.intp] | int = 0,
+        below: Integers | None = None,
+        guesses: NDArray[np.intp] | int = NO_GUESS,
+        confidences: NDArray[np.intp] | int = 0,
+    ) -> tuple[Integers, NDArray[np.int64] | None]:
+        """The new h (n, H) and the LSTM's c after one input.
 
-        times: (n,) bucket of the time since the last input.
+        symbols: (n,). times: (n,) bucket of the time since the last input. below: (n, K) as it enters a
+        product. guesses, confidences: (n,), see `chunker.config.Wake`. What the level is not told is ignored.
         """
         a = self.symbol_input.take(symbols, axis=0)
-        if self.shift is not None:
-            a += self.shift
-        if self.time_input is not None and times is not None:
-            a += self.time_input.take(times, axis=0)
+        for rows, which in (
+            (self.time_input, times),
+            (self.guess_input, guesses),
+            (self.confidence_input, confidences),
+        ):
+            if rows is not None:
+                a += rows[which]
         if self.below is not None and below is not None:
             a += self.below(below)
-        g = self.recurrent(h)
+        g = self.recurrent(narrow(h))
         if self.cell == "gru":
-            return self._gru(a, g, h)
+            return self._gru(a, g, h), None
         a += g
         if c is None:
-            h = _look_up(self._tanh, a)
-            return h, None, (h,)
+            return tanh(a), None
         return self._lstm(a, c)
 
-    def _gru(self, a: Floats, g: Floats, h: Floats) -> tuple[Floats, None, tuple[Floats, ...]]:
+    def _gru(self, a: Integers, g: Integers, h: Integers) -> Integers:
         H = self.width
-        a[:, : 2 * H] += g[:, : 2 * H]
-        rz = _look_up(self._sigmoid, a[:, : 2 * H])
-        m = g[:, 2 * H :]
-        m += self.candidate_bias
-        candidate = m * rz[:, :H]
-        candidate += a[:, 2 * H :]
-        n = _look_up(self._tanh, candidate)
+        rz = sigmoid(a[:, : 2 * H] + g[:, : 2 * H])
+        m = clip16(g[:, 2 * H :] + self.candidate_bias)
+        m *= rz[:, :H]  # below 2**30
+        m += _HALF
+        m >>= STATE_BITS
+        n = tanh(a[:, 2 * H :] + m)
         new = h - n
-        new *= rz[:, H:]
+        new *= rz[:, H:]  # below 2**31 - 2**17
+        new += _HALF
+        new >>= STATE_BITS
         new += n
-        return new, None, (rz, n, m)
+        return new
 
-    def _lstm(self, a: Floats, c: Floats) -> tuple[Floats, Floats, tuple[Floats, ...]]:
+    def _lstm(self, a: Integers, c: NDArray[np.int64]) -> tuple[Integers, NDArray[np.int64]]:
         H = self.width
-        gates = _look_up(self._sigmoid, a[:, : 3 * H])
-        u = _look_up(self._tanh, a[:, 3 * H :])
-        new = c * gates[:, H : 2 * H]
-        new += u * gates[:, :H]
-        squashed = _look_up(self._tanh, new * np.float32(STEPS) + np.float32(TANH_REACH * STEPS + 0.5))
-        return squashed * gates[:, 2 * H :], new, (gates, u, squashed)
+        gates = sigmoid(a[:, : 3 * H])
+        c = c * gates[:, H : 2 * H]
+        c += gates[:, :H] * tanh(a[:, 3 * H :])
+        c += _HALF
+        c >>= STATE_BITS
+        np.clip(c, -CELL_LIMIT, CELL_LIMIT, out=c)
+        squashed = tanh(((c + 8) >> 4).astype(np.int32))
+        return (gates[:, 2 * H :] * squashed + _HALF) >> STATE_BITS, c
 
 
 class IntegerStack:
     """A frozen stack for coding: made once from a model's integer tensors, shared by all sessions."""
 
     def __init__(self, config: StackConfig, tensors: Tensors) -> None:
-        exact.check_machine()
+        products.check_machine()
         self.config = config
         self.symbols = config.symbols
         self.levels = tuple(IntegerLevel(config, i, tensors) for i in range(len(config.levels)))
         self.threshold_steps = [int(steps) for steps in tensors["thresholds"]]  # of 1/128 bit
         self.limits = [threshold(steps) for steps in self.threshold_steps]
 
-    def session(self, lanes: int, learn: Learn | bool = False) -> Session:
-        """`lanes` independent cold states; `learn`: what learns from what it codes (True: the readout)."""
-        return Session(self, lanes, "readout" if learn is True else learn or "nothing")
+    def session(self, lanes: int) -> Session:
+        """`lanes` independent cold states."""
+        return Session(self, lanes)
 
 
 @dataclass
 class _Lanes:
     """One level's state in n lanes: h (n, H), c (n, H) or None, since (n,), fresh (n,), logits (n, V).
 
-    times: what a level with a level above expects of times, if it does. last: the symbols that n-grams end
-    with, if level 0 is told any.
+    h8: (n, H), h as it enters products. times: what a level with a level above expects of times, if it does.
+    last: the symbols that n-grams end with, if level 0 is told any.
     """
 
-    h: Floats
-    c: Floats | None
+    h: Integers
+    h8: Integers
+    c: NDArray[np.int64] | None
     since: NDArray[np.int64]
     fresh: NDArray[np.bool_]
-    logits: Floats
+    logits: Integers
     times: _Times | None = None
     last: LastSymbols | None = None
 
@@ -188,11 +197,11 @@ class _Times:
     0 if there was none.
     """
 
-    logits: Floats
+    logits: Integers
     waited: NDArray[np.int64]
     remembered: NDArray[np.int64]
 
-    def unexpected(self, rule: str, limit: float) -> NDArray[np.bool_]:
+    def unexpected(self, rule: str, limit: Limit) -> NDArray[np.bool_]:
         """(n,): in which lanes an input at this moment, counted in `waited`, would not be expected."""
         n, clocks, buckets = self.logits.shape
         found = np.searchsorted(_TIMES, self.waited)
@@ -207,7 +216,7 @@ class _Times:
         best = self.logits[lane].argmax(1)
         return [int(known[bucket]) for known, bucket in zip(self.remembered[lane], best, strict=True)]
 
-    def tick(self, rows: NDArray[np.intp], logits: Floats) -> None:
+    def tick(self, rows: NDArray[np.intp], logits: Integers) -> None:
         """An input came in the lanes `rows`; the logits (n, l * buckets) are made after it."""
         self.logits[rows] = logits.reshape(len(rows), *self.logits.shape[1:])
         waited = self.waited[rows]
@@ -220,37 +229,27 @@ class _Times:
 
 
 class Session:
-    """The running states of one block's lanes; encoder and decoder drive it alike.
+    """The running states of some lanes.
 
     `ticks`: (levels,) int64, the inputs each level received so far, summed over the lanes.
     """
 
-    def __init__(self, stack: IntegerStack, lanes: int, learn: Learn = "nothing") -> None:
+    def __init__(self, stack: IntegerStack, lanes: int) -> None:
         self._config, self._limits = stack.config, stack.limits
         self._joint = stack.config.mode == "joint"
         self._levels = stack.levels
-        self._readout = None if learn == "nothing" else stack.levels[0].learning_readout()
-        self._learner: Learner | None = None
-        if self._readout is not None and learn == "all":
-            self._levels = tuple(copy(level) for level in stack.levels)
-            self._learner = Learner(self._levels, self._joint, lanes, self._readout)
         self._states = [self._cold(level, lanes, index) for index, level in enumerate(self._levels)]
         self._weighed: list[Weighed] = []
-        self._plain_rows: Weights | None = None
         self._rows: Weights | None = None
         self.ticks = np.zeros(len(stack.levels), dtype=np.int64)
         self.lanes = lanes
 
-    def close(self) -> None:
-        """End the thread that learns; whoever asks a session to learn "all" has to."""
-        if self._learner is not None:
-            self._learner.close()
-
     def _cold(self, level: IntegerLevel, lanes: int, index: int) -> _Lanes:
-        h = np.zeros((lanes, level.width), dtype=np.float32)
+        h = np.zeros((lanes, level.width), dtype=np.int32)
         return _Lanes(
             h=h,
-            c=h.copy() if level.cell == "lstm" else None,
+            h8=narrow(h),
+            c=h.astype(np.int64) if level.cell == "lstm" else None,
             since=np.zeros(lanes, dtype=np.int64),
             fresh=np.ones(lanes, dtype=bool),
             logits=self._read_out(level, h, index),
@@ -258,17 +257,15 @@ class Session:
             last=None if level.ngrams is None else LastSymbols(lanes, level.ngrams.longest),
         )
 
-    def _cold_times(self, level: IntegerLevel, h: Floats, clocks: int) -> _Times | None:
+    def _cold_times(self, level: IntegerLevel, h8: Integers, clocks: int) -> _Times | None:
         if level.time_readout is None:
             return None
-        logits = level.time_readout(h) + level.time_readout_bias
-        shape = (len(h), clocks, TIME_BUCKETS)
+        logits = level.time_readout(h8) + level.time_readout_bias
+        shape = (len(h8), clocks, TIME_BUCKETS)
         return _Times(logits.reshape(shape), np.zeros(shape[:2], np.int64), np.zeros(shape, np.int64))
 
-    def _read_out(self, level: IntegerLevel, h: Floats, index: int) -> Floats:
-        if self._readout is not None and index == 0:
-            return self._readout(h)
-        logits = level.readout(h)
+    def _read_out(self, level: IntegerLevel, h8: Integers, index: int) -> Integers:
+        logits = level.readout(h8)
         if index == 0 or not self._joint:
             logits += level.readout_bias
         return logits
@@ -284,20 +281,14 @@ class Session:
         return self._weighed
 
     def frequencies(self) -> Weights:
-        """(lanes, V) float64: integers f - 1 >= 0 whose rows sum to 2**24 - V exactly."""
+        """(lanes, V): f - 1 >= 0 of the whole stack's frequencies; rows sum to 2**24 - V."""
         if self._rows is None:
             weighed = self._weigh()
             if self._joint or len(weighed) == 1:
-                self._rows = self._plain()
+                self._rows = frequencies(weighed[-1])
             else:
                 self._rows = nested(weighed, self._config.gate.rule, self._limits)
         return self._rows
-
-    def _plain(self) -> Weights:
-        """The frequencies that level 0's readout answers for: the whole stack's; faithful: level 0's own."""
-        if self._plain_rows is None:
-            self._plain_rows = frequencies(self._weigh()[-1 if self._joint else 0])
-        return self._plain_rows
 
     def surprises_bits(self, symbols: NDArray[np.integer[Any]]) -> list[NDArray[np.float64]]:
         """Per level (lanes,): -log2 of the probability that it gave the symbols (lanes,); to look at."""
@@ -316,15 +307,14 @@ class Session:
             raise TypeError(f"level {level} does not predict times")
         return times.expected(lane)
 
-    def hidden(self, level: int) -> Floats:
-        """(lanes, H), of an LSTM (lanes, 2 H), and for level 0 the keys of its n-grams, twice as many columns:
-        all that a level's predictions and its way from here follow from; a copy."""
+    def hidden(self, level: int) -> NDArray[np.int64]:
+        """(lanes, H), of an LSTM (lanes, 2 H), and for level 0 the keys of its n-grams: all that a level's
+        predictions and its way from here follow from; a copy."""
         state = self._states[level]
         parts = [state.h] if state.c is None else [state.h, state.c]
-        if state.last is not None:  # in halves, which a float32 holds
-            keys = state.last.keys.T
-            parts += [(keys >> 16).astype(np.float32), (keys & 0xFFFF).astype(np.float32)]
-        return np.concatenate(parts, 1)
+        if state.last is not None:
+            parts.append(state.last.keys.T)
+        return np.concatenate(parts, 1, dtype=np.int64)
 
     def update(self, symbols: NDArray[np.integer[Any]]) -> None:
         """Read the symbols (lanes,) that came."""
@@ -333,15 +323,10 @@ class Session:
     def read(self, symbols: NDArray[np.integer[Any]]) -> list[NDArray[np.intp]]:
         """As `update`; per level the lanes in which it received its symbol."""
         came = symbols.astype(np.intp)
-        if self._readout is not None:
-            self._readout.learn(self._plain(), came)
         rows = self._events(came)
-        if self._learner is not None:
-            self._learn(self._learner, rows, came)
-        ticks = [self._tick(index, lanes, came) for index, lanes in enumerate(rows)]
-        if self._learner is not None:
-            self._learner.ticked(ticks)
-        self._weighed, self._plain_rows, self._rows = [], None, None
+        for index, lanes in enumerate(rows):
+            self._tick(index, lanes, came)
+        self._weighed, self._rows = [], None
         return rows
 
     def _events(self, came: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -359,22 +344,7 @@ class Session:
             rows.append(rows[-1][missed[rows[-1]]])
         return rows
 
-    def _learn(self, learner: Learner, rows: list[NDArray[np.intp]], came: NDArray[np.intp]) -> None:
-        """Tell the learner what was predicted; code on with what it has learnt."""
-        every, guesses = rows[0], []
-        for index, state in enumerate(self._states):
-            lanes = every if self._joint else rows[index]  # faithful: a level answers for its own inputs
-            if self._joint or index == 0:
-                predicted = self._plain()
-            else:
-                predicted = frequencies(self._weigh()[index])[lanes]
-            guesses.append(Guess(lanes, came[lanes], predicted, state.h[lanes] if index else state.h))
-        if learner.predicted(guesses, self.frequencies()[every, came]):
-            for index in range(1, len(self._levels)):
-                state = self._states[index]
-                state.logits = self._read_out(self._levels[index], state.h, index)
-
-    def _tick(self, index: int, rows: NDArray[np.intp], came: NDArray[np.intp]) -> Tick | None:
+    def _tick(self, index: int, rows: NDArray[np.intp], came: NDArray[np.intp]) -> None:
         """Let a level read what came in the lanes `rows`."""
         level, state = self._levels[index], self._states[index]
         self.ticks[index] += len(rows)
@@ -382,41 +352,37 @@ class Session:
             below = None
             if level.ngrams is not None and state.last is not None:
                 below = level.ngrams(state.last.follow(came))
-            h, c, kept = level.step(state.h, state.c, came, None, below)
-            tick = Tick(rows, came, None, below, state.h, state.c, kept)
-            state.h, state.c, state.logits = h, c, self._read_out(level, h, 0)
-            return tick
+            state.h, state.c = level.step(state.h, state.c, came, below=below)
+            state.h8 = narrow(state.h)
+            state.logits = self._read_out(level, state.h8, 0)
+            return
         state.since += 1
         if not len(rows):
-            return None
-        below = self._states[index - 1].h[rows] if level.below is not None else None
+            return
+        below = self._states[index - 1].h8[rows] if level.below is not None else None
         buckets = np.searchsorted(_TIMES, state.since[rows])
-        old_h, old_c = state.h[rows], None if state.c is None else state.c[rows]
-        h, c, kept = level.step(old_h, old_c, came[rows], buckets, below)
-        state.h[rows] = h
+        old_c = None if state.c is None else state.c[rows]
+        h, c = level.step(state.h[rows], old_c, came[rows], buckets, below)
+        h8 = narrow(h)
+        state.h[rows], state.h8[rows] = h, h8
         if state.c is not None and c is not None:
             state.c[rows] = c
-        state.logits[rows] = self._read_out(level, h, index)
+        state.logits[rows] = self._read_out(level, h8, index)
         if state.times is not None and level.time_readout is not None:
-            state.times.tick(rows, level.time_readout(h) + level.time_readout_bias)
+            state.times.tick(rows, level.time_readout(h8) + level.time_readout_bias)
         state.since[rows] = 0
         state.fresh[rows] = False
-        return Tick(rows, came[rows], buckets, below, old_h, old_c, kept)
 
     def keep(self, lanes: int) -> None:
         """Drop all but the first `lanes` lanes."""
         for state in self._states:
-            state.h, state.since, state.fresh = state.h[:lanes], state.since[:lanes], state.fresh[:lanes]
+            state.h, state.h8, state.logits = state.h[:lanes], state.h8[:lanes], state.logits[:lanes]
             state.c = None if state.c is None else state.c[:lanes]
-            state.logits = state.logits[:lanes]
+            state.since, state.fresh = state.since[:lanes], state.fresh[:lanes]
             state.times = None if state.times is None else state.times.keep(lanes)
             if state.last is not None:
                 state.last.keep(lanes)
-        if self._readout is not None:
-            self._readout.keep(lanes)
-        if self._learner is not None:
-            self._learner.keep(lanes)
-        self._weighed, self._plain_rows, self._rows = [], None, None
+        self._weighed, self._rows = [], None
         self.lanes = lanes
 
 

@@ -9,40 +9,37 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from chunker.core.products import Floats
 from chunker.config import NGrams
+from chunker.core.products import LARGEST, TABLE_BITS, Integers
 
 BASE = 0x2F0B4C47
 SPREAD = 0x2545F491  # its product's highest bits depend on all bits of a key
 
 
 class NGramTable:
-    """A model's table, shared by all sessions. rows: (orders * rows, width) int8. scale: (width,) float32.
+    """A model's table, shared by all sessions. rows: (orders * rows, width) int8. multiplier: (width,) int32.
 
     The rows stay bytes until they are looked up: four times as many of them fit into the cache.
     """
 
-    def __init__(self, config: NGrams, rows: NDArray[np.int8], scale: Floats) -> None:
-        self._rows, self._scale = rows, scale
+    def __init__(self, config: NGrams, rows: NDArray[np.int8], multiplier: NDArray[np.int32]) -> None:
+        self._rows, self._multiplier = rows, multiplier.astype(np.int64)
         self.longest = config.longest
         self._orders = np.array(config.orders) - 1
         self._shift = np.uint64(32 - (config.rows.bit_length() - 1))
         self._first = (np.arange(len(config.orders)) * config.rows)[:, None]
 
-    def __call__(self, keys: NDArray[np.uint32]) -> Floats:
-        """(n, width) from the keys (longest, n) of the last 1, 2, .. symbols in n lanes."""
+    def __call__(self, keys: NDArray[np.uint32]) -> Integers:
+        """(n, width) of -127 .. 127, unit 2**-7, from the keys (longest, n) of the last 1, 2, .. symbols."""
         spread = keys.take(self._orders, axis=0)
         spread *= np.uint32(SPREAD)
         which = (spread.astype(np.uint64) >> self._shift).astype(np.intp)
         which += self._first
-        rows: Floats = self._rows.take(which, axis=0).astype(np.float32)
-        rows *= self._scale
-        total: Floats = rows[0]
-        for order in rows[1:]:
-            total += order
-        np.maximum(total, np.float32(-1), out=total)
-        np.minimum(total, np.float32(1), out=total)
-        return total
+        total = self._rows.take(which, axis=0).sum(0, dtype=np.int64)
+        total *= self._multiplier
+        total += 1 << (TABLE_BITS - 1)
+        total >>= TABLE_BITS
+        return np.clip(total, -LARGEST, LARGEST).astype(np.int32)
 
 
 class LastSymbols:

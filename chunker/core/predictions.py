@@ -1,7 +1,7 @@
-"""From logits to integer frequencies, the only thing that the entropy coder and the gates ever see.
+"""From logits to integer frequencies, the only thing that coders and gates ever see.
 
-Logits are float32 in units of 1/128 bit. A symbol's weight is a table entry, an integer from 2**32 (the most
-probable symbol) down to 1; sums of weights are exact in float64 (below 2**53 in any order).
+Logits are integers in units of 1/128 bit. A symbol's weight is a table entry, an integer from 2**23 (the most
+probable symbol) down to 1; all that follows is integer arithmetic on weights, in 64 bits.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chunker.core.tables import weight_table
+from chunker.core.products import Integers
+from chunker.core.tables import LOG_STEPS, WEIGHT_BITS, weight_table
 
 TOTAL = 2**24  # frequencies of all symbols sum to this
 
-Weights = NDArray[np.float64]
+Weights = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Weighed:
     """Weights of one level's prediction for n lanes.
 
-    weights: (n, V) integers >= 1 held in float64. total: (n, 1) their exact sums.
-    best: (n,) the most probable symbol, the first of equals.
+    weights: (n, V) integers, 1 to 2**23. total: (n, 1) their sums. best: (n,) the most probable symbol, the
+    first of equals.
     """
 
     weights: Weights
@@ -31,67 +32,68 @@ class Weighed:
     best: NDArray[np.intp]
 
 
-def weigh(logits: NDArray[np.float32]) -> Weighed:
+@dataclass(frozen=True)
+class Limit:
+    """The probability below which an input is unexpected, 2**-(steps/128), as weight / 2**23.
+
+    strict: of two symbols at exactly 1/2 only the first is expected, so that one is at most.
+    """
+
+    weight: int
+    strict: bool
+
+
+def weigh(logits: Integers) -> Weighed:
     """Weights from logits (n, V) in units of 1/128 bit."""
     best = logits.argmax(1)
-    top = logits[np.arange(len(best)), best]
-    steps = top[:, None] - logits  # >= 0
-    steps += np.float32(0.5)
-    weights = weight_table().take(steps.astype(np.intp), mode="clip")
+    steps = logits[np.arange(len(best)), best].astype(np.int64)[:, None] - logits  # >= 0
+    weights = weight_table().take(steps, mode="clip").astype(np.int64)
     return Weighed(weights, weights.sum(1, keepdims=True), best)
 
 
 def frequencies(weighed: Weighed) -> Weights:
-    """f - 1 for frequencies f >= 1 that sum to 2**24: (n, V) integers held in float64.
+    """f - 1 for frequencies f >= 1 that sum to 2**24: (n, V).
 
-    Each symbol gets floor(weight * R), R = (2**24 - V) / total rounded once; what is left over goes to the
-    most probable symbol. Division and product are correctly rounded, so the floor is the same everywhere.
+    Each symbol gets floor(weight * (2**24 - V) / total); what is left over goes to the most probable symbol.
     """
-    return _share(weighed.weights, weighed.total, TOTAL - weighed.weights.shape[1], weighed.best)
+    amount = np.full_like(weighed.total, TOTAL - weighed.weights.shape[1])
+    return _share(weighed.weights, weighed.total, amount, weighed.best)
 
 
-def _share(weights: Weights, total: Weights, amount: float | Weights, best: NDArray[np.intp]) -> Weights:
-    """Split the integer `amount` of each lane in proportion to its weights, exactly."""
-    shares = weights * (amount / total)
-    np.floor(shares, out=shares)
+def _share(weights: Weights, total: Weights, amount: Weights, best: NDArray[np.intp]) -> Weights:
+    """Split the `amount` (n, 1) of each lane in proportion to its weights."""
+    shares = weights * amount // total
     left = amount - shares.sum(1, keepdims=True)
-    lanes = np.arange(len(best))
-    shares[lanes, best] += left[:, 0]
+    shares[np.arange(len(best)), best] += left[:, 0]
     return shares
 
 
-def threshold(threshold_steps: int) -> float:
-    """The probability below which an input is unexpected: 2**-(steps/128), exact by the table."""
+def threshold(threshold_steps: int) -> Limit:
+    """The limit of a gate whose threshold is that many steps of 1/128 bit."""
     table = weight_table()
-    return float(table[min(threshold_steps, len(table) - 1)] / table[0])
+    return Limit(int(table[min(threshold_steps, len(table) - 1)]), threshold_steps <= LOG_STEPS)
 
 
-def expected(weighed: Weighed, rule: str, limit: float) -> NDArray[np.bool_]:
+def expected(weighed: Weighed, rule: str, limit: Limit) -> NDArray[np.bool_]:
     """(n, V): which symbols a level would count as expected (chunker.learning.gate.expected_set)."""
-    settled: NDArray[np.bool_]
+    first: NDArray[np.bool_] = np.arange(weighed.weights.shape[1]) == weighed.best[:, None]
     if rule == "argmax":
-        settled = np.arange(weighed.weights.shape[1]) == weighed.best[:, None]
-    else:
-        settled = weighed.weights / weighed.total >= limit
-        if limit >= 0.5:  # one symbol at most: of two at exactly 1/2 the first
-            settled &= np.arange(weighed.weights.shape[1]) == weighed.best[:, None]
-    return settled
+        return first
+    settled: NDArray[np.bool_] = (weighed.weights << WEIGHT_BITS) >= weighed.total * limit.weight
+    return settled & first if limit.strict else settled
 
 
-def unexpected(weighed: Weighed, symbols: NDArray[np.intp], rule: str, limit: float) -> NDArray[np.bool_]:
+def unexpected(weighed: Weighed, symbols: NDArray[np.intp], rule: str, limit: Limit) -> NDArray[np.bool_]:
     """(n,): which of the symbols that came go up to the next level."""
-    missed: NDArray[np.bool_]
+    missed: NDArray[np.bool_] = weighed.best != symbols
     if rule == "argmax":
-        missed = weighed.best != symbols
-    else:
-        picked = np.take_along_axis(weighed.weights, symbols[:, None], 1)
-        missed = (picked / weighed.total < limit)[:, 0]
-        if limit >= 0.5:
-            missed |= weighed.best != symbols
-    return missed
+        return missed
+    picked = np.take_along_axis(weighed.weights, symbols[:, None], 1)
+    unlikely: NDArray[np.bool_] = ((picked << WEIGHT_BITS) < weighed.total * limit.weight)[:, 0]
+    return unlikely | missed if limit.strict else unlikely
 
 
-def nested(levels: list[Weighed], rule: str, limits: list[float]) -> Weights:
+def nested(levels: list[Weighed], rule: str, limits: list[Limit]) -> Weights:
     """Frequencies minus one of a faithful stack, (n, V).
 
     What level 0 expects keeps level 0's frequency; the rest of its mass is shared out as level 1 predicts,

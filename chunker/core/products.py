@@ -1,137 +1,96 @@
-"""Products of integers held in floats, exact whatever the machine.
+"""Products of integers, computed in floats and exact all the same.
 
-A product h @ W of integers held in float32 is exact, independent of the order of summation, of vector
-width, threads, fused multiply-add or BLAS kernel, as long as no partial sum leaves the 24-bit mantissa:
-max|h| * sum_i |W_ij| <= 2**24 for every column j. `activation_scale` picks the widest h for which that
-holds; `check_machine` compares this machine's products with plain integers before the first use.
+A sum of products of integers is exact in float32 as long as no partial sum can reach 2**24, and in float64
+below 2**53: then neither the order of summation nor vector width, threads, fused multiply-add or the BLAS
+matter. `check_machine` compares this machine's products with plain integers before the first use.
+
+Units: a state enters a product in 2**-7, as x8 of -127 .. 127; a product is in the unit of what it is added
+to, and a column's multiplier holds the ratio:
+
+    product_j = (sum_k x8_k q_kj * multiplier_j + 2**23) >> 24        >> rounds down, also below 0
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chunker.core import tables
-from chunker.errors import ExactnessError, NotAModel
+from chunker.errors import ExactnessError
 
-MANTISSA = 2**24
-MAX_ACTIVATION_BITS = 12
-FEW_ROWS = (
-    3  # up to so many, packing the weights first, as a BLAS does, costs more than reading them for each row
-)
-TABLES_DIGEST = "70c094c758ff372ae9f1e047e7a78a02"
+TABLES_DIGEST = "0d69a78acbeb1b53f08092ecdb7d8a92"
+LARGEST = 127  # of x8 and of q
+PRODUCT_BITS = 24  # a multiplier's fraction, in products
+TABLE_BITS = 17  # in tables, whose rows are products with 1.0 = 128 in the unit of x8
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+Integers = NDArray[np.int32]
 
 
-def activation_scale(weights: NDArray[np.int8]) -> int:
-    """The largest power of two A, at most 2**12, with A * sum_i |weights_ij| <= 2**24 in every column.
-
-    weights: (K, N). Activations in [-1, 1] are rounded to multiples of 1/A before the product.
-
-    Raises
-    ------
-    NotAModel: even 4 bits do not fit.
-    """
-    if not weights.size:
-        return 1 << MAX_ACTIVATION_BITS
-    heaviest = int(np.abs(weights.astype(np.int64)).sum(0).max())
-    for bits in range(MAX_ACTIVATION_BITS, 3, -1):
-        if heaviest << bits <= MANTISSA:
-            return 1 << bits
-    raise NotAModel("a level is too wide for exact arithmetic; train one of at most 8000 units")
-
-
-@dataclass(frozen=True)
 class Matrix:
-    """A matrix of integers (K, N) held in float32, with what turns its product into table units.
+    """An int8 matrix (K, N) with a multiplier (N,) a column."""
 
-    The product of activations in [-1, 1] is rint(h * activations) @ integers * scale.
-    step: (N,) what one integer of a column stands for. unit: of the product.
-    """
+    def __init__(self, q: NDArray[np.int8], multiplier: NDArray[np.int32]) -> None:
+        self._q = np.ascontiguousarray(q, dtype=float_type(len(q)))
+        self._multiplier = multiplier.astype(np.int64)
 
-    integers: Floats
-    step: Floats
-    unit: np.float32
-    activations: np.float32
-    scale: Floats  # (N,) step * unit / activations
-
-    @classmethod
-    def of(cls, integers: Floats, step: Floats, unit: np.float32, activations: int | np.float32) -> Matrix:
-        return cls(integers, step, unit, np.float32(activations), step * unit / np.float32(activations))
-
-    @classmethod
-    def build(cls, quantised: NDArray[np.int8], step: Floats, unit: np.float32) -> Matrix:
-        integers = np.ascontiguousarray(quantised, dtype=np.float32)
-        return cls.of(integers, step, unit, activation_scale(quantised))
-
-    def __call__(self, h: Floats) -> Floats:
-        """(n, K) -> (n, N) float32."""
-        rounded = h * self.activations
-        np.rint(rounded, out=rounded)
-        out = np.empty((len(h), self.integers.shape[1]), dtype=np.float32)
-        product(rounded, self.integers, out)
-        out *= self.scale
-        return out
+    def __call__(self, x8: Integers) -> Integers:
+        """(n, K) integers of -127 .. 127 -> (n, N)."""
+        sums = product(x8.astype(self._q.dtype), self._q)
+        sums *= self._multiplier
+        sums += 1 << (PRODUCT_BITS - 1)
+        sums >>= PRODUCT_BITS
+        return sums.astype(np.int32)
 
 
-def product(h: Floats, weights: Floats, out: Floats) -> Floats:
-    """out = h @ weights, (n, K) @ (K, N), integers held in float32 within the bound above."""
-    if check_machine():
-        return _float_product(h, weights, out)
-    out[...] = integer_product(h, weights)
-    return out
+def narrow(h: Integers) -> Integers:
+    """States in the unit 2**-15 as they enter a product, in 2**-7: -127 .. 127."""
+    return np.clip((h + 128) >> 8, -LARGEST, LARGEST)
 
 
-def _float_product(h: Floats, weights: Floats, out: Floats) -> Floats:
-    if len(h) > FEW_ROWS:
-        return np.dot(h, weights, out=out)
-    for row, sums in zip(h, out, strict=True):
-        np.dot(row, weights, out=sums)
-    return out
+def table(q: NDArray[np.int8], multiplier: NDArray[np.int32]) -> Integers:
+    """All rows (K, N) of a table."""
+    rows = q.astype(np.int64) * multiplier
+    rows += 1 << (TABLE_BITS - 1)
+    rows >>= TABLE_BITS
+    return rows.astype(np.int32)
 
 
-def integer_product(h: Floats, weights: Floats) -> NDArray[np.int64]:
+def float_type(inner: int) -> np.dtype[Any]:
+    """The floats in which sums of `inner` products of numbers of at most 127 are exact."""
+    return np.dtype(np.float32 if inner * LARGEST**2 < 2**24 else np.float64)
+
+
+def product(x: NDArray[Any], q: NDArray[Any]) -> NDArray[np.int64]:
+    """x @ q, (n, K) @ (K, N), of integers of at most 127 held in floats of `float_type`."""
+    return (x @ q).astype(np.int64) if check_machine() else integer_product(x, q)
+
+
+def integer_product(x: NDArray[Any], q: NDArray[Any]) -> NDArray[np.int64]:
     """The same in plain 64-bit integers: the reference, and the way out for a machine that fails."""
-    return h.astype(np.int64) @ weights.astype(np.int64)
-
-
-def wide_product(a: Doubles, b: Doubles) -> Doubles:
-    """a @ b, (n, K) @ (K, N), integers held in float64; the sums of |a| * |b| must stay below 2**53."""
-    if check_machine():
-        return a @ b
-    return (a.astype(np.int64) @ b.astype(np.int64)).astype(np.float64)
+    return x.astype(np.int64) @ q.astype(np.int64)
 
 
 @cache
 def check_machine() -> bool:
-    """Whether float32 products of integers are exact here, tried on worst cases.
+    """Whether this machine's float products of integers are exact, tried on worst cases.
 
     Raises
     ------
-    ExactnessError: the tables or the element-wise arithmetic differ from every other machine's.
+    ExactnessError: the tables differ from every other machine's.
     """
     if tables.digest() != TABLES_DIGEST:
         raise ExactnessError("the tables came out different on this machine; reinstall Python and numpy")
-    one, three, above_half = (np.full(9, x, dtype=np.float32) for x in (1.0, 3.0, 1.5 * 2.0**-24))
-    # 1 + 1.5 * 2**-24 lies between two floats and rounds to 1 + 2**-23, unless extra precision is kept.
-    if ((one + above_half) - one != 2.0**-23).any() or (one / three != 11184811 / 2**25).any():
-        raise ExactnessError("this machine's float32 arithmetic does not round as IEEE 754 asks")
     rng = np.random.default_rng(0)
-    for rows, inner, columns in ((1, 515, 33), (FEW_ROWS, 515, 64), (7, 515, 64), (64, 129, 17)):
-        weights = (127 * rng.choice([-1, 1], (inner, columns))).astype(np.float32)
-        bound = MANTISSA // (127 * inner)
-        for h in (rng.integers(-bound, bound + 1, (rows, inner)), np.full((rows, inner), bound)):
-            floats = h.astype(np.float32)
-            worst: Floats = np.abs(weights) if h.min() == bound else weights
-            out = np.empty((rows, columns), dtype=np.float32)
-            if not np.array_equal(_float_product(floats, worst, out), integer_product(floats, worst)):
+    for rows, inner, columns in ((1, 1040, 33), (3, 515, 64), (7, 1040, 64), (64, 129, 17), (5, 1500, 9)):
+        kind = float_type(inner)
+        signs = LARGEST * rng.choice([-1, 1], (inner, columns))
+        for x, q in (
+            (rng.integers(-LARGEST, LARGEST + 1, (rows, inner)), signs),
+            (np.full((rows, inner), LARGEST), np.abs(signs)),
+        ):
+            if not np.array_equal(x.astype(kind) @ q.astype(kind), integer_product(x, q)):
                 return False
-        wide = rng.integers(-(2**40), 2**40, (rows, columns))
-        if not np.array_equal(h.T.astype(np.float64) @ wide.astype(np.float64), h.T @ wide):
-            return False
     return True

@@ -1,7 +1,9 @@
-"""From a trained stack's float tensors to the integer twin's, deterministically, in numpy alone.
+"""Between a trained stack's float tensors and the integers of its twin, deterministically, in numpy alone.
 
-Matrices become int8 with one float32 scale a column; biases stay float32; gate thresholds become whole
-steps of 1/128 bit. Only correctly rounded operations, so that every machine freezes to the same integers.
+Matrices and tables become int8 with an int32 multiplier a column; biases int32; gate thresholds whole steps
+of 1/128 bit. Units: pre-activations 2**-11, logits 1/128 bit, states in products 2**-7.
+
+    value = q * scale      multiplier = rint(scale * unit)      bias = rint(value * unit)
 """
 
 from __future__ import annotations
@@ -11,54 +13,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chunker.core.layout import BIAS_LIMIT, MATRICES, PRODUCT_LIMIT, READOUTS, TABLES, kind
+from chunker.core.products import LARGEST, PRODUCT_BITS
 from chunker.core.tables import LOG_STEPS, WEIGHT_BITS
-from chunker.config import TIME_BUCKETS, StackConfig
 from chunker.errors import NotAModel
 
 Tensors = dict[str, NDArray[Any]]
-MATRICES = ("symbol_input", "ngram_table", "time_input", "below", "recurrent", "readout", "time_readout")
-BIASES = ("bias", "candidate_bias", "readout_bias", "time_readout_bias")
-LARGEST = 127
-SMALLEST_SCALE = 2.0**-40  # learning divides by it; far below what training makes
+
+PREACTIVATION_UNIT = 2.0**11
+LOGIT_UNIT = LOG_STEPS * 1.4426950408889634  # from nats: log2(e) * 128
+_STATE_UNIT = 2.0**7
+_SMALLEST_PEAK = LARGEST * 2.0**-27  # a column below has multipliers of two digits at most; it counts as 0
 
 
-def float_shapes(config: StackConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the float tensors that a stack of this configuration has."""
-    shapes: dict[str, tuple[int, ...]] = {"thresholds_bits": (len(config.levels) - 1,)}
-    if config.ngrams is not None:
-        shapes["0.ngram_table"] = (len(config.ngrams.orders) * config.ngrams.rows, config.ngrams.width)
-    for i, width in enumerate(config.levels):
-        blocks = config.gates_per_cell * width
-        shapes[f"{i}.symbol_input"] = (config.symbols, blocks)
-        shapes[f"{i}.recurrent"] = (width, blocks)
-        shapes[f"{i}.bias"] = (blocks,)
-        shapes[f"{i}.readout"] = (width, config.symbols)
-        shapes[f"{i}.readout_bias"] = (config.symbols,)
-        if config.cell == "gru":
-            shapes[f"{i}.candidate_bias"] = (width,)
-        if i and config.time_code:
-            shapes[f"{i}.time_input"] = (TIME_BUCKETS, blocks)
-        if config.below(i):
-            shapes[f"{i}.below"] = (config.below(i), blocks)
-        if config.predicts_time(i):
-            shapes[f"{i}.time_readout"] = (width, i * TIME_BUCKETS)
-            shapes[f"{i}.time_readout_bias"] = (i * TIME_BUCKETS,)
-    return shapes
+def bias_unit(name: str) -> float:
+    """What 1.0 of a bias is in the integers that it is added to."""
+    return LOGIT_UNIT if kind(name) in READOUTS else PREACTIVATION_UNIT
 
 
-def integer_layout(config: StackConfig) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-    """Names, types and shapes of the integer tensors that a stack of this configuration has."""
-    f4, i1 = np.dtype("<f4"), np.dtype("i1")
-    layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
-    for name, shape in float_shapes(config).items():
-        if name == "thresholds_bits":
-            layout["thresholds"] = (np.dtype("<i4"), shape)
-        elif name.split(".")[1] in MATRICES:
-            layout[f"{name}.q"] = (i1, shape)
-            layout[f"{name}.scale"] = (f4, shape[1:])
-        else:
-            layout[name] = (f4, shape)
-    return layout
+def multiplier_unit(name: str) -> float:
+    """What a matrix's or a table's scale of 1.0 is as a multiplier."""
+    if kind(name) == "ngram_table":  # its sum is a state
+        return _STATE_UNIT * 2.0**17
+    return bias_unit(name) / _STATE_UNIT * 2.0**PRODUCT_BITS
 
 
 def freeze(tensors: Tensors) -> Tensors:
@@ -66,27 +43,38 @@ def freeze(tensors: Tensors) -> Tensors:
 
     Raises
     ------
-    NotAModel: a weight is not finite.
+    NotAModel: a weight is not finite, or so large that 32 bits would not hold a stack's sums.
     """
     frozen: Tensors = {}
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise NotAModel(f"tensor {name} holds values that are not finite; the training diverged")
+        wide = tensor.astype(np.float64)
         if name == "thresholds_bits":
-            steps = np.rint(tensor.astype(np.float64) * LOG_STEPS)
-            frozen["thresholds"] = np.clip(steps, 0, WEIGHT_BITS * LOG_STEPS).astype("<i4")
-        elif name.split(".")[1] in MATRICES:
-            frozen[f"{name}.q"], frozen[f"{name}.scale"] = quantise(tensor)
+            frozen["thresholds"] = np.clip(np.rint(wide * LOG_STEPS), 0, WEIGHT_BITS * LOG_STEPS).astype("<i4")
+        elif kind(name) in MATRICES + TABLES:
+            q, scale = quantise(tensor)
+            multiplier = np.clip(np.rint(scale.astype(np.float64) * multiplier_unit(name)), 1, 2**31 - 1)
+            if kind(name) in MATRICES:
+                _check_columns(name, q, multiplier)
+            frozen[f"{name}.q"], frozen[f"{name}.multiplier"] = q, multiplier.astype("<i4")
         else:
-            frozen[name] = tensor.astype("<f4")
+            bias = np.rint(wide * bias_unit(name))
+            frozen[name] = np.clip(bias, 1 - BIAS_LIMIT, BIAS_LIMIT - 1).astype("<i4")
     return frozen
+
+
+def _check_columns(name: str, q: NDArray[np.int8], multiplier: NDArray[np.float64]) -> None:
+    heaviest = LARGEST * np.abs(q.astype(np.int64)).sum(0) * multiplier
+    if heaviest.size and heaviest.max() >= PRODUCT_LIMIT:
+        raise NotAModel(f"tensor {name} holds weights too large for integers; the training diverged")
 
 
 def quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """int8 values (K, N) and float32 scales (N,), values * scales close to the matrix (K, N)."""
     matrix = matrix.astype(np.float32)
     peak = np.abs(matrix).max(0, initial=np.float32(0))
-    scale = np.where(peak >= 2 * LARGEST * SMALLEST_SCALE, peak, np.float32(1)) / np.float32(LARGEST)
+    scale = np.where(peak >= _SMALLEST_PEAK, peak, np.float32(1)) / np.float32(LARGEST)
     values = np.clip(np.rint(matrix / scale), -LARGEST, LARGEST)
     return values.astype(np.int8), scale.astype("<f4")
 
@@ -98,7 +86,9 @@ def thaw(tensors: Tensors) -> Tensors:
         if name == "thresholds":
             floats["thresholds_bits"] = (tensor / np.float64(LOG_STEPS)).astype(np.float32)
         elif name.endswith(".q"):
-            floats[name[:-2]] = tensor.astype(np.float32) * tensors[name[:-2] + ".scale"]
-        elif not name.endswith(".scale"):
-            floats[name] = tensor.astype(np.float32)
+            name = name[:-2]
+            scale = tensors[f"{name}.multiplier"] / np.float64(multiplier_unit(name))
+            floats[name] = tensor.astype(np.float32) * scale.astype(np.float32)
+        elif not name.endswith(".multiplier"):
+            floats[name] = (tensor / np.float64(bias_unit(name))).astype(np.float32)
     return floats

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 STEPS = 256  # table entries per unit of a pre-activation
 SIGMOID_REACH = 12  # the sigmoid's table covers [-12, 12]; beyond, its ends
 TANH_REACH = 6
-VALUE_BITS = 16  # sigmoid and tanh are multiples of 2**-16
+STATE_BITS = 15  # sigmoid, tanh and states are multiples of 2**-15
+STATE_LIMIT = 2**STATE_BITS - 1  # so that they fit into 16 bits, 1.0 is left out
 LOG_STEPS = 128  # weights per factor of two: logits are in units of 1/128 bit
-WEIGHT_BITS = 32  # the largest weight is 2**32, the smallest 1
+WEIGHT_BITS = 23  # the largest weight is 2**23, the smallest 1
 
 _POINT = 128  # bits after the point
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -51,27 +52,26 @@ def _divide(a: int, b: int) -> int:
 
 
 @cache
-def sigmoid_table() -> NDArray[np.float32]:
-    """Entry i is sigmoid(i / STEPS - SIGMOID_REACH), a multiple of 2**-16."""
-    one, unit = 1 << _POINT, 1 << VALUE_BITS
+def sigmoid_table() -> NDArray[np.int16]:
+    """Entry i is min(2**15 - 1, 2**15 * sigmoid(i / STEPS - SIGMOID_REACH)), i = 0 .. 2 * 12 * STEPS."""
+    one, unit = 1 << _POINT, 1 << STATE_BITS
     upper = [_divide(unit * one, one + p) for p in _powers(_exp_of_minus(1, STEPS), SIGMOID_REACH * STEPS)]
     values = [unit - v for v in reversed(upper[1:])] + upper
-    return _frozen(np.array(values, dtype=np.float32) / np.float32(unit))
+    return _frozen(np.array([min(v, STATE_LIMIT) for v in values], dtype=np.int16))
 
 
 @cache
-def tanh_table() -> NDArray[np.float32]:
-    """Entry i is tanh(i / STEPS - TANH_REACH), a multiple of 2**-16."""
-    one, unit = 1 << _POINT, 1 << VALUE_BITS
+def tanh_table() -> NDArray[np.int16]:
+    """Entry i is 2**15 * tanh(i / STEPS - TANH_REACH), at most 2**15 - 1 in size, i = 0 .. 2 * 6 * STEPS."""
+    one, unit = 1 << _POINT, 1 << STATE_BITS
     squares = _powers(_exp_of_minus(2, STEPS), TANH_REACH * STEPS)  # e**(-2x)
-    upper = [_divide(unit * (one - p), one + p) for p in squares]
-    values = [-v for v in reversed(upper[1:])] + upper
-    return _frozen(np.array(values, dtype=np.float32) / np.float32(unit))
+    upper = [min(_divide(unit * (one - p), one + p), STATE_LIMIT) for p in squares]
+    return _frozen(np.array([-v for v in reversed(upper[1:])] + upper, dtype=np.int16))
 
 
 @cache
-def weight_table() -> NDArray[np.float64]:
-    """Entry k is the integer nearest to 2**(32 - k/128), for k = 0 .. 32 * 128: from 2**32 down to 1."""
+def weight_table() -> NDArray[np.int32]:
+    """Entry k is the integer nearest to 2**(23 - k/128), k = 0 .. 23 * 128: from 2**23 down to 1."""
     root = 1 << (_POINT - 1)  # 1/2; its 128th root by seven integer square roots
     for _ in range(LOG_STEPS.bit_length() - 1):
         root = math.isqrt(root << _POINT)
@@ -81,26 +81,7 @@ def weight_table() -> NDArray[np.float64]:
         _divide(fractions[k % LOG_STEPS], 1 << (shift + k // LOG_STEPS))
         for k in range(WEIGHT_BITS * LOG_STEPS + 1)
     ]
-    return _frozen(np.array(values, dtype=np.float64))
-
-
-@cache
-def log_table() -> tuple[NDArray[np.float64], float]:
-    """ln((1/2 + i / 2048)) and ln(2) in units of 2**-16 / STEPS, for i = 0 .. 1023: from
-    the first 32 binary digits of log2, found by squaring (Knuth, The Art of Computer Programming, 1.2.2, ex. 25)."""
-    digits, point = 32, 64
-    ln2 = 2 * sum(_divide(1 << _POINT, (2 * k + 1) * 3 ** (2 * k + 1)) for k in range(40))  # 2 artanh(1/3)
-    unit = STEPS << 16
-    values = []
-    for i in range(1024):
-        x, log2 = (1024 + i) << (point - 10), 0
-        for _ in range(digits):
-            x = x * x >> point
-            carry = x >> (point + 1)
-            x >>= carry
-            log2 = 2 * log2 + carry
-        values.append(_divide(unit * ln2 * (log2 - (1 << digits)), 1 << (_POINT + digits)))
-    return _frozen(np.array(values, dtype=np.float64)), float(_divide(unit * ln2, 1 << _POINT))
+    return _frozen(np.array(values, dtype=np.int32))
 
 
 def _frozen(table: NDArray[_Scalar]) -> NDArray[_Scalar]:
@@ -109,8 +90,8 @@ def _frozen(table: NDArray[_Scalar]) -> NDArray[_Scalar]:
 
 
 def digest() -> str:
-    """A hash of all tables' values, the same on every machine."""
+    """BLAKE2b-128 over sigmoid, tanh (int16) and weights (int32), little-endian: the same on every machine."""
     hasher = hashlib.blake2b(digest_size=16)
-    for table in (sigmoid_table(), tanh_table(), weight_table(), *log_table()):
-        hasher.update(np.ascontiguousarray(table, dtype="<f8").tobytes())
+    for table in (sigmoid_table().astype("<i2"), tanh_table().astype("<i2"), weight_table().astype("<i4")):
+        hasher.update(table.tobytes())
     return hasher.hexdigest()

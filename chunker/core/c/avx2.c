@@ -2,9 +2,10 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#define AVX2 __attribute__((target("avx2")))
+#define TARGET __attribute__((target("avx2")))
+#include "cells.h"
 
-AVX2 static int32_t dot(const int16_t *x, const int32_t *w, int n) {
+TARGET static int32_t dot(const int16_t *x, const int32_t *w, int n) {
     __m256i sum = _mm256_setzero_si256();
     for (int i = 0; i < n; i += 16) {
         __m256i a = _mm256_srai_epi32(_mm256_load_si256((const void *)(w + i)), 8);
@@ -18,7 +19,7 @@ AVX2 static int32_t dot(const int16_t *x, const int32_t *w, int n) {
     return _mm_cvtsi128_si32(s);
 }
 
-AVX2 static void train(const int16_t *x, int32_t *w, int n, int32_t error) {
+TARGET static void train(const int16_t *x, int32_t *w, int n, int32_t error) {
     __m256i e = _mm256_set1_epi32(error), half = _mm256_set1_epi32(128);
     __m256i high = _mm256_set1_epi32(WEIGHT_MAX), low = _mm256_set1_epi32(-WEIGHT_MAX);
     for (int i = 0; i < n; i += 8) {
@@ -30,7 +31,7 @@ AVX2 static void train(const int16_t *x, int32_t *w, int n, int32_t error) {
 }
 
 /* Half of a block of columns at a time: eight accumulators of pairs of rows. vpmaddubsw would saturate. */
-AVX2 static void product(const int8_t *x, const int8_t *q, const int32_t *offset, int rows, int columns, int32_t *sums) {
+TARGET static void product(const int8_t *x, const int8_t *q, const int32_t *offset, int rows, int columns, int32_t *sums) {
     (void)offset;
     for (int j = 0; j < columns; j += COLUMN_STEP / 2) {
         const int8_t *block = q + (size_t)(j / COLUMN_STEP) * COLUMN_STEP * (size_t)rows + j % COLUMN_STEP * ROW_STEP;
@@ -52,7 +53,7 @@ AVX2 static void product(const int8_t *x, const int8_t *q, const int32_t *offset
     }
 }
 
-AVX2 static void rescale(const int32_t *sums, const int32_t *multiplier, int32_t *out, int n) {
+TARGET static void rescale(const int32_t *sums, const int32_t *multiplier, int32_t *out, int n) {
     __m256i half = _mm256_set1_epi64x(1 << 23);
     for (int j = 0; j < n; j += 8) {
         __m256i s = _mm256_loadu_si256((const void *)(sums + j)), m = _mm256_loadu_si256((const void *)(multiplier + j));
@@ -63,5 +64,37 @@ AVX2 static void rescale(const int32_t *sums, const int32_t *multiplier, int32_t
     }
 }
 
-const Kernels chunker_avx2 = {"avx2", dot, train, product, rescale};
+TARGET static void look_up(const int32_t *a, int n, const int16_t *table, int reach, int32_t *out) {
+    __m256i high = _mm256_set1_epi32(32767), low = _mm256_set1_epi32(-32767), four = _mm256_set1_epi32(4);
+    __m256i last = _mm256_set1_epi32(reach), first = _mm256_set1_epi32(-reach);
+    for (int i = 0; i < n; i += 8) {
+        __m256i v = _mm256_max_epi32(low, _mm256_min_epi32(high, _mm256_loadu_si256((const void *)(a + i))));
+        v = _mm256_srai_epi32(_mm256_add_epi32(v, four), 3);
+        v = _mm256_max_epi32(first, _mm256_min_epi32(last, v));
+        v = _mm256_i32gather_epi32((const int *)(const void *)(table + reach), v, 2);
+        _mm256_storeu_si256((void *)(out + i), _mm256_srai_epi32(_mm256_slli_epi32(v, 16), 16));
+    }
+}
+
+TARGET static int weigh(const int32_t *logits, const uint32_t *table, int last, uint32_t *weights) {
+    __m256i most = _mm256_loadu_si256((const void *)logits), end = _mm256_set1_epi32(last);
+    for (int i = 8; i < 256; i += 8) most = _mm256_max_epi32(most, _mm256_loadu_si256((const void *)(logits + i)));
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+    __m256i top = _mm256_set1_epi32(_mm_cvtsi128_si32(m));
+    int best = -1;
+    for (int i = 0; i < 256; i += 8) {
+        __m256i v = _mm256_loadu_si256((const void *)(logits + i));
+        if (best < 0) {
+            int equal = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(v, top)));
+            if (equal) best = i + __builtin_ctz((unsigned)equal);
+        }
+        v = _mm256_min_epi32(_mm256_sub_epi32(top, v), end);
+        _mm256_storeu_si256((void *)(weights + i), _mm256_i32gather_epi32((const int *)(const void *)table, v, 4));
+    }
+    return best;
+}
+
+const Kernels chunker_avx2 = {"avx2", dot, train, product, rescale, look_up, weigh, candidate, blend, narrow, add};
 #endif

@@ -2,9 +2,10 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+#include "cells.h"
 
-AVX512 static int32_t dot(const int16_t *x, const int32_t *w, int n) {
+TARGET static int32_t dot(const int16_t *x, const int32_t *w, int n) {
     __m512i sum = _mm512_setzero_si512();
     for (int i = 0; i < n; i += 32) {
         __m256i a = _mm512_cvtepi32_epi16(_mm512_srai_epi32(_mm512_load_si512(w + i), 8));
@@ -15,7 +16,7 @@ AVX512 static int32_t dot(const int16_t *x, const int32_t *w, int n) {
     return _mm512_reduce_add_epi32(sum);
 }
 
-AVX512 static void train(const int16_t *x, int32_t *w, int n, int32_t error) {
+TARGET static void train(const int16_t *x, int32_t *w, int n, int32_t error) {
     __m512i e = _mm512_set1_epi32(error), half = _mm512_set1_epi32(128);
     __m512i high = _mm512_set1_epi32(WEIGHT_MAX), low = _mm512_set1_epi32(-WEIGHT_MAX);
     for (int i = 0; i < n; i += 16) {
@@ -27,7 +28,7 @@ AVX512 static void train(const int16_t *x, int32_t *w, int n, int32_t error) {
 }
 
 /* vpdpbusd multiplies unsigned by signed bytes: x + 128 goes in, offset takes 128 * q out again. */
-AVX512 static void product(const int8_t *x, const int8_t *q, const int32_t *offset, int rows, int columns, int32_t *sums) {
+TARGET static void product(const int8_t *x, const int8_t *q, const int32_t *offset, int rows, int columns, int32_t *sums) {
     for (int j = 0; j < columns; j += COLUMN_STEP) {
         __m512i total[4];
         for (int i = 0; i < 4; i++) total[i] = _mm512_setzero_si512();
@@ -44,7 +45,7 @@ AVX512 static void product(const int8_t *x, const int8_t *q, const int32_t *offs
     }
 }
 
-AVX512 static void rescale(const int32_t *sums, const int32_t *multiplier, int32_t *out, int n) {
+TARGET static void rescale(const int32_t *sums, const int32_t *multiplier, int32_t *out, int n) {
     __m512i half = _mm512_set1_epi64(1 << 23);
     for (int j = 0; j < n; j += 16) {
         __m512i s = _mm512_loadu_si512(sums + j), m = _mm512_loadu_si512(multiplier + j);
@@ -55,5 +56,34 @@ AVX512 static void rescale(const int32_t *sums, const int32_t *multiplier, int32
     }
 }
 
-const Kernels chunker_avx512vnni = {"avx512vnni", dot, train, product, rescale};
+TARGET static void look_up(const int32_t *a, int n, const int16_t *table, int reach, int32_t *out) {
+    __m512i high = _mm512_set1_epi32(32767), low = _mm512_set1_epi32(-32767), four = _mm512_set1_epi32(4);
+    __m512i last = _mm512_set1_epi32(reach), first = _mm512_set1_epi32(-reach);
+    for (int i = 0; i < n; i += 16) {
+        __m512i v = _mm512_max_epi32(low, _mm512_min_epi32(high, _mm512_loadu_si512(a + i)));
+        v = _mm512_srai_epi32(_mm512_add_epi32(v, four), 3);
+        v = _mm512_max_epi32(first, _mm512_min_epi32(last, v));
+        v = _mm512_i32gather_epi32(v, table + reach, 2);
+        _mm512_storeu_si512(out + i, _mm512_srai_epi32(_mm512_slli_epi32(v, 16), 16));
+    }
+}
+
+TARGET static int weigh(const int32_t *logits, const uint32_t *table, int last, uint32_t *weights) {
+    __m512i most = _mm512_loadu_si512(logits), end = _mm512_set1_epi32(last);
+    for (int i = 16; i < 256; i += 16) most = _mm512_max_epi32(most, _mm512_loadu_si512(logits + i));
+    __m512i top = _mm512_set1_epi32(_mm512_reduce_max_epi32(most));
+    int best = -1;
+    for (int i = 0; i < 256; i += 16) {
+        __m512i v = _mm512_loadu_si512(logits + i);
+        if (best < 0) {
+            __mmask16 equal = _mm512_cmpeq_epi32_mask(v, top);
+            if (equal) best = i + __builtin_ctz(equal);
+        }
+        v = _mm512_min_epi32(_mm512_sub_epi32(top, v), end);
+        _mm512_storeu_si512(weights + i, _mm512_i32gather_epi32(v, table, 4));
+    }
+    return best;
+}
+
+const Kernels chunker_avx512vnni = {"avx512vnni", dot, train, product, rescale, look_up, weigh, candidate, blend, narrow, add};
 #endif

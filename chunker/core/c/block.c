@@ -108,7 +108,7 @@ static uint32_t code_byte(Block *b, uint32_t byte) {
             if (advice.awake) stack_advise(b->stack, l->partial, &advice);
             p = level0_mix(l, &advice);
         }
-        if (asleep && (gate == CHUNKER_GATE_ALWAYS || abs(stretch(b->tables, p)) < gate)) {
+        if (asleep && (gate == CHUNKER_GATE_ALWAYS || abs(l->odds) < gate)) {
             moved = stack_wake(b->stack, b->position, guess, confidence);
             stack_advise(b->stack, l->partial, &advice);
             p = level0_mix(l, &advice);

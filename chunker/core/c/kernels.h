@@ -27,6 +27,20 @@ typedef struct {
     /* out[j] = (sums[j] * multiplier[j] + 2^23) >> 24 with a 64-bit product; the result fits 32 bits. n is a multiple
      * of 16. */
     void (*rescale)(const int32_t *sums, const int32_t *multiplier, int32_t *out, int n);
+
+    /* out[i] = table[reach + clip((clip(a[i], +-32767) + 4) >> 3, +-reach)]: a sigmoid of pre-activations. n is a multiple
+     * of 16; two bytes behind the table may be read. */
+    void (*look_up)(const int32_t *a, int n, const int16_t *table, int reach, int32_t *out);
+
+    /* weights[i] = table[min(top - logits[i], last)] for 256 symbols, top the largest logit; returns the first symbol
+     * that has it. */
+    int (*weigh)(const int32_t *logits, const uint32_t *table, int last, uint32_t *weights);
+
+    /* Element by element, n any number; see cells.h. */
+    void (*candidate)(const int32_t *r, const int32_t *a, const int32_t *g, const int32_t *bias, int n, int32_t *out);
+    void (*blend)(const int32_t *z, const int32_t *fresh, int n, int32_t *h);
+    void (*narrow)(const int32_t *h, int n, int8_t *h8);
+    void (*add)(int32_t *a, const int32_t *row, int n);
 } Kernels;
 
 extern const Kernels chunker_portable;

@@ -10,19 +10,20 @@
 /* ---- constants; each has its measurement in ABLATIONS.md ---- */
 static const uint8_t FEW[] = {CTX_O1, CTX_O2, CTX_O3, CTX_O4, CTX_O6, CTX_WORD, CTX_RUNS4, CTX_FIELD_B_BEFORE};
 static const uint8_t MANY[] = {
-    CTX_O1, CTX_O2, CTX_O3, CTX_O4, CTX_O6, CTX_O8, CTX_WORD, CTX_WORD2, CTX_WORD_SKIP, CTX_TOKEN2, CTX_RUNS4, CTX_RUNS8,
-    CTX_RUNS7_2, CTX_RUNS5_3, CTX_TEMPLATE8, CTX_LINE_TEMPLATE, CTX_COLUMN, CTX_ABOVE, CTX_FIELD_A_ABOVE, CTX_FIELD_A_BEFORE,
-    CTX_FIELD_B, CTX_FIELD_B_BEFORE, CTX_KEY, CTX_AFTER2, CTX_MATCH};
+    CTX_O1, CTX_O2, CTX_O3, CTX_O4, CTX_O6, CTX_WORD, CTX_WORD2, CTX_WORD_SKIP, CTX_RUNS2, CTX_RUNS4, CTX_RUNS8, CTX_RUNS7_2,
+    CTX_TEMPLATE8, CTX_LINE_TEMPLATE, CTX_COLUMN, CTX_ABOVE, CTX_WORD_COLUMN, CTX_FIELD_A, CTX_FIELD_A_ABOVE,
+    CTX_FIELD_A_BEFORE, CTX_FIELD_B, CTX_NUMBER_ABOVE, CTX_FIRST_FIELD, CTX_KEY, CTX_INDENT, CTX_AFTER2, CTX_AFTER3,
+    CTX_AFTER_WORD, CTX_MATCH, CTX_MATCH3, CTX_CLASSES, CTX_PAGE};
 
 static const uint32_t MATCH_LENGTH[N_MATCHES] = {20, 9, 5};
-static const int SET_SIZE[N_SETS] = {256, 24 * 8, 4096, 257 * 8, 8 * 4 * 8, 256, 4096};
-enum { SET_PARTIAL, SET_STACK, SET_CLASSES, SET_MATCH, SET_ORDER, SET_THIRD, SET_CLASS };
+static const int SET_SIZE[N_SETS] = {24 * 8, 4096, 8 * 4 * 8, 256, 4096, 256 * 8, 64 * 4 * 8};
+enum { SET_STACK, SET_CLASSES, SET_ORDER, SET_THIRD, SET_CLASS, SET_LENGTH, SET_FIELD };
 
 #define STATE_LIMIT 255   /* adaptive probabilities average over so many bits at most: of states */
 #define RUN_LIMIT 1023    /* of runs and matches */
 #define RATE_LEAST 40     /* the mixer's rate, in 2^-14: from RATE_LEAST + RATE_MORE down to RATE_LEAST */
 #define RATE_MORE 400
-#define RATE_FADE 4
+#define RATE_FADE 40
 #define FINAL_RATE 60
 #define SURE_ERROR 200    /* errors up to this, of 65536, train nothing */
 #define MIXED_LIMIT 2047  /* of a set's output, in 1/256 nat */
@@ -292,25 +293,27 @@ void level0_gather(Level0 *l) {
 
 /* ---- mixture ---- */
 
+static inline uint32_t at_most(uint32_t n, uint32_t most) { return n < most ? n : most; }
+
 static void select_sets(Level0 *l, const Advice *advice) {
     const Reading *r = &l->reading;
-    const ChunkerTables *t = l->tables;
-    uint32_t bit = (uint32_t)l->bit, c4 = r->last4, votes[2] = {0, 0}, expected = 256, length = 0, which = 0;
+    uint32_t bit = (uint32_t)l->bit, c4 = r->last4, votes[2] = {0, 0}, length = 0, which = 0;
     for (int k = N_MATCHES - 1; k >= 0; k--) {
         const Match *m = &l->match[k];
         if (m->expected < 0) continue;
-        expected = m->map ? (uint32_t)m->expected : 256;
         length = length_bucket(m->length) / 2 + 1, which = (uint32_t)k;
         if (m->map) votes[m->expected >> (7 - l->bit) & 1]++;
     }
     uint32_t vote = !votes[0] && !votes[1] ? 0 : votes[0] && votes[1] ? 3 : votes[0] ? 1 : 2;
-    l->selected[SET_PARTIAL] = l->partial;
+    uint32_t lengths = at_most(r->word_length, 7) | at_most(r->token_length, 7) << 3 | at_most(r->depth, 3) << 6;
+    const Fields *field = &r->fields[1];
     l->selected[SET_STACK] = (uint32_t)(advice->awake ? ((advice->stretched + 2816) >> 8) + 1 : 0) * 8 + bit;
     l->selected[SET_CLASSES] = (uint32_t)r->classes & 4095;
-    l->selected[SET_MATCH] = expected * 8 + bit;
     l->selected[SET_ORDER] = ((uint32_t)l->seen_orders * 4 + vote) * 8 + bit;
     l->selected[SET_THIRD] = c4 >> 16 & 255;
-    l->selected[SET_CLASS] = l->partial << 4 | t->class_of[c4 & 255];
+    l->selected[SET_CLASS] = l->partial << 4 | l->tables->class_of[c4 & 255];
+    l->selected[SET_LENGTH] = lengths * 8 + bit;
+    l->selected[SET_FIELD] = (at_most(field->index, N_FIELDS - 1) * 4 + field->order) * 8 + bit;
     l->final_selected[0] = l->partial;
     l->final_selected[1] = (length + 13 * which) * 8 + bit;
 }
@@ -331,7 +334,7 @@ static int refine(Level0 *l, const Advice *advice, int odds, int p) {
         l->apm_used[a] = base + (uint32_t)(weight >> 6);
         n++;
     }
-    return n ? (p + sum / n + 1) >> 1 : p;
+    return n ? (p + 3 * (sum / n) + 2) >> 2 : p;
 }
 
 int level0_mix(Level0 *l, const Advice *advice) {
@@ -406,7 +409,7 @@ void level0_update(Level0 *l, const Advice *advice, int bit) {
         if (l->without_parts & (uint32_t)PART_APMS << a) continue;
         uint16_t *q = l->apm[a] + l->apm_used[a], initial = l->apm_initial[l->apm_used[a] % 33];
         int v16 = *q ^ initial;
-        v16 += ((bit ? 65535 : 0) - v16) >> 6;
+        v16 += ((bit ? 65535 : 0) - v16) >> 4;
         *q = (uint16_t)v16 ^ initial;
     }
     l->partial = l->partial << 1 | (uint32_t)bit;

@@ -3,6 +3,9 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
+#define TARGET
+#include "cells.h"
+
 static int32_t dot(const int16_t *x, const int32_t *w, int n) {
     int32x4_t sum = vdupq_n_s32(0);
     for (int i = 0; i < n; i += 8) {
@@ -52,5 +55,24 @@ static void rescale(const int32_t *sums, const int32_t *multiplier, int32_t *out
     }
 }
 
-const Kernels chunker_neon = {"neon", dot, train, product, rescale};
+static void look_up(const int32_t *a, int n, const int16_t *table, int reach, int32_t *out) {
+    for (int i = 0; i < n; i++) {
+        int32_t v = a[i] < -32767 ? -32767 : a[i] > 32767 ? 32767 : a[i];
+        v = (v + 4) >> 3;
+        out[i] = table[reach + (v < -reach ? -reach : v > reach ? reach : v)];
+    }
+}
+
+static int weigh(const int32_t *logits, const uint32_t *table, int last, uint32_t *weights) {
+    int best = 0;
+    for (int i = 1; i < 256; i++)
+        if (logits[i] > logits[best]) best = i;
+    for (int i = 0; i < 256; i++) {
+        int32_t steps = logits[best] - logits[i];
+        weights[i] = table[steps < last ? steps : last];
+    }
+    return best;
+}
+
+const Kernels chunker_neon = {"neon", dot, train, product, rescale, look_up, weigh, candidate, blend, narrow, add};
 #endif

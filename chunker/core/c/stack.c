@@ -200,7 +200,7 @@ struct Stack {
     const uint8_t *bytes;
     uint32_t read_to;           /* bytes that level 1 was told of */
     State state[CHUNKER_MAX_LEVELS];
-    int32_t *a, *g, *sums;      /* pre-activations of the widest level */
+    int32_t *a, *g, *sums, *gates, *fresh; /* as many as pre-activations of the widest level */
     int8_t *ngram8;
     uint32_t weight[CHUNKER_MAX_LEVELS][SYMBOLS]; /* of the symbols, as levels 1 .. l predict together */
     uint32_t tree[2 * SYMBOLS]; /* sums of the last ones: node n has children 2n and 2n + 1 */
@@ -228,15 +228,16 @@ Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const K
         const Level *level = &model->level[i];
         if ((size_t)level->gates > widest) widest = (size_t)level->gates;
         State *state = &s->state[i];
-        state->h = take_for(s, (size_t)level->width * 4);
+        state->h = take_for(s, round_up((size_t)level->width, 16) * 4);
         state->c = take_for(s, (size_t)level->width * 4);
         state->h8 = take_for(s, (size_t)level->recurrent.rows);
         state->fresh = 1;
         sound = sound && state->h && state->c && state->h8;
     }
-    s->a = take_for(s, widest * 4), s->g = take_for(s, widest * 4), s->sums = take_for(s, widest * 4);
+    int32_t **wide[] = {&s->a, &s->g, &s->sums, &s->gates, &s->fresh};
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) sound = (*wide[i] = take_for(s, widest * 4)) && sound;
     s->ngram8 = take_for(s, round_up((size_t)model->ngram_width + 1, ROW_STEP));
-    if (!sound || !s->a || !s->g || !s->sums || !s->ngram8) {
+    if (!sound || !s->ngram8) {
         stack_free(s);
         return NULL;
     }
@@ -263,41 +264,40 @@ static void read_out(Stack *s, int index) {
         for (int i = 0; i < SYMBOLS; i++) state->logits[i] += level->readout_bias[i];
 }
 
-static inline int32_t sigmoid(const ChunkerTables *t, int32_t a) {
-    return t->sigmoid[clamp((clamp(a, MAX_STATE) + 4) >> 3, SIGMOID_REACH) + SIGMOID_REACH];
-}
-
-static inline int32_t hyperbolic(const ChunkerTables *t, int32_t a) {
-    return t->tanh[clamp((clamp(a, MAX_STATE) + 4) >> 3, TANH_REACH) + TANH_REACH];
-}
-
 /* h after an input, from a (pre-activations of the input) and g (of the state). */
 static void step_cell(Stack *s, int index) {
     const ChunkerTables *t = s->tables;
+    const Kernels *k = s->kernels;
     const Level *level = &s->model->level[index];
     State *state = &s->state[index];
-    int H = level->width;
-    int32_t *a = s->a, *g = s->g, *h = state->h, *c = state->c;
-    for (int i = 0; i < H; i++) {
-        if (s->model->cell == CHUNKER_GRU) {
-            int32_t r = sigmoid(t, a[i] + g[i]), z = sigmoid(t, a[H + i] + g[H + i]);
-            int32_t m = clamp(g[2 * H + i] + level->candidate_bias[i], MAX_STATE);
-            int32_t n = hyperbolic(t, a[2 * H + i] + ((r * m + (1 << 14)) >> 15));
-            h[i] = n + ((z * (h[i] - n) + (1 << 14)) >> 15);
-        } else if (s->model->cell == CHUNKER_LSTM) {
-            int64_t in = sigmoid(t, a[i] + g[i]), keep = sigmoid(t, a[H + i] + g[H + i]);
-            int32_t out = sigmoid(t, a[2 * H + i] + g[2 * H + i]), u = hyperbolic(t, a[3 * H + i] + g[3 * H + i]);
-            c[i] = clamp((int32_t)((keep * c[i] + in * u + (1 << 14)) >> 15), MAX_CELL);
-            h[i] = (out * hyperbolic(t, (c[i] + 8) >> 4) + (1 << 14)) >> 15;
-        } else {
-            h[i] = hyperbolic(t, a[i] + g[i]);
+    int H = level->width, n = (int)round_up((size_t)H, 16);
+    int32_t *a = s->a, *g = s->g, *h = state->h, *c = state->c, *gates = s->gates, *fresh = s->fresh;
+    switch (s->model->cell) {
+    case CHUNKER_GRU: /* reset, update, candidate */
+        k->add(g, a, 2 * H);
+        k->look_up(g, (int)round_up(2 * (size_t)H, 16), t->sigmoid, SIGMOID_REACH, gates);
+        k->candidate(gates, a + 2 * H, g + 2 * H, level->candidate_bias, H, fresh);
+        k->look_up(fresh, n, t->tanh, TANH_REACH, fresh);
+        k->blend(gates + H, fresh, H, h);
+        break;
+    case CHUNKER_LSTM: /* input, forget, output, candidate */
+        k->add(g, a, 4 * H);
+        k->look_up(g, (int)round_up(3 * (size_t)H, 16), t->sigmoid, SIGMOID_REACH, gates);
+        memcpy(fresh, g + 3 * H, (size_t)H * 4);
+        k->look_up(fresh, n, t->tanh, TANH_REACH, fresh);
+        for (int i = 0; i < H; i++) {
+            int64_t v = ((int64_t)gates[H + i] * c[i] + (int64_t)gates[i] * fresh[i] + (1 << 14)) >> 15;
+            c[i] = clamp((int32_t)v, MAX_CELL);
+            fresh[i] = (c[i] + 8) >> 4;
         }
+        k->look_up(fresh, n, t->tanh, TANH_REACH, fresh);
+        for (int i = 0; i < H; i++) h[i] = (gates[2 * H + i] * fresh[i] + (1 << 14)) >> 15;
+        break;
+    default:
+        k->add(g, a, H);
+        k->look_up(g, n, t->tanh, TANH_REACH, h);
     }
-    for (int i = 0; i < H; i++) state->h8[i] = (int8_t)clamp((h[i] + 128) >> 8, 127);
-}
-
-static void add(int32_t *a, const int32_t *row, int n) {
-    for (int i = 0; i < n; i++) a[i] += row[i];
+    k->narrow(h, H, state->h8);
 }
 
 static uint32_t time_bucket(const ChunkerTables *t, uint32_t time) {
@@ -333,13 +333,13 @@ static void step_first(Stack *s, uint32_t position, uint32_t time, uint32_t gues
     if (level->below.q) {
         look_up_ngrams(s, position);
         multiply(s, s->ngram8, &level->below, s->a);
-        add(s->a, level->symbol + (size_t)s->bytes[position - 1] * (size_t)n, n);
+        s->kernels->add(s->a, level->symbol + (size_t)s->bytes[position - 1] * (size_t)n, n);
     } else {
         memcpy(s->a, level->symbol + (size_t)s->bytes[position - 1] * (size_t)n, (size_t)n * 4);
     }
-    if (level->time) add(s->a, level->time + (size_t)time_bucket(s->tables, time) * (size_t)n, n);
-    if (level->guess) add(s->a, level->guess + (size_t)guess * (size_t)n, n);
-    if (level->confidence) add(s->a, level->confidence + (size_t)confidence * (size_t)n, n);
+    if (level->time) s->kernels->add(s->a, level->time + (size_t)time_bucket(s->tables, time) * (size_t)n, n);
+    if (level->guess) s->kernels->add(s->a, level->guess + (size_t)guess * (size_t)n, n);
+    if (level->confidence) s->kernels->add(s->a, level->confidence + (size_t)confidence * (size_t)n, n);
     step_cell(s, 0);
 }
 
@@ -351,28 +351,14 @@ static void step_upper(Stack *s, int index) {
     multiply(s, state->h8, &level->recurrent, s->g);
     if (level->below.q) {
         multiply(s, s->state[index - 1].h8, &level->below, s->a);
-        add(s->a, level->symbol + (size_t)state->byte * (size_t)n, n);
+        s->kernels->add(s->a, level->symbol + (size_t)state->byte * (size_t)n, n);
     } else {
         memcpy(s->a, level->symbol + (size_t)state->byte * (size_t)n, (size_t)n * 4);
     }
-    if (level->time) add(s->a, level->time + (size_t)time_bucket(s->tables, state->since) * (size_t)n, n);
+    if (level->time) s->kernels->add(s->a, level->time + (size_t)time_bucket(s->tables, state->since) * (size_t)n, n);
     step_cell(s, index);
     state->since = 0;
     state->pending = state->fresh = 0;
-}
-
-/* Weights of all symbols from the sums of the logits of levels 1 .. index. */
-static void weigh(Stack *s, int index, const int32_t *logits) {
-    const uint32_t *table = s->tables->weight;
-    int32_t top = logits[0];
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < SYMBOLS; i++)
-        if (logits[i] > top) top = logits[i], best = i;
-    s->likeliest[index] = best;
-    for (int i = 0; i < SYMBOLS; i++) {
-        int32_t steps = top - logits[i];
-        s->weight[index][i] = table[steps < N_WEIGHTS - 1 ? steps : N_WEIGHTS - 1];
-    }
 }
 
 int stack_wake(Stack *s, uint32_t position, uint32_t guess, uint32_t confidence) {
@@ -394,8 +380,8 @@ int stack_wake(Stack *s, uint32_t position, uint32_t guess, uint32_t confidence)
     }
     int32_t logits[SYMBOLS] = {0};
     for (int i = 0; i < m->levels; i++) {
-        add(logits, s->state[i].logits, SYMBOLS);
-        weigh(s, i, logits);
+        s->kernels->add(logits, s->state[i].logits, SYMBOLS);
+        s->likeliest[i] = (uint32_t)s->kernels->weigh(logits, s->tables->weight, N_WEIGHTS - 1, s->weight[i]);
     }
     memcpy(s->tree + SYMBOLS, s->weight[m->levels - 1], SYMBOLS * 4);
     for (int i = SYMBOLS - 1; i; i--) s->tree[i] = s->tree[2 * i] + s->tree[2 * i + 1];

@@ -1,0 +1,64 @@
+"""Names, types and shapes of a stack's tensors, as plain data: nothing here needs numpy."""
+
+from __future__ import annotations
+
+from chunker.config import CONFIDENCES, GUESSES, TIME_BUCKETS, StackConfig
+
+Shape = tuple[int, ...]
+
+# Matrices multiply a state; of tables a row is looked up. Both are int8 with a multiplier a column.
+MATRICES = ("below", "recurrent", "readout", "time_readout")
+TABLES = ("symbol_input", "time_input", "guess_input", "confidence_input", "ngram_table")
+READOUTS = ("readout", "time_readout", "readout_bias", "time_readout_bias")  # logits, and no pre-activations
+
+# A column is safe if 127 * sum |q| * multiplier stays below: its product is then below 2**26, and no sum of
+# such numbers that a stack makes leaves 32 bits.
+PRODUCT_LIMIT = 2**50
+BIAS_LIMIT = 2**24
+
+
+def kind(name: str) -> str:
+    """"recurrent" of "0.recurrent", of "0.recurrent.q" and of "0.recurrent.multiplier"."""
+    return name.split(".")[1] if "." in name else name
+
+
+def float_shapes(config: StackConfig) -> dict[str, Shape]:
+    """Names and shapes of the float32 tensors that a stack of this configuration has."""
+    shapes: dict[str, Shape] = {"thresholds_bits": (len(config.levels) - 1,)}
+    if config.ngrams is not None:
+        shapes["0.ngram_table"] = (len(config.ngrams.orders) * config.ngrams.rows, config.ngrams.width)
+    if config.told_guess:
+        blocks = config.gates_per_cell * config.levels[0]
+        shapes["0.guess_input"] = (GUESSES, blocks)
+        shapes["0.confidence_input"] = (CONFIDENCES, blocks)
+    for i, width in enumerate(config.levels):
+        blocks = config.gates_per_cell * width
+        shapes[f"{i}.symbol_input"] = (config.symbols, blocks)
+        shapes[f"{i}.recurrent"] = (width, blocks)
+        shapes[f"{i}.bias"] = (blocks,)
+        shapes[f"{i}.readout"] = (width, config.symbols)
+        shapes[f"{i}.readout_bias"] = (config.symbols,)
+        if config.cell == "gru":
+            shapes[f"{i}.candidate_bias"] = (width,)
+        if config.told_time(i):
+            shapes[f"{i}.time_input"] = (TIME_BUCKETS, blocks)
+        if config.below(i):
+            shapes[f"{i}.below"] = (config.below(i), blocks)
+        if config.predicts_time(i):
+            shapes[f"{i}.time_readout"] = (width, i * TIME_BUCKETS)
+            shapes[f"{i}.time_readout_bias"] = (i * TIME_BUCKETS,)
+    return shapes
+
+
+def integer_layout(config: StackConfig) -> dict[str, tuple[str, Shape]]:
+    """Names, types ("|i1" or "<i4", as numpy spells them) and shapes of the integer tensors."""
+    layout: dict[str, tuple[str, Shape]] = {}
+    for name, shape in float_shapes(config).items():
+        if name == "thresholds_bits":
+            layout["thresholds"] = ("<i4", shape)
+        elif kind(name) in MATRICES + TABLES:
+            layout[f"{name}.q"] = ("|i1", shape)
+            layout[f"{name}.multiplier"] = ("<i4", shape[1:])
+        else:
+            layout[name] = ("<i4", shape)
+    return layout
