@@ -270,8 +270,46 @@ static void gather_matches(Level0 *l, int16_t *x) {
     }
 }
 
+static inline uint32_t at_most(uint32_t n, uint32_t most) { return n < most ? n : most; }
+
+/* Rows of the sets that only what was read decides; fetched before they are needed. */
+static void select_early(Level0 *l) {
+    const Reading *r = &l->reading;
+    const Fields *field = &r->fields[1];
+    uint32_t bit = (uint32_t)l->bit, c4 = r->last4;
+    uint32_t lengths = at_most(r->word_length, 7) | at_most(r->token_length, 7) << 3 | at_most(r->depth, 3) << 6;
+    l->selected[SET_CLASSES] = (uint32_t)r->classes & 4095;
+    l->selected[SET_THIRD] = c4 >> 16 & 255;
+    l->selected[SET_CLASS] = l->partial << 4 | l->tables->class_of[c4 & 255];
+    l->selected[SET_LENGTH] = lengths * 8 + bit;
+    l->selected[SET_FIELD] = (at_most(field->index, N_FIELDS - 1) * 4 + field->order) * 8 + bit;
+    static const int early[] = {SET_CLASSES, SET_THIRD, SET_CLASS, SET_LENGTH, SET_FIELD};
+    for (size_t i = 0; i < sizeof early / sizeof *early; i++) {
+        const char *row = (const char *)(l->weights[early[i]] + (size_t)l->selected[early[i]] * (size_t)l->inputs);
+        for (int line = 0; line < 4; line++) __builtin_prefetch(row + 64 * line);
+    }
+}
+
+/* The final maps' contexts; the last one follows the advice. Their rows are far apart: fetch them before they are needed. */
+static void place_apms(Level0 *l) {
+    const Reading *r = &l->reading;
+    uint32_t c4 = r->last4, partial = l->partial;
+    l->apm_place[0] = partial | (c4 & 255) << 8;
+    l->apm_place[1] = mix(c4 & 0xffffff, partial) & 65535;
+    l->apm_place[2] = partial | (l->longest_expected & 255) << 8;
+    l->apm_place[3] = mix(mix(r->line_template, r->digits), partial) & 65535;
+    l->apm_place[4] = partial;
+    for (int a = 0; a < N_APMS; a++) {
+        const char *row = (const char *)(l->apm[a] + l->apm_place[a] * 33);
+        __builtin_prefetch(row);
+        __builtin_prefetch(row + 64);
+    }
+}
+
 void level0_gather(Level0 *l) {
     if (l->bit == 4) second_nibble(l);
+    select_early(l);
+    place_apms(l);
     gather_contexts(l);
     int n = l->lanes, k = 4 * n;
     int16_t *x = l->x;
@@ -293,11 +331,8 @@ void level0_gather(Level0 *l) {
 
 /* ---- mixture ---- */
 
-static inline uint32_t at_most(uint32_t n, uint32_t most) { return n < most ? n : most; }
-
-static void select_sets(Level0 *l, const Advice *advice) {
-    const Reading *r = &l->reading;
-    uint32_t bit = (uint32_t)l->bit, c4 = r->last4, votes[2] = {0, 0}, length = 0, which = 0;
+static void select_late(Level0 *l, const Advice *advice) {
+    uint32_t bit = (uint32_t)l->bit, votes[2] = {0, 0}, length = 0, which = 0;
     for (int k = N_MATCHES - 1; k >= 0; k--) {
         const Match *m = &l->match[k];
         if (m->expected < 0) continue;
@@ -305,33 +340,23 @@ static void select_sets(Level0 *l, const Advice *advice) {
         if (m->map) votes[m->expected >> (7 - l->bit) & 1]++;
     }
     uint32_t vote = !votes[0] && !votes[1] ? 0 : votes[0] && votes[1] ? 3 : votes[0] ? 1 : 2;
-    uint32_t lengths = at_most(r->word_length, 7) | at_most(r->token_length, 7) << 3 | at_most(r->depth, 3) << 6;
-    const Fields *field = &r->fields[1];
     l->selected[SET_STACK] = (uint32_t)(advice->awake ? ((advice->stretched + 2816) >> 8) + 1 : 0) * 8 + bit;
-    l->selected[SET_CLASSES] = (uint32_t)r->classes & 4095;
     l->selected[SET_ORDER] = ((uint32_t)l->seen_orders * 4 + vote) * 8 + bit;
-    l->selected[SET_THIRD] = c4 >> 16 & 255;
-    l->selected[SET_CLASS] = l->partial << 4 | l->tables->class_of[c4 & 255];
-    l->selected[SET_LENGTH] = lengths * 8 + bit;
-    l->selected[SET_FIELD] = (at_most(field->index, N_FIELDS - 1) * 4 + field->order) * 8 + bit;
     l->final_selected[0] = l->partial;
     l->final_selected[1] = (length + 13 * which) * 8 + bit;
 }
 
 static int refine(Level0 *l, const Advice *advice, int odds, int p) {
-    const Reading *r = &l->reading;
-    uint32_t c4 = r->last4, partial = l->partial;
-    const uint32_t place[N_APMS] = {
-        partial | (c4 & 255) << 8, mix(c4 & 0xffffff, partial) & 65535, partial | (l->longest_expected & 255) << 8,
-        mix(mix(r->line_template, r->digits), partial) & 65535, partial | (advice->awake ? advice->likeliest : 0) << 8};
+    l->apm_place[4] = l->partial | (advice->awake ? advice->likeliest : 0) << 8;
     int at = clamp(odds, 2047) + 2048, low = at >> 7, weight = at & 127, sum = 0, n = 0;
     const uint16_t *initial = l->apm_initial + low;
     for (int a = 0; a < N_APMS; a++) {
         if (l->without_parts & (uint32_t)PART_APMS << a) continue;
-        uint32_t base = place[a] * 33 + (uint32_t)low;
+        uint32_t base = l->apm_place[a] * 33 + (uint32_t)low;
         const uint16_t *q = l->apm[a] + base;
         sum += ((q[0] ^ initial[0]) * (128 - weight) + (q[1] ^ initial[1]) * weight) >> 7;
         l->apm_used[a] = base + (uint32_t)(weight >> 6);
+        l->apm_node[a] = (uint32_t)(low + (weight >> 6));
         n++;
     }
     return n ? (p + 3 * (sum / n) + 2) >> 2 : p;
@@ -342,7 +367,7 @@ int level0_mix(Level0 *l, const Advice *advice) {
     int k = 4 * l->lanes + 2 * N_MATCHES + 2;
     l->x[k] = (int16_t)(advice->awake ? advice->stretched : 0);
     l->x[k + 1] = (int16_t)(advice->awake ? advice->linear : 0);
-    select_sets(l, advice);
+    select_late(l, advice);
     for (int s = 0; s < N_SETS; s++) {
         if (l->without_parts & (uint32_t)PART_SETS << s) { l->output[s] = 0; continue; }
         int32_t *w = l->weights[s] + (size_t)l->selected[s] * (size_t)l->inputs;
@@ -417,7 +442,7 @@ void level0_update(Level0 *l, const Advice *advice, int bit) {
     *order1 = v ^ 1u << 31;
     for (int a = 0; a < N_APMS; a++) {
         if (l->without_parts & (uint32_t)PART_APMS << a) continue;
-        uint16_t *q = l->apm[a] + l->apm_used[a], initial = l->apm_initial[l->apm_used[a] % 33];
+        uint16_t *q = l->apm[a] + l->apm_used[a], initial = l->apm_initial[l->apm_node[a]];
         int v16 = *q ^ initial;
         v16 += ((bit ? 65535 : 0) - v16) >> 4;
         *q = (uint16_t)v16 ^ initial;

@@ -95,7 +95,7 @@ typedef struct {
     int final_p[2];
     /* adaptive maps */
     uint16_t *apm[N_APMS];     /* (65536, 33), exclusive-or their initial values */
-    uint32_t apm_used[N_APMS];
+    uint32_t apm_place[N_APMS], apm_used[N_APMS], apm_node[N_APMS];
     uint16_t apm_initial[33];
     /* the bit at hand */
     uint32_t partial;          /* bits of this byte so far, with a leading 1 */
