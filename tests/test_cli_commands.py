@@ -276,6 +276,15 @@ def test_a_core_that_cannot_be_had_is_one_line(monkeypatch):
         backend.cache_clear()
 
 
+def test_a_file_with_a_models_name_is_in_nobodys_way(model):
+    """An archive names its model by fingerprint, not by what lies about here."""
+    Path("text").write_bytes(TEXT * 3)
+    call("compress", "text", "-q")
+    assert call("list", "text.nhc").stdout.splitlines()[1].split()[-2] == "text"
+    call("decompress", "text.nhc", "-o", "copy", "-q")
+    assert Path("copy").read_bytes() == TEXT * 3
+
+
 def test_models(model, tiny_model):
     (described,) = document(call("models", model, "--json"))["models"]
     assert described["fingerprint"] == tiny_model.fingerprint.hex()
