@@ -173,8 +173,9 @@ def test_usage_errors(args):
     assert sorted(os.listdir()) == ["a.txt"]
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_output_does_not_depend_on_threads(model):
-    Path("big").write_bytes(os.urandom(1 << 16) + bytes(9 << 20))
+    Path("big").write_bytes(os.urandom(3000) + skewed(9000) + bytes(3000))
     call("compress", "big", "-m", model, "-T", "1", "-o", "one")
     call("compress", "big", "-m", model, "-T", "3", "-o", "three")
     assert Path("one").read_bytes() == Path("three").read_bytes()
