@@ -15,63 +15,67 @@ from chunker.cli import options, work
 from chunker.cli.files import shown
 from chunker.cli.guard import FAILURE, each_file, leave
 from chunker.cli.measure import Result, best_of, measure, pieces
-from chunker.cli.peers import Peer, all_peers
+from chunker.cli.peers import STRONGEST, Peer, all_peers
 from chunker.cli.progress import Progress
 from chunker.cli.report import print_json, print_table
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
+    from chunker.core.backend import Settings
     from chunker.modelfile import Model
 
-COLUMNS = (
-    "<compressor",
-    "bytes",
-    "bits/char",
-    "pack KB/s",
-    "by CPU",
-    "unpack KB/s",
-    "by CPU",
-    "<check",
-)
+NAMES = ("fast", "default", "best")  # of the presets
+COLUMNS = ("<compressor", "bytes", "bits/char", "pack KB/s", "unpack KB/s", "<check")
 
 
-@click.command(short_help="Compare with gzip, bzip2, xz and others on files of yours.")
+@click.command(short_help="Compare with xz, PPMd, zpaq and others on files of yours.")
 @options.files_argument
 @options.model_options
-@options.threads_option
-@options.preset_options
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    type=click.Choice(NAMES),
+    help="Only this one, or these; all if left out.",
+)
+@click.option(
+    "-T", "--threads", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+    help="Threads of all that can use several.",
+)  # fmt: skip
 @options.json_option
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=1, metavar="N", help="Show the fastest of N runs."
 )
 @click.option("--piece", type=click.IntRange(min=1), metavar="BYTES", help="Code pieces of this size alone.")
 @click.option(
-    "--only", multiple=True, metavar="NAME", help="Of the others, only those whose name contains this."
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help='Of the others, only those whose name contains this; or "none".',
 )
 @options.quiet_option
 def bench(
     paths: tuple[str, ...],
     model: str | None,
-    threads: int | None,
-    preset: str,
+    presets: tuple[str, ...],
+    threads: int,
     as_json: bool,
     repeat: int,
     piece: int | None,
     only: tuple[str, ...],
     quiet: bool,
 ) -> None:
-    """Compress and decompress every FILE with chunker and with others, in a table per file and in total.
+    """Compress and decompress every FILE with each preset and with others, in a table per file and in total.
 
-    The others are gzip, bzip2 and xz from Python's standard library and, where installed, zstd, brotli,
-    PPMd (pyppmd, 7z) and zpaq, at their strongest settings; PPMd at order 6 and at the order that gives the
-    least. KB/s are 1000 bytes of the original per second of the clock, and by CPU time (of all threads and
-    started programs). check tells whether decompressing gave the original. Loading the model is not timed, starting other programs is: compare speeds on large
-    files without --piece. -T holds for all that can use threads; the others use one if it is left out.
+    The others are xz -9e, PPMd (pyppmd) at the order that gives the least, and zpaq -m5, as far as they are
+    installed; with --only also gzip, bzip2, zstd and brotli. KB/s are 1000 bytes of the original per second of CPU
+    time, of all threads and started programs: the speed of one core. check tells whether decompressing gave the
+    original. Loading the model is not timed, starting other programs is: compare speeds on large files without
+    --piece.
     """
-    from chunker.modelfile import load_model
+    from chunker.core.backend import backend
 
-    chosen = load_model(model)
-    ours = chunker_as_peer(chosen, threads, preset)
+    ours = our_peers(model, threads, presets or NAMES)
     peers = _chosen(all_peers(threads), only)
     results: list[tuple[str, list[Result]]] = []
 
@@ -83,13 +87,7 @@ def bench(
     failures = each_file(paths, one)
     totals = [sum(group[1:], group[0]) for group in zip(*(rows for _, rows in results), strict=True)]
     if as_json:
-        settings = {
-            "model": chosen.name,
-            "threads": threads,
-            "preset": preset,
-            "piece_bytes": piece,
-            "repeat": repeat,
-        }
+        settings = {"backend": backend().name, "threads": threads, "piece_bytes": piece, "repeat": repeat}
         each = [{"name": path, "results": [row.to_json() for row in rows]} for path, rows in results]
         print_json(
             {**settings, "files": each, "total": [row.to_json() for row in totals], "errors": failures}
@@ -97,41 +95,56 @@ def bench(
     elif len(results) > 1:
         _print("total", totals, piece)
     leave(failures)
-    if any(rows[0].error for _, rows in results):
+    if any(row.error for _, rows in results for row in rows[: len(ours)]):
         click.get_current_context().exit(FAILURE)
 
 
-def _chosen(peers: list[list[Peer]], only: tuple[str, ...]) -> list[list[Peer]]:
-    """The peers whose label contains one of `only`; all if it is empty, none for "none".
+def our_peers(model: str | None, threads: int, presets: tuple[str, ...]) -> list[Peer]:
+    """Our own codec with each preset. Raises ModelNotFound, NotAModel, ModelVersionError, UsageError."""
+    from chunker.core.backend import backend
+    from chunker.modelfile import load_model
 
-    Raises
-    ------
-    click.UsageError: a name fits no compressor here.
-    """
-    labels = [group[0].label for group in peers]
-    for name in only:
-        if name != "none" and not any(name in label for label in labels):
-            raise click.UsageError(f"--only {name}: there is none such here; choose from {', '.join(labels)}")
-    return [group for group in peers if not only or any(name in group[0].label for name in only)]
+    settings = {name: work.settings_of(name, model) for name in presets}
+    chosen = None
+    if any(each.needs_model for each in settings.values()):
+        chosen = load_model(model)
+    backend()  # one that cannot be had is told here and not in every row
+    return [
+        _as_peer(name, each, chosen if each.needs_model else None, threads) for name, each in settings.items()
+    ]
 
 
-def chunker_as_peer(model: Model, threads: int | None, preset: str = "default") -> Peer:
-    """Our own codec, packing a file into another like the others do."""
+def _as_peer(preset: str, settings: Settings, model: Model | None, threads: int) -> Peer:
+    """One preset, packing a file into another as the others do."""
 
     def compress(source: Path, target: Path) -> None:
         with source.open("rb") as plain, target.open("wb") as packed:
-            work.pack(plain, packed, model, threads, preset=preset)
+            work.pack(plain, packed, model, threads, settings)
 
     def decompress(source: Path, target: Path) -> None:
         with source.open("rb") as packed, target.open("wb") as plain:
             work.unpack(packed, plain, model, threads)
 
-    shown = "" if preset == "default" else f" --{preset}"
-    return Peer(f"chunker{shown} ({model.name})", compress, decompress)
+    option = "" if preset == "default" else f" --{preset}"
+    return Peer(f"chunker{option} ({model.name if model is not None else 'no model'})", compress, decompress)
+
+
+def _chosen(peers: list[list[Peer]], only: tuple[str, ...]) -> list[list[Peer]]:
+    """The peers whose label contains one of `only`; the strongest if it is empty, none for "none".
+
+    Raises
+    ------
+    click.UsageError: a name fits no compressor.
+    """
+    labels = [group[0].label for group in peers]
+    for name in only:
+        if name != "none" and not any(name in label for label in labels):
+            raise click.UsageError(f"--only {name}: there is none such; choose from {', '.join(labels)}")
+    return [group for group in peers if any(name in group[0].label for name in only or STRONGEST)]
 
 
 def _compare(
-    path: str, ours: Peer, peers: list[list[Peer]], piece: int | None, repeat: int, quiet: bool
+    path: str, ours: list[Peer], peers: list[list[Peer]], piece: int | None, repeat: int, quiet: bool
 ) -> list[Result]:
     """One result for each compressor, ours first."""
     source = Path(path)
@@ -140,17 +153,20 @@ def _compare(
     size = source.stat().st_size
     with (
         tempfile.TemporaryDirectory(prefix="chunker-bench-") as name,
-        contextlib.closing(Progress(path, size * (1 + len(peers)), quiet=quiet)) as progress,
+        contextlib.closing(Progress(path, size * (len(ours) + len(peers)), quiet=quiet)) as progress,
     ):
         folder = Path(name)
         parts = partial(pieces, source, piece, folder)
+        results = []
         warm_up = folder / "warm-up"
-        warm_up.write_bytes(b"The first use loads the model.")
-        measure(ours, [warm_up], folder, 1)
-        results = [measure(ours, parts(), folder, repeat)]
-        for group in peers:
+        warm_up.write_bytes(b"The first use of a model prepares it for the core.")
+        for peer in ours:
+            measure(peer, [warm_up], folder, 1)
+            results.append(measure(peer, parts(), folder, repeat))
             progress.advance(size)
+        for group in peers:
             results.append(best_of(group, parts, folder, repeat))
+            progress.advance(size)
     return results
 
 

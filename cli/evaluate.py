@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("<file", "characters", "lanes", "bits/char", "float", "loss %", "<rates")
 LANES_AT_ONCE = 256  # more only cost memory
+LANE_BYTES = 1 << 14  # a cold start costs some hundred bits
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ class Row:
 @click.argument("model_name", metavar="MODEL", shell_complete=options.complete_model)
 @options.files_argument
 @click.option(
-    "--lanes", type=click.IntRange(1), metavar="N", help="Cut each file into N lanes, not as the coder does."
+    "--lanes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Cut each file into N lanes, not into lanes of 16 KiB.",
 )
 @click.option(
     "--limit", type=click.IntRange(1), metavar="BYTES", help="Take only the beginning of each file."
@@ -49,7 +53,7 @@ class Row:
 def evaluate(
     model_name: str, paths: tuple[str, ...], lanes: int | None, limit: int | None, as_json: bool
 ) -> None:
-    """Measure bits per character of MODEL on every FILE, each lane starting cold as in an archive.
+    """Measure bits per character of MODEL alone, without contexts, on every FILE, each lane starting cold.
 
     bits/char is what the coder's integers cost. Where torch is installed and MODEL is a trained stack, float
     is the same for the stack as it was trained, and loss the difference. The rates are the shares of the
@@ -110,19 +114,11 @@ def _measure(model: Model, stack: Stack | None, path: str, lanes: int | None, li
 
 
 def _pieces(text: npt.NDArray[np.uint8], lanes: int | None) -> list[npt.NDArray[np.uint8]]:
-    """The lanes of a text, longest first: those of the static preset's blocks, or `lanes` of about equal length."""
+    """The lanes of a text, longest first: of about equal length, in number or of LANE_BYTES."""
     import numpy as np
 
-    from chunker.codec.blocks import PRESETS
-
-    if lanes is not None:
-        pieces = np.array_split(text, min(lanes, len(text)))
-    else:
-        preset = PRESETS["fast"]
-        sizes = preset.plan(len(text))
-        blocks = np.split(text, np.cumsum(sizes)[:-1])
-        pieces = [piece for block in blocks for piece in np.array_split(block, preset.lanes(len(block)))]
-    return sorted(pieces, key=len, reverse=True)
+    count = min(lanes, len(text)) if lanes is not None else -(-len(text) // LANE_BYTES)
+    return sorted(np.array_split(text, count), key=len, reverse=True)
 
 
 def _total(rows: list[Row]) -> Row | None:

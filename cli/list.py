@@ -23,9 +23,8 @@ COLUMNS = ("<archive", "bytes in", "bytes out", "ratio", "bits/char", "<blocks",
 def list_command(paths: tuple[str, ...], as_json: bool) -> None:
     """Show what is in every FILE, from its index alone: no content is decoded or checked.
 
-    bytes in is the size of the original, bytes out that of the archive. blocks are counted by kind: net (by the
-    model as it is), mixed (its read-out learns, and contexts are mixed in), learning (all of it learns as well),
-    lzma (with lzma, without the model), raw (as they were).
+    bytes in is the size of the original, bytes out that of the archive. blocks are counted by kind: stack (by
+    contexts and a model's recurrent levels), contexts (by those alone), lzma, raw (as they were).
     """
     show_archives(paths, as_json=as_json)
 
@@ -85,6 +84,11 @@ def _to_json(path: str, info: ArchiveInfo) -> dict[str, Any]:
         "archives": info.archives,
         "format_version": info.version,
         "blocks": _kinds(info),
+        "settings": [
+            {"contexts": settings.contexts.name.lower(), "gate": settings.gate}
+            for settings in dict.fromkeys(block.settings for block in info.blocks)
+            if settings is not None
+        ],
         "models": [
             {"name": _model_name(fingerprint), "fingerprint": fingerprint.hex()}
             for fingerprint in info.fingerprints
@@ -99,9 +103,10 @@ def _kinds(info: ArchiveInfo) -> dict[str, int]:
 
 def _model_name(fingerprint: bytes) -> str | None:
     """The built-in model whose fingerprint begins like this; None if there is none."""
-    from chunker.modelfile import builtin_models, load_model
+    from chunker.codec.finder import builtin
+    from chunker.modelfile import builtin_models
 
     for name in builtin_models():
-        if load_model(name).fingerprint.startswith(fingerprint):
+        if builtin(name).fingerprint.startswith(fingerprint):
             return name
     return None

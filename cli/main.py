@@ -17,7 +17,7 @@ COMMANDS = {
     "test": "Check that archives can be decompressed.",
     "list": "Show sizes, blocks and models of archives.",
     "models": "Show the built-in models, or model files.",
-    "bench": "Compare with gzip, bzip2, xz and others on files of yours.",
+    "bench": "Compare with xz, PPMd, zpaq and others on files of yours.",
     "train": "Train a stack on text of yours.",
     "distill": "Train a student on text and on a teacher.",
     "evaluate": "Measure bits per character of a model on files.",
@@ -52,7 +52,8 @@ class LazyGroup(GuardedGroup):
 @click.group(cls=LazyGroup, context_settings=HELP_OPTIONS)
 @options.version_option
 def chunker() -> None:
-    """Compress files with a stack of recurrent predictors, each fed only what the one below did not predict.
+    """Compress files: contexts learn them as they are read, and where these are unsure a stack of recurrent
+    predictors wakes, each fed only what the one below did not predict.
 
     `chunker compress README.md` writes README.md.nhc, `chunker decompress README.md.nhc` gives it back.
     `nhc` is a second command in gzip's shape, for pipes and for `tar -I nhc`.

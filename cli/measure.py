@@ -64,12 +64,11 @@ class Result:
         return self.original / 1000 / seconds if seconds > 0 else None
 
     def cells(self) -> list[str]:
-        """A row of the table."""
+        """A row of the table; speeds are those of one core."""
         name = self.compressor if self.setting is None else f"{self.compressor} ({self.setting})"
         if self.error is not None:
-            return [name, "", "", "", "", "", "", self.error]
-        times = (self.packing.wall, self.packing.cpu, self.unpacking.wall, self.unpacking.cpu)
-        speeds = [number(self.speed(seconds), 0) for seconds in times]
+            return [name, "", "", "", "", self.error]
+        speeds = [number(self.speed(seconds), 0) for seconds in (self.packing.cpu, self.unpacking.cpu)]
         return [name, f"{self.archive:,}", number(self.figures.bits_per_char, 3), *speeds, "OK"]
 
     def to_json(self) -> dict[str, Any]:
@@ -98,11 +97,14 @@ def pieces(source: Path, piece_bytes: int | None, folder: Path) -> Iterator[Path
 
 
 def best_of(peers: list[Peer], parts: Callable[[], Iterable[Path]], folder: Path, repeat: int) -> Result:
-    """Measure the setting that makes the parts smallest in sum; failures are told in the result.
+    """Measure the setting that makes the parts smallest in sum; failures are told in the result, and so is what a
+    compressor that is not here lacks.
 
     Another program's trouble is no reason to stop, so every exception counts as its failure.
     """
     peer = peers[0]
+    if peer.missing is not None:
+        return Result(peer.label, error=f"missing: {peer.missing}")
     try:
         if len(peers) > 1:
             peer = min(peers, key=lambda each: _packed_bytes(each, parts(), folder))
@@ -151,14 +153,11 @@ def _timed(convert: Convert, source: Path, target: Path) -> Seconds:
 
 
 def _cpu_seconds() -> float:
-    """CPU time so far of this process, of those in which it codes blocks, and of the programs it waited for."""
-    from chunker.codec import processes
-
-    blocks = processes.cpu_seconds()
+    """CPU time so far of this process, all its threads, and of the programs it waited for."""
     try:
         from resource import RUSAGE_CHILDREN, getrusage
     except ImportError:  # not on this system; what it has instead counts hundredths of a second
         times = os.times()
-        return blocks + times.user + times.system + times.children_user + times.children_system
+        return times.user + times.system + times.children_user + times.children_system
     children = getrusage(RUSAGE_CHILDREN)
-    return blocks + time.process_time() + children.ru_utime + children.ru_stime
+    return time.process_time() + children.ru_utime + children.ru_stime

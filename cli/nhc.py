@@ -11,8 +11,8 @@ from chunker.cli.files import STANDARD
 from chunker.cli.guard import HELP_OPTIONS, GuardedCommand, each_file, leave, run
 from chunker.cli.work import Job, Worker
 
-_LONG_LEVELS = {"--fast": "2", "--best": "9"}  # --fast as in `chunker compress`
-_OPTIONS = {"1": ["--fast", "--unless-named", "fast"], "2": ["--fast"], "8": ["--best"], "9": ["--best"]}
+_LONG_LEVELS = {"--fast": "1", "--best": "9"}
+_OPTIONS = {**dict.fromkeys("123", "--fast"), **dict.fromkeys("789", "--best")}
 _SHORT_WITH_VALUE = "omT"
 _LONG_WITH_VALUE = {"--output", "--model", "--threads"}
 
@@ -21,7 +21,7 @@ class GzipShaped(GuardedCommand):
     """Takes gzip's levels out of the arguments before click sees them: click reads `-19` as `-1 -9`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; levels 1 and 2 are --fast, 1 with the model `fast`, 8 and 9 --best."""
+        """Parse the arguments; levels 1 to 3 are --fast, 7 to 9 --best."""
         return super().parse_args(ctx, list(without_levels(args)))
 
 
@@ -52,7 +52,7 @@ def without_levels(args: list[str]) -> list[str]:
                 kept.append(flags)
         if takes_next:
             kept.extend(value for value in [next(rest, None)] if value is not None)
-    return [*_OPTIONS.get(last, []), *kept, *rest]
+    return [*([_OPTIONS[last]] if last in _OPTIONS else []), *kept, *rest]
 
 
 def _without_level(arg: str) -> tuple[str, bool, str]:
@@ -73,7 +73,7 @@ def _without_level(arg: str) -> tuple[str, bool, str]:
 @click.command(
     cls=GzipShaped,
     context_settings=HELP_OPTIONS,
-    epilog="-1 and -2 are --fast, -1 with the model `fast`, -8 and -9 are --best, -3 to -7 the default.",
+    epilog="-1 to -3 are --fast, -4 to -6 the default, -7 to -9 --best.",
 )
 @click.argument("paths", metavar="[FILE]...", nargs=-1, type=click.Path(readable=False))
 @click.option("-d", "--decompress", "--uncompress", "decompress", is_flag=True, help="Decompress.")
@@ -88,7 +88,6 @@ def _without_level(arg: str) -> tuple[str, bool, str]:
 @options.model_options
 @options.threads_option
 @options.preset_options
-@click.option("--unless-named", hidden=True, help="The model to compress with where -m names none.")
 @click.option("-n", "--no-name", is_flag=True, hidden=True, help="As in gzip: no names or times are stored.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each file on standard error.")
@@ -107,7 +106,6 @@ def nhc(
     model: str | None,
     threads: int | None,
     preset: str,
-    unless_named: str | None,
     no_name: bool,
     quiet: bool,
     verbose: bool,
@@ -125,8 +123,6 @@ def nhc(
         raise click.UsageError("-l, -t and --rm do not go together")
     if as_json and not list_:
         raise click.UsageError("--json goes with -l; `chunker compress` has it, too")
-    if not (decompress or test):
-        model = model or unless_named
     job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet, preset)
     job.check(paths)
     paths = paths or (STANDARD,)

@@ -9,10 +9,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from chunker import __version__
+from chunker.errors import ChunkerError
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 SEEDS = click.IntRange(0, 2**32 - 1)  # those that every generator takes
-UNTRAINED = "untrained"  # the built-in model that has learnt nothing
+NO_MODEL = "\0"  # in place of a model's name, and none that one could have: contexts alone
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -38,10 +39,15 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 
 
 def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    """Print the program's name and version, and exit."""
+    """Print the program's name and version and what codes, and exit."""
     if not value or ctx.resilient_parsing:
         return
-    click.echo(f"{ctx.find_root().info_name} {__version__}")
+    from chunker.core.backend import backend
+
+    try:
+        click.echo(f"{ctx.find_root().info_name} {__version__} ({backend().name})")
+    except ChunkerError as error:
+        raise click.UsageError(str(error), ctx) from None
     ctx.exit()
 
 
@@ -69,8 +75,8 @@ def model_options(command: Callback) -> Callback:
     no_model = click.option(
         "--no-model",
         "model",
-        flag_value=UNTRAINED,
-        help="Start from nothing: an untrained net, which has learnt no text beforehand.",
+        flag_value=NO_MODEL,
+        help="Contexts alone: nothing that was learnt beforehand.",
     )
     return model_option(no_model(command))
 
@@ -89,8 +95,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def preset_options(command: Callback) -> Callback:
     """--fast and --best, which give `preset`."""
     help_of = {
-        "fast": "Do not learn while coding: several times faster, larger archives.",
-        "best": "Learn more while coding: slower, smaller archives.",
+        "fast": "Few contexts and no net: several times faster, larger archives.",
+        "best": "All contexts, and the net at every byte: slower, smaller archives.",
     }
     for name in ("best", "fast"):
         # a default would count as the flag's value in click before 8.3

@@ -20,7 +20,7 @@ from chunker.errors import ChunkerError
 
 CHUNK_BYTES = 1 << 20
 PPMD_ORDERS = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
-SEVEN_ZIP_ORDERS = (4, 6, 8, 16, 32)  # fewer: each try starts a process
+STRONGEST = ("xz", "ppmd", "zpaq")  # those that chunker is compared with unless told otherwise
 PPMD_MEMORY_BYTES = 256 << 20
 
 
@@ -35,24 +35,28 @@ class PeerError(ChunkerError):
 class Peer:
     """One compressor at one setting; both functions read their first file and write their second.
 
-    setting: told apart from others of the same label, if several are tried.
+    setting: told apart from others of the same label, if several are tried. missing: what has to be installed
+    first; the functions are of no use then.
     """
 
     label: str
     compress: Convert
     decompress: Convert
     setting: str | None = None
+    missing: str | None = None
 
 
-def all_peers(threads: int | None) -> list[list[Peer]]:
-    """Everything that is there on this machine; of the settings in an inner list the best one counts."""
-    alone = [
-        _standard("gzip -9", _gzip),
-        _standard("bzip2 -9", _bzip2),
-        _standard("xz -9e", _xz),
-        *_filters(threads or 1),
-    ]
-    return [*([peer] for peer in alone), *_ppmd(), *_seven_zip(threads or 1), *_zpaq(threads or 1)]
+def _missing(label: str, what: str) -> Peer:
+    def refuse(source: Path, target: Path) -> None:
+        raise PeerError(f"missing: {what}")
+
+    return Peer(label, refuse, refuse, missing=what)
+
+
+def all_peers(threads: int = 1) -> list[list[Peer]]:
+    """All others, also those that are not on this machine; of the settings in an inner list the best one counts."""
+    standard = [_standard("gzip -9", _gzip), _standard("bzip2 -9", _bzip2), _standard("xz -9e", _xz)]
+    return [*([peer] for peer in (*standard, *_filters(threads))), _ppmd(), [_zpaq(threads)]]
 
 
 def _standard(name: str, opener: Callable[[Path, str], Any]) -> Peer:
@@ -90,9 +94,10 @@ def _filters(threads: int) -> list[Peer]:
         ("brotli -q 11", ["brotli", "-q", "11", "-w", "24", "-c"], ["brotli", "-dc"]),
     ]
     return [
-        Peer(name, _through(pack), _through(unpack))
+        _missing(name, f"{pack[0]} is not on the PATH")
+        if shutil.which(pack[0]) is None
+        else Peer(name, _through(pack), _through(unpack))
         for name, pack, unpack in wanted
-        if shutil.which(pack[0]) is not None
     ]
 
 
@@ -104,14 +109,14 @@ def _through(command: Sequence[str]) -> Convert:
     return convert
 
 
-def _ppmd() -> list[list[Peer]]:
-    """PPMd without a container (variant I with an end mark): order 6, and the best order."""
+def _ppmd() -> list[Peer]:
+    """PPMd without a container (variant I with an end mark), at the order that suits a file best."""
+    label = "ppmd, best order"
     try:
         import pyppmd
     except ImportError:
-        return []
-    best = [Peer("ppmd, best order", *_ppmd_order(pyppmd, order), f"{order}") for order in PPMD_ORDERS]
-    return [[Peer("ppmd, order 6", *_ppmd_order(pyppmd, 6))], best]
+        return [_missing(label, "pip install pyppmd")]
+    return [Peer(label, *_ppmd_order(pyppmd, order), f"{order}") for order in PPMD_ORDERS]
 
 
 def _ppmd_order(pyppmd: Any, order: int) -> tuple[Convert, Convert]:
@@ -131,34 +136,9 @@ def _ppmd_order(pyppmd: Any, order: int) -> tuple[Convert, Convert]:
     return compress, decompress
 
 
-def _seven_zip(threads: int) -> list[list[Peer]]:
-    """7z's PPMd: order 6, and the best order."""
-    program = next((name for name in ("7z", "7zz", "7za") if shutil.which(name)), None)
-    if program is None:
-        return []
-
-    def at_order(order: int) -> tuple[Convert, Convert]:
-        def compress(source: Path, target: Path) -> None:
-            method = f"-m0=PPMd:o={order}:mem={PPMD_MEMORY_BYTES >> 20}m"
-            archive = target.with_name("packed.7z")  # 7z would add this suffix to any other name
-            archive.unlink(missing_ok=True)  # or it would be added to
-            command = [program, "a", "-t7z", method, f"-mmt={threads}", "-bd", "-y"]
-            _call([*command, str(archive.absolute()), str(source.absolute())])
-            archive.replace(target)
-
-        def decompress(source: Path, target: Path) -> None:
-            with target.open("wb") as plain:
-                _call([program, "e", "-so", "-bd", str(source.absolute())], stdout=plain)
-
-        return compress, decompress
-
-    best = [Peer("7z ppmd, best order", *at_order(order), f"{order}") for order in SEVEN_ZIP_ORDERS]
-    return [[Peer("7z ppmd, order 6", *at_order(6))], best]
-
-
-def _zpaq(threads: int) -> list[list[Peer]]:
+def _zpaq(threads: int) -> Peer:
     if shutil.which("zpaq") is None:
-        return []
+        return _missing("zpaq -m5", "zpaq is not on the PATH")
 
     def compress(source: Path, target: Path) -> None:
         archive = target.with_name("packed.zpaq")  # zpaq would add this suffix to any other name
@@ -178,7 +158,7 @@ def _zpaq(threads: int) -> list[list[Peer]]:
             archive.replace(source)
             shutil.rmtree(folder, ignore_errors=True)
 
-    return [[Peer("zpaq -m5", compress, decompress)]]
+    return Peer("zpaq -m5", compress, decompress)
 
 
 def _call(

@@ -1,7 +1,9 @@
-"""`chunker surprise FILE`: bits per line under a stack, and which lines the stack finds unusual."""
+"""`chunker surprise FILE`: what each line costs in an archive, and which lines are unlike all others."""
 
 from __future__ import annotations
 
+import contextlib
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,32 +11,63 @@ import click
 
 from chunker.cli import files, options
 from chunker.cli.guard import each_file, leave
+from chunker.cli.progress import Progress
 from chunker.cli.report import print_json
+from chunker.cli.work import Job, Worker
 from chunker.errors import CorpusError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from chunker.core.backend import Trace
 
-LONGEST = 4096  # bytes of a line that are read
 SMALLEST_SPREAD = 1.0  # bits; lines that differ by less are all alike
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its bits, the bits above what the level expected to pay, and how unusual that is.
+    """One line, its end included.
 
-    excess_bits: summed over the characters that cost more than expected. Those that cost less do not make up for
-    them: inside an unusual line the level expects to pay much for every character.
+    bits: of each of its bytes, after all that comes before it. levels: of each of its bytes; 0: contexts alone,
+    1: the first recurrent level woke, 2: the second one took in the byte before, and so on.
     """
 
     number: int
-    bits: float
-    excess_bits: float
-    events: int
+    text: bytes
+    bits: list[float]
+    levels: bytes
     score: float
     unusual: bool
-    text: str
+
+    @property
+    def woken(self) -> float:
+        """The share of its bytes at which a recurrent level was at work."""
+        return 1 - self.levels.count(0) / len(self.levels)
+
+    @property
+    def shown(self) -> str:
+        """Its text."""
+        return self.text.removesuffix(b"\n").decode("utf-8", "replace")
+
+    def row(self) -> str:
+        """For people."""
+        mark, text = "!" if self.unusual else " ", files.shown(self.shown) if self.shown else ""
+        figures = f"{sum(self.bits):>8.1f} {self.woken:>4.0%} {self.score:>7.1f}"
+        return f"{mark} {self.number:>6} {figures}  {text[:80]}".rstrip()
+
+    def to_json(self, by_byte: bool) -> dict[str, Any]:
+        """For --json; by_byte: bits and level of each byte as well."""
+        bits = sum(self.bits)
+        document = {
+            "line": self.number,
+            "bits": round(bits, 3),
+            "bits_per_char": round(bits / len(self.bits), 4),
+            "woken_share": round(self.woken, 4),
+            "score": round(self.score, 3),
+            "unusual": self.unusual,
+            "text": self.shown,
+        }
+        if by_byte:
+            document |= {"byte_bits": [round(bit, 3) for bit in self.bits], "byte_levels": list(self.levels)}
+        return document
 
 
 @click.command("surprise", short_help="Bits per line, and the unusual lines.")
@@ -47,48 +80,51 @@ class Line:
     "--threshold", type=click.FloatRange(0), default=5.0, show_default=True, metavar="Z",
     help="Mark lines whose score is above Z.",
 )  # fmt: skip
-@click.option("--width", type=click.IntRange(1), default=96, show_default=True, help="Hidden units.")
-@click.option("--steps", type=click.IntRange(1), default=600, show_default=True, help="Of learning the file.")
-@click.option("--seed", type=options.SEEDS, default=0, show_default=True, help="Same seed, same result.")
+@click.option("--bytes", "by_byte", is_flag=True, help="With --json: bits and level of each byte as well.")
+@options.model_options
+@options.preset_options
+@options.threads_option
+@options.quiet_option
 @options.json_option
 def surprise(
     paths: tuple[str, ...],
     most: int | None,
     unusual: bool,
     threshold: float,
-    width: int,
-    steps: int,
-    seed: int,
+    by_byte: bool,
+    model: str | None,
+    preset: str,
+    threads: int | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
-    """Print for each line of FILE the bits that it costs, and mark with ! those that are unusual.
+    """Print for each line of FILE the bits that it costs in an archive, and mark with ! those that are unusual.
 
-    A predictor learns FILE itself, without labels, so what is regular in it becomes cheap. The score of a line is
-    its excess, the bits that its characters cost above those that the predictor expected, in robust
-    standard deviations of all lines. Digits that are always random are expected to be dear, so they raise no score.
+    Nothing is trained: what came before makes a line cheap, and so does what the model knows. The score counts of
+    each byte what it costs after the lines before it or after the lines behind it, whichever is less, so that the
+    first of many alike is not unusual; it is the distance from the median in robust standard deviations.
 
-    Columns: mark, line number, bits, score, the beginning of the line.
+    Columns: mark, line number, bits, share of the bytes of which the contexts were too unsure, so that a recurrent
+    level woke, score, the beginning of the line.
     """
-    from chunker.learning import require_torch
-
-    require_torch()
+    if by_byte and not as_json:
+        raise click.UsageError("--bytes goes with --json")
+    worker = Worker(Job(model=model, threads=threads, quiet=quiet, preset=preset))
     documents: list[dict[str, Any]] = []
 
     def one(path: str) -> None:
-        lines = _measure(path, width, steps, seed, threshold)
+        lines = _measure(path, worker, threshold)
         if unusual:
             lines = [line for line in lines if line.unusual]
         if most is not None:
             lines = sorted(lines, key=lambda line: -line.score)[:most]
         if as_json:
-            documents.append({"name": path, "lines": [_to_json(line) for line in lines]})
+            documents.append({"name": path, "lines": [line.to_json(by_byte) for line in lines]})
             return
         if len(paths) > 1:
             click.echo(files.shown(path))
         for line in lines:
-            mark = "!" if line.unusual else " "
-            text = files.shown(line.text)
-            click.echo(f"{mark} {line.number:>6} {line.bits:>8.1f} {line.score:>7.1f}  {text[:80]}")
+            click.echo(line.row())
 
     failures = each_file(paths, one)
     if as_json:
@@ -96,59 +132,42 @@ def surprise(
     leave(failures)
 
 
-def _measure(path: str, width: int, steps: int, seed: int, threshold: float) -> list[Line]:
-    import numpy as np
-    import torch
-
-    from chunker.classification.growing import Growth, grow
-    from chunker.classification.medium import HistoryGate, Medium
-
+def _measure(path: str, worker: Worker, threshold: float) -> list[Line]:
     with files.open_source(path, named_target=True) as source:
         data = source.stream.read()
-    texts = data.split(b"\n")
-    if texts and not texts[-1]:
-        texts.pop()
-    if not any(texts):
+    if not data.strip(b"\n"):
         raise CorpusError("is empty; name a file with lines in it")
-    rows = [np.frombuffer(text[:LONGEST] + b"\n", dtype=np.uint8).astype(np.int64) for text in texts]
-    growth = Growth(levels=(width,), steps=steps, held_out=0.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        gate = HistoryGate("surprise", 1.0)
-        stack, _ = grow(Medium("symbols", 256), rows, growth, gate, "gru", np.random.default_rng(seed))
-    histories = stack.read(rows)
-    excess = np.array([float(np.maximum(h.bits - h.expected_bits, 0).sum()) for h in histories])
-    scores = _scores(excess)
+    texts = [text + b"\n" for text in data.removesuffix(b"\n").split(b"\n")]
+    with contextlib.closing(Progress(path, 2 * len(data), quiet=worker.job.quiet)) as bar:
+        there, back = (_trace(order, worker, bar) for order in (texts, texts[::-1]))
+    begins, at = [], 0
+    for text in texts:
+        begins.append(at)
+        at += len(text)
+    ends = [*begins[1:], at]
+    costs = [
+        sum(map(min, there.bits[begin:end], back.bits[at - end : at - begin]))
+        for begin, end in zip(begins, ends, strict=True)
+    ]
     return [
-        Line(
-            number=number,
-            bits=float(history.bits.sum()),
-            excess_bits=float(excess[number - 1]),
-            events=len(history.levels[-1]),
-            score=float(scores[number - 1]),
-            unusual=bool(scores[number - 1] > threshold),
-            text=text.decode("utf-8", "replace"),
+        Line(number, text, there.bits[begin:end].tolist(), there.levels[begin:end], score, score > threshold)
+        for number, (text, begin, end, score) in enumerate(
+            zip(texts, begins, ends, _scores(costs), strict=True), 1
         )
-        for number, (text, history) in enumerate(zip(texts, histories, strict=True), 1)
     ]
 
 
-def _scores(excess: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _trace(texts: list[bytes], worker: Worker, bar: Progress) -> Trace:
+    from chunker.codec.tracing import trace
+
+    job = worker.job
+    return trace(
+        b"".join(texts), worker.model, threads=job.threads, preset=worker.settings, advance=bar.advance
+    )
+
+
+def _scores(costs: list[float]) -> list[float]:
     """Distance from the median in robust standard deviations (1.4826 times the median distance)."""
-    import numpy as np
-
-    middle = np.median(excess)
-    spread = max(1.4826 * float(np.median(np.abs(excess - middle))), SMALLEST_SPREAD)
-    return np.asarray((excess - middle) / spread)
-
-
-def _to_json(line: Line) -> dict[str, Any]:
-    return {
-        "line": line.number,
-        "bits": round(line.bits, 3),
-        "excess_bits": round(line.excess_bits, 3),
-        "events": line.events,
-        "score": round(line.score, 3),
-        "unusual": line.unusual,
-        "text": line.text,
-    }
+    middle = statistics.median(costs)
+    spread = max(1.4826 * statistics.median([abs(cost - middle) for cost in costs]), SMALLEST_SPREAD)
+    return [(cost - middle) / spread for cost in costs]

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import click
 
 from chunker.cli import files
-from chunker.cli.guard import ReportLost, each_file, leave
+from chunker.cli.guard import ReportLost, complain, each_file, leave
+from chunker.cli.options import NO_MODEL
 from chunker.cli.progress import Progress, watched
 from chunker.cli.report import Figures, Outcome, print_json
 from chunker.errors import ArchiveError
 
 if TYPE_CHECKING:
+    from chunker.core.backend import Settings
     from chunker.modelfile import Model
 
 CHUNK_BYTES = 1 << 17
@@ -27,8 +29,8 @@ class Job:
     """What the command line asks of every file.
 
     output: a name, "-" for standard output, None for FILE.nhc or the name without it.
-    model: a name or path, None for the default when compressing and the archive's own otherwise.
-    threads: None for as many as there are cores. preset: of chunker.codec.blocks.PRESETS.
+    model: a name or path, None for the default when compressing and the archive's own otherwise, NO_MODEL for
+    contexts alone. threads: None for as many as there are cores. preset: of chunker.codec.presets.PRESETS.
     """
 
     output: str | None = None
@@ -76,23 +78,42 @@ def report_each(
     leave(failures)
 
 
+def settings_of(preset: str, model: str | None) -> Settings:
+    """How to code by a preset and a model's name, or NO_MODEL."""
+    from chunker.codec import presets
+
+    settings = presets.settings_of(preset)
+    return presets.without_model(settings) if model == NO_MODEL else settings
+
+
 class Worker:
-    """Does one job on any number of files, with the model loaded once."""
+    """Does one job on any number of files, with the model loaded once.
+
+    Raises
+    ------
+    UsageError: the core that the environment names cannot be had.
+    """
 
     def __init__(self, job: Job) -> None:
+        from chunker.core.backend import backend
+
         self.job = job
+        if backend().name == "python" and not job.quiet:
+            complain("there is no compiled core here, so Python codes: a few hundred bytes a second")
 
     @cached_property
-    def model(self) -> Model:
-        """The model to compress with."""
+    def model(self) -> Model | None:
+        """The model that was asked for; None: none was."""
+        if self.job.model in (None, NO_MODEL):
+            return None
         from chunker.modelfile import load_model
 
         return load_model(self.job.model)
 
-    @property
-    def model_to_read(self) -> Model | None:
-        """The model that was asked for; None: the archive's own, found by its fingerprint."""
-        return None if self.job.model is None else self.model
+    @cached_property
+    def settings(self) -> Settings:
+        """How to compress."""
+        return settings_of(self.job.preset, self.job.model)
 
     def compress(self, path: str) -> Outcome:
         """Write the archive of one file; `files` and the codec say what can be raised."""
@@ -103,12 +124,9 @@ class Worker:
                 files.refuse_terminal_output(target, job.force)
                 bar = Progress(path, source.size, quiet=job.quiet)
                 with contextlib.closing(bar):
-                    written, needs_model = pack(
-                        source.stream, target, self.model, job.threads, bar, job.preset
-                    )
+                    written, model = pack(source.stream, target, self.model, job.threads, self.settings, bar)
         if job.remove:
             files.remove_source(source, name)
-        model = self.model.name if needs_model else None
         return Outcome(path, Figures(bar.done, written), bar.seconds, target=name, model=model)
 
     def decompress(self, path: str) -> Outcome:
@@ -144,7 +162,7 @@ class Worker:
         bar = Progress(source.path, _content_bytes(source), quiet=self.job.quiet)
         archive = files.CountedInput(source.stream)
         with contextlib.closing(bar):
-            models = unpack(cast(BinaryIO, archive), target, self.model_to_read, self.job.threads, bar)
+            models = unpack(cast(BinaryIO, archive), target, self.model, self.job.threads, bar)
         model = ", ".join(models) or None
         return Outcome(source.path, Figures(bar.done, archive.count), bar.seconds, model=model)
 
@@ -167,26 +185,27 @@ def _content_bytes(source: files.Source) -> int | None:
 def pack(
     source: BinaryIO,
     target: BinaryIO,
-    model: Model,
+    model: Model | None,
     threads: int | None,
+    settings: Settings,
     bar: Progress | None = None,
-    preset: str = "default",
-) -> tuple[int, bool]:
-    """Stream a source into an archive; returns the archive's size in bytes, and whether it needs the model."""
-    from chunker.codec import processes
+) -> tuple[int, str | None]:
+    """Stream a source into an archive.
+
+    model: None for the built-in one, if the settings need any.
+    Returns the archive's size in bytes, and the name of the model that it needs.
+    """
+    from chunker.codec.pool import ignore
     from chunker.codec.stream import Compressor
 
-    processes.allow()
-    if bar is None:
-        compressor = Compressor(model, threads=threads, preset=preset)
-    else:
-        compressor = Compressor(model, threads=threads, preset=preset, advance=bar.advance)
+    advance = ignore if bar is None else bar.advance
+    compressor = Compressor(model, threads=threads, preset=settings, advance=advance)
     written = 0
     try:
         while data := source.read(CHUNK_BYTES):
             written += target.write(compressor.compress(data))
         written += target.write(compressor.flush())
-        return written, compressor.needs_model
+        return written, compressor.model_name
     finally:
         compressor.close()
 
@@ -200,15 +219,14 @@ def unpack(
 ) -> list[str]:
     """Stream the content of an archive, or of several in a row, into a target, or nowhere; returns the names of
     the models that they needed."""
-    from chunker.codec import processes
-    from chunker.codec.stream import ModelFinder, contents
+    from chunker.codec.finder import ModelFinder
+    from chunker.codec.pool import ignore
+    from chunker.codec.stream import contents
 
-    processes.allow()
     models = ModelFinder(model)
-    with contextlib.closing(contents(source, models, threads)) as blocks:
+    advance = ignore if bar is None else bar.advance
+    with contextlib.closing(contents(source, models, threads, advance)) as blocks:
         for block in blocks:
             if target is not None:
                 target.write(block)
-            if bar is not None:
-                bar.advance(len(block))
     return models.found

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from small_blocks import cut_small
+from stand_in import StandIn, use
 
-from chunker.codec import blocks
+from chunker.codec import presets
 from chunker.modelfile import Model, load_model
 
 # Started in the background, a shell's jobs ignore these, and so would the commands that are to be interrupted.
@@ -48,39 +49,29 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of 1000 bytes and lanes of 200, so that short inputs have many."""
+    """Blocks of 1000 bytes, so that short inputs have many."""
     cut_small(monkeypatch)
 
 
-@pytest.fixture(params=blocks.PRESETS)
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """The codec runs on a core that deflates."""
+    return use(monkeypatch, StandIn())
+
+
+@pytest.fixture(params=presets.PRESETS)
 def preset(request: pytest.FixtureRequest) -> str:
     """Each preset's name in turn."""
     return str(request.param)
 
 
-def chunker_threads() -> list[threading.Thread]:
-    """The threads in which blocks are coded and those in which a net learns."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("chunker")]
-
-
-def learning_threads() -> list[threading.Thread]:
-    """The threads in which a net learns."""
-    return [thread for thread in chunker_threads() if thread.name.startswith("chunker-learning")]
+def block_threads() -> list[threading.Thread]:
+    """The threads in which blocks are coded. One without number was interrupted as it began, and finds no work."""
+    return [thread for thread in threading.enumerate() if thread.name == "chunker" and thread.ident]
 
 
 def join_all() -> None:
-    """Wait for what was stopped."""
-    # Those that code first: until they have ended, one that learns may be listed that has not begun yet.
-    for learns in (False, True):
-        for thread in chunker_threads():
-            if (thread in learning_threads()) == learns:
-                thread.join(timeout=60)
-    assert not chunker_threads()
-
-
-@pytest.fixture
-def no_learning_left() -> Iterator[None]:
-    """The test must end every thread that learns, at once or with the block that is being coded."""
-    assert not learning_threads()
-    yield
-    join_all()
+    """Wait for those threads; they end once nothing is left to do."""
+    for thread in block_threads():
+        thread.join(timeout=60)
+    assert not block_threads()

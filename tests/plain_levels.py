@@ -1,4 +1,4 @@
-"""The integer twin once more, as FORMAT.md says it: whole numbers in lists, one lane, one step after another.
+"""The integer twin once more: whole numbers in lists, one lane, one step after another (FORMAT.md).
 
 Slow and obvious; what chunker.core.levels computes for many lanes at once is compared with it. `some_tensors`
 makes integer tensors of every size that a model may have.

@@ -1,4 +1,4 @@
-"""chunker classify and chunker surprise as a user meets them."""
+"""chunker classify as a user meets it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from chunker.cli.classify import classify
-from chunker.cli.surprise import surprise
 
 SMALL = ["--levels", "12,8", "--steps", "30", "--head-steps", "40"]
 
@@ -127,36 +126,3 @@ def test_other_files_are_no_classifiers(tmp_path):
     (tmp_path / "bad").write_text("hello, this is text")
     result = call(classify, "predict", str(tmp_path / "bad"), str(tmp_path / "bad"), code=1)
     assert "no classifier" in result.stderr
-
-
-# ---- surprise ----------------------------------------------------------------------------------------
-
-STRANGE = {17: "kernel panic: not syncing", 60: "segfault at 0000 ip"}
-
-
-@pytest.fixture
-def log(tmp_path):
-    draw = random.Random(0)
-    lines = [f"step {draw.randint(100, 999)}: all is well with node {draw.randint(0, 9)}" for _ in range(80)]
-    for number, text in STRANGE.items():
-        lines[number - 1] = text
-    path = tmp_path / "log"
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def test_strange_lines_are_marked(log):
-    arguments = [str(log), "--width", "24", "--steps", "150"]
-    document = json.loads(call(surprise, *arguments, "--json").stdout)
-    lines = document["files"][0]["lines"]
-    assert len(lines) == 80
-    assert {line["line"] for line in lines if line["unusual"]} == set(STRANGE)
-    assert all(line["bits"] > 0 for line in lines)
-    printed = call(surprise, *arguments, "--unusual").stdout.splitlines()
-    assert [int(line.split()[1]) for line in printed] == sorted(STRANGE)
-    assert all(line.startswith("!") for line in printed)
-
-
-def test_an_empty_file_has_no_lines(tmp_path):
-    (tmp_path / "empty").write_text("")
-    assert "empty" in call(surprise, str(tmp_path / "empty"), code=1).stderr

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import stat
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import pytest
 from cli_support import TEXT, one_line
 from click.testing import Result
 from small_blocks import cut_small
+from stand_in import StandIn, skewed
 
 from chunker import __version__
 from chunker.cli import measure, peers, report
 from chunker.cli.main import COMMANDS, chunker
 from chunker.codec.archive import read_info
 from chunker.codec.stream import compress
+from chunker.core.backend import backend
 from chunker.errors import ChunkerError, UsageError
 from chunker.modelfile import load_model, save_stack
 
@@ -170,10 +173,11 @@ def test_usage_errors(args):
     assert sorted(os.listdir()) == ["a.txt"]
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_output_does_not_depend_on_threads(model):
-    Path("big").write_bytes(os.urandom(1 << 16) + bytes(1 << 18))
-    call("compress", "big", "-m", model, "--fast", "-T", "1", "-o", "one")
-    call("compress", "big", "-m", model, "--fast", "-T", "3", "-o", "three")
+    Path("big").write_bytes(os.urandom(3000) + skewed(9000) + bytes(3000))
+    call("compress", "big", "-m", model, "-T", "1", "-o", "one")
+    call("compress", "big", "-m", model, "-T", "3", "-o", "three")
     assert Path("one").read_bytes() == Path("three").read_bytes()
     call("decompress", "one", "-T", "3", "-m", model, "-o", "copy")
     assert Path("copy").read_bytes() == Path("big").read_bytes()
@@ -186,11 +190,12 @@ def test_list(model):
     head, first, second, total = result.stdout.splitlines()
     assert head.split("  ")[0] == "archive"
     assert first.split()[:3] == ["a.txt.nhc", str(len(TEXT)), str(os.path.getsize("a.txt.nhc"))]
-    assert "2 raw" in second
+    assert "1 raw" in second
     assert total.split()[1] == f"{len(TEXT) + (1 << 16):,}"
     listed = document(call("list", "noise.nhc", "--json"))["archives"][0]
     assert listed["bytes_in"] == 1 << 16
-    assert listed["blocks"] == {"raw": 2}
+    assert listed["blocks"] == {"raw": 1}
+    assert listed["settings"] == []
     assert listed["bits_per_char"] > 8
 
 
@@ -202,50 +207,83 @@ def test_list_tells_the_model(model, tiny_model):
         assert tiny_model.fingerprint.hex().startswith(found["fingerprint"])
 
 
-# What the tiny model shrinks and lzma does not.
-PROSE = b"Return the value of the given name as a string if it is in the list, or None."
+PROSE = b"Return the value of the given name as a string if it is in the list, or None. " * 3
 
 
 @pytest.mark.parametrize(
-    ("options", "kind"),
-    [(["--fast"], "net"), ([], "mixed"), (["--best"], "learning"), (["--fast", "--best"], "learning")],
+    ("options", "kind", "contexts"),
+    [
+        (["--fast"], "contexts", "few"),
+        ([], "stack", "many"),
+        (["--best"], "stack", "all"),
+        (["--fast", "--best"], "stack", "all"),
+        (["--no-model"], "contexts", "many"),
+        (["--no-model", "--best"], "contexts", "all"),
+    ],
 )
-def test_presets(model, options, kind):
+def test_presets(model, options, kind, contexts):
     Path("prose").write_bytes(PROSE)
-    call("compress", "prose", "-m", model, *options)
-    assert document(call("list", "prose.nhc", "--json"))["archives"][0]["blocks"] == {kind: 1}
+    chosen = [] if "--no-model" in options else ["-m", model]
+    line = call("compress", "prose", *chosen, *options).stdout
+    assert line.endswith("no model\n") == (kind == "contexts")
+    listed = document(call("list", "prose.nhc", "--json"))["archives"][0]
+    assert listed["blocks"] == {kind: 1}
+    assert [settings["contexts"] for settings in listed["settings"]] == [contexts]
     assert f"1 {kind}" in call("list", "prose.nhc").stdout
-    call("decompress", "prose.nhc", "-m", model, "-o", "copy")
+    call("decompress", "prose.nhc", "-o", "copy", *chosen)
     assert Path("copy").read_bytes() == PROSE
-    assert "OK" in call("test", "prose.nhc", "-m", model).stdout
+    assert "OK" in call("test", "prose.nhc", *chosen).stdout
 
 
-def test_list_counts_each_kind(model, tiny_model):
+@pytest.mark.parametrize("order", [["-m", "MODEL", "--no-model"], ["--no-model", "-m", "MODEL"]])
+def test_of_model_and_no_model_the_last_counts(model, order):
+    Path("prose").write_bytes(PROSE)
+    line = call("compress", "prose", *(model if word == "MODEL" else word for word in order)).stdout
+    assert line.endswith("no model\n") == (order[-1] == "--no-model")
+
+
+def test_list_counts_each_kind(tiny_model):
     with pytest.MonkeyPatch.context() as patch:
-        cut_small(patch, block_bytes=60, lane_bytes=20, small_bytes=1)
-        packed = [compress(PROSE[:60], tiny_model, preset=preset) for preset in ("fast", "best")]
-        packed.append(compress(PROSE[:29], tiny_model))
-    for part in packed:
-        info = read_info(io.BytesIO(part))
-        assert all(block.kind.needs_model for block in info.blocks)
-    Path("both.nhc").write_bytes(b"".join(packed))
-    expected = Counter(
-        block.kind.name.lower() for part in packed for block in read_info(io.BytesIO(part)).blocks
-    )
-    listed = document(call("list", "both.nhc", "--json"))["archives"][0]
-    assert listed["blocks"] == dict(expected)
-    assert set(expected) == {"net", "mixed", "learning"}
+        cut_small(patch)
+        packed = compress(os.urandom(2000) + bytes(2000) + skewed(3000), tiny_model)
+        packed += compress(skewed(3000), preset="fast")
+    Path("all.nhc").write_bytes(packed)
+    expected = Counter(block.kind.name.lower() for block in read_info(io.BytesIO(packed)).blocks)
+    assert document(call("list", "all.nhc", "--json"))["archives"][0]["blocks"] == dict(expected)
+    assert set(expected) == {"raw", "lzma", "stack", "contexts"}
 
 
-@pytest.mark.parametrize("choice", [["--no-model"], ["-m", "untrained"]])
-def test_no_model(choice):
-    """The archive names a built-in model, so nobody has to say which."""
-    Path("b.txt").write_bytes(b"ab" * 20 + b"ba" * 20)
-    for preset in ([], ["--best"]):
-        result = call("compress", "b.txt", *choice, *preset, "-f")
-        assert "model untrained" in result.stdout
-        call("decompress", "b.txt.nhc", "-o", "copy", "-f")
-        assert Path("copy").read_bytes() == b"ab" * 20 + b"ba" * 20
+@pytest.mark.parametrize("command", ["compress", "decompress", "test"])
+def test_python_in_place_of_a_compiled_core_is_told(monkeypatch, command):
+    call("compress", "a.txt", "--fast")
+    slow = StandIn()
+    slow.name = "python"
+    archive = [*(["-f"] if command != "test" else []), "a.txt" if command == "compress" else "a.txt.nhc"]
+    monkeypatch.setattr("chunker.core.backend.backend", lambda: slow)
+    monkeypatch.setattr("chunker.codec.stream.decode", lambda *_: TEXT)
+    told = call(command, *archive, *(["--fast"] if command == "compress" else [])).stderr
+    assert "a few hundred bytes a second" in cli_support.one_line(told.encode())
+    assert call(command, *archive, "-q", *(["--fast"] if command == "compress" else [])).stderr == ""
+
+
+def test_a_core_that_cannot_be_had_is_one_line(monkeypatch):
+    backend.cache_clear()
+    monkeypatch.setenv("CHUNKER_BACKEND", "steam")
+    try:
+        for args in (["compress", "a.txt"], ["--version"], ["bench", "a.txt"]):
+            result = call(*args, code=2 if args == ["--version"] else 1)
+            assert "CHUNKER_BACKEND=steam cannot be had" in cli_support.one_line(result.stderr.encode())
+    finally:
+        backend.cache_clear()
+
+
+def test_a_file_with_a_models_name_is_in_nobodys_way(model):
+    """An archive names its model by fingerprint, not by what lies about here."""
+    Path("text").write_bytes(TEXT * 3)
+    call("compress", "text", "-q")
+    assert call("list", "text.nhc").stdout.splitlines()[1].split()[-2] == "text"
+    call("decompress", "text.nhc", "-o", "copy", "-q")
+    assert Path("copy").read_bytes() == TEXT * 3
 
 
 def test_models(model, tiny_model):
@@ -262,9 +300,17 @@ def test_bench(model):
     Path("b.txt").write_bytes(TEXT[:50])
     args = ("bench", "a.txt", "b.txt", "-m", model, "--only", "gzip", "--only", "bzip2", "--repeat", "2")
     done = document(call(*args, "--json"))
+    assert done["backend"] == backend().name
     assert [file["name"] for file in done["files"]] == ["a.txt", "b.txt"]
     for rows in (done["files"][0]["results"], done["total"]):
-        assert [row["compressor"] for row in rows][1:] == ["gzip -9", "bzip2 -9"]
+        name = Path(model).stem
+        assert [row["compressor"] for row in rows] == [
+            "chunker --fast (no model)",
+            f"chunker ({name})",
+            f"chunker --best ({name})",
+            "gzip -9",
+            "bzip2 -9",
+        ]
         for row in rows:
             assert row["round_trip"] is True
             assert row["bits_per_char"] == round(8 * row["bytes_out"] / row["bytes_in"], 4)
@@ -275,8 +321,28 @@ def test_bench(model):
     assert "total: 270 bytes" in table
 
 
+def test_bench_of_one_preset(model):
+    args = ("bench", "a.txt", "--only", "none", "--preset", "fast", "--no-model", "--json")
+    (row,) = document(call(*args))["files"][0]["results"]
+    assert row["compressor"] == "chunker --fast (no model)"
+
+
+def test_bench_names_what_is_missing(monkeypatch, model):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pyppmd", None)
+    lines = call("bench", "a.txt", "-m", model, "--preset", "fast").stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[2:6]] == [
+        "chunker --fast (no model)",
+        "xz -9e",
+        "ppmd, best order",
+        "zpaq -m5",
+    ]
+    assert lines[4].endswith("missing: pip install pyppmd")
+    assert lines[5].endswith("missing: zpaq is not on the PATH")
+
+
 def test_bench_in_pieces(model):
-    args = ("bench", "a.txt", "-m", model, "--only", "gzip", "--piece", "100")
+    args = ("bench", "a.txt", "-m", model, "--only", "gzip", "--preset", "fast", "--piece", "100")
     whole = document(call(*args[:-2], "--json"))["files"][0]["results"]
     pieces = document(call(*args, "--json"))["files"][0]["results"]
     assert [row["bytes_in"] for row in pieces] == [len(TEXT)] * 2
@@ -291,7 +357,10 @@ def test_bench_needs_files_that_stay(model):
     assert "a.txt" in result.stdout
 
 
-@pytest.mark.parametrize("group", peers.all_peers(None), ids=lambda group: group[0].label)
+HERE = [group for group in peers.all_peers() if group[0].missing is None]
+
+
+@pytest.mark.parametrize("group", HERE, ids=lambda group: group[0].label)
 @pytest.mark.parametrize("content", [b"", TEXT * 20])
 def test_peers_give_back_what_they_got(group, content, tmp_path):
     source = tmp_path / "-n"
@@ -334,7 +403,7 @@ def test_commands_are_what_the_table_says(name):
 
 
 def test_version():
-    assert call("--version").stdout == f"chunker {__version__}\n"
+    assert call("--version").stdout == f"chunker {__version__} ({backend().name})\n"
 
 
 def test_completion(monkeypatch):
@@ -395,8 +464,7 @@ def test_an_empty_name_is_no_name():
 
 
 def test_the_model_is_named_where_an_archive_needs_it(model):
-    noise = bytes(range(256)) * 2
-    Path("noise").write_bytes(noise)
+    Path("noise").write_bytes(os.urandom(512))
     for name, expected in (("noise", None), ("a.txt", load_model(model).name)):
         for args in (["compress", name], ["test", f"{name}.nhc"], ["decompress", f"{name}.nhc", "-o", "b"]):
             (found,) = document(call(*args, "-m", model, "--json"))["files"]

@@ -17,6 +17,7 @@ from cli_support import ROOT, TEXT, environment
 
 from chunker import __version__
 from chunker.cli.nhc import nhc, without_levels
+from chunker.core.backend import backend
 
 
 @pytest.fixture(autouse=True)
@@ -27,23 +28,22 @@ def model(tmp_path, monkeypatch, tiny_model) -> str:
 
 
 call = functools.partial(cli_support.call, nhc)
-# What the tiny model shrinks and lzma does not.
-PROSE = b"Return the value of the given name as a string if it is in the list, or None."
+PROSE = b"Return the value of the given name as a string if it is in the list, or None. " * 3
 
 
 @pytest.mark.parametrize(
     ("given", "left"),
     [
-        (["-1"], ["--fast", "--unless-named", "fast"]),
+        (["-1"], ["--fast"]),
         (["-2"], ["--fast"]),
         (["-2c", "f"], ["--fast", "-c", "f"]),
         (["-9", "--fast"], ["--fast"]),
         (["-9", "f"], ["--best", "f"]),
         (["-9c", "f"], ["--best", "-c", "f"]),
         (["-c9", "f"], ["--best", "-c", "f"]),
-        (["-8", "f"], ["--best", "f"]),
-        (["-3", "f"], ["f"]),
-        (["-7", "f"], ["f"]),
+        (["-7", "f"], ["--best", "f"]),
+        (["-3", "f"], ["--fast", "f"]),
+        (["-4", "f"], ["f"]),
         (["-d6k"], ["-dk"]),
         (["-1", "-9"], ["--best"]),
         (["-1", "-6"], []),
@@ -87,42 +87,34 @@ def test_there_and_back_in_silence(model):
     call("-df", "a.txt.nhc", "-m", model)
 
 
-def coded(content: bytes, kind: str) -> bool:
-    """Whether an archive is one block of that kind."""
-    Path("coded.nhc").write_bytes(content)
-    listed = json.loads(call("-l", "--json", "coded.nhc").stdout)["archives"][0]
-    return bool(listed["blocks"] == {kind: 1})
+def contexts_of(packed: bytes) -> str:
+    """Which contexts the only block of an archive was coded with."""
+    Path("coded.nhc").write_bytes(packed)
+    (settings,) = json.loads(call("-l", "--json", "coded.nhc").stdout)["archives"][0]["settings"]
+    return str(settings["contexts"])
 
 
 @pytest.mark.parametrize(
-    ("level", "kind"),
-    [("-1", "net"), ("-2", "net"), ("--fast", "net"), ("-3", "mixed"), ("-6", "mixed"), ("-7", "mixed")]
-    + [(level, "learning") for level in ("-8", "-9", "--best")],
+    ("levels", "contexts"),
+    [
+        (["-1", "-2", "-3", "--fast"], "few"),
+        (["-4", "-5", "-6", "-q"], "many"),
+        (["-7", "-8", "-9", "--best"], "all"),
+    ],
 )
-def test_levels(model, level, kind):
-    packed = call(level, "-c", "-m", model, stdin=PROSE).stdout_bytes
-    assert coded(packed, kind)
-    assert call("-dc", "-m", model, stdin=packed).stdout_bytes == PROSE
+def test_levels(model, levels, contexts):
+    for level in levels:
+        packed = call(level, "-c", "-m", model, stdin=PROSE).stdout_bytes
+        assert contexts_of(packed) == contexts
+        assert call("-dc", "-m", model, stdin=packed).stdout_bytes == PROSE
 
 
-def test_the_first_level_has_the_small_model(model):
-    def model_of(*args: str) -> str:
-        packed = call("-c", *args, stdin=PROSE).stdout_bytes
-        assert coded(packed, "net")
-        assert call("-dc", stdin=packed).stdout_bytes == PROSE
-        assert call("-1dc", stdin=packed).stdout_bytes == PROSE
-        Path("p.nhc").write_bytes(packed)
-        return str(json.loads(call("-l", "--json", "p.nhc").stdout)["archives"][0]["models"][0]["name"])
-
-    assert [model_of("-1"), model_of("-2"), model_of("--fast")] == ["fast", "text", "text"]
-    assert model_of("-1", "-m", "text") == "text", "a model that is named counts"
-    packed = call("-1c", "-m", model, stdin=TEXT).stdout_bytes
-    assert call("-1dc", "-m", model, stdin=packed).stdout_bytes == TEXT
-
-
-def test_no_model():
-    packed = call("--no-model", "--fast", stdin=TEXT).stdout_bytes
-    assert call("-d", stdin=packed).stdout_bytes == TEXT
+@pytest.mark.parametrize("args", [["--no-model"], ["--fast"], ["-m", "text", "--no-model", "-9"]])
+def test_no_model(args):
+    packed = call(*args, stdin=PROSE).stdout_bytes
+    assert call("-d", stdin=packed).stdout_bytes == PROSE
+    Path("p.nhc").write_bytes(packed)
+    assert json.loads(call("-l", "--json", "p.nhc").stdout)["archives"][0]["models"] == []
 
 
 def test_filter(model):
@@ -175,7 +167,7 @@ def test_test_list_and_verbose(model):
     assert "a.txt.nhc" in call("-l", "a.txt.nhc").stdout
     assert json.loads(call("-l", "--json", "a.txt.nhc").stdout)["archives"][0]["bytes_in"] == len(TEXT)
     assert call("-t", "a.txt", "-m", model, code=1).stderr.startswith("nhc: a.txt: ")
-    assert call("-V").stdout == f"nhc {__version__}\n"
+    assert call("-V").stdout == f"nhc {__version__} ({backend().name})\n"
 
 
 @pytest.mark.skipif(shutil.which("tar") is None or os.name != "posix", reason="needs tar")

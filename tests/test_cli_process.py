@@ -18,7 +18,7 @@ from chunker.cli.nhc import nhc
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and files")
 
-HEAVY = ("numpy", "constriction", "rich", "safetensors", "torch")
+HEAVY = ("numpy", "rich", "safetensors", "torch")
 FULL = Path("/dev/full")
 # More than a pipe holds: when it is written, the reader has opened its target and is at work.
 MANY_BYTES = 1 << 18
@@ -48,6 +48,27 @@ def test_quick_commands_import_little(model, args):
     done = run("chunker", *args, before=tell.replace(f"{HEAVY!r}", f"set({HEAVY!r})"))
     assert done.returncode == 0
     assert done.stderr == b"set()\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["compress", "text", "-f"],
+        ["compress", "text", "-f", "--fast"],
+        ["decompress", "text.nhc", "-f"],
+        ["test", "text.nhc"],
+        ["list", "text.nhc"],
+    ],
+)
+def test_coding_needs_neither_numpy_nor_what_draws(model, args):
+    Path("text").write_bytes(TEXT * 20)
+    assert run("chunker", "compress", "text", "-m", model, "-q").returncode == 0
+    heavy = "{'numpy', 'rich', 'torch'}"
+    tell = (
+        f"import atexit, sys; atexit.register(lambda: print({heavy} & sys.modules.keys(), file=sys.stderr))"
+    )
+    done = run("chunker", *args, *([] if args[0] == "list" else ["-m", model]), before=tell)
+    assert (done.returncode, done.stderr) == (0, b"set()\n")
 
 
 def test_the_coding_half_needs_no_torch(model):

@@ -17,7 +17,7 @@ from chunker.cli.main import chunker as group
 from chunker.cli.nhc import nhc
 
 README = ROOT / "README.md"
-PAGES = (README, ROOT / "chunker" / "models" / "MODEL_CARD.md", ROOT / "chunker" / "FORMAT.md")
+PAGES = (README, ROOT / "chunker" / "models" / "MODEL_CARD.md", ROOT / "chunker" / "core" / "FORMAT.md")
 LINES_IN = {path: path.read_text(encoding="utf-8") for path in PAGES}
 # What stands between a command and the next one on a line.
 SEPARATORS = {"|", "&&", ";"}

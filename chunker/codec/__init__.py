@@ -1,1 +1,1 @@
-"""The coding half: integers in numpy, an entropy coder and the archive; never torch."""
+"""Bytes to archives and back, over the core: container, blocks, threads, files; never numpy, never torch."""

@@ -1,6 +1,6 @@
 """Reading the container: an incremental parser, and the table of blocks of a whole file.
 
-Pure bytes: no net, no numpy, so that listing an archive costs nothing. `frames.py` holds the single parts.
+Pure bytes: no core, no numpy, so that listing an archive costs nothing. `frames.py` holds the single parts.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from zlib import crc32
 
 from chunker.codec import frames
 from chunker.codec.frames import Bytes, Head, Kind, Start, damaged
+from chunker.core.backend import Settings
 from chunker.errors import ArchiveError, TruncatedArchive
 
 READ_BYTES = 1 << 17
-# A longer index is not loaded; the archive is then read from its start. It is enough for 4 TB.
+# A longer index is not loaded; the archive is then read from its start. It is enough for 20 TB.
 MAX_INDEX_BYTES = 1 << 26
 
 
@@ -155,7 +156,7 @@ class BlockInfo:
     kind: Kind
     bytes_in: int
     bytes_out: int
-    lanes: int
+    settings: Settings | None
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def read_info(file: BinaryIO) -> ArchiveInfo:
     Raises NotAnArchive, TruncatedArchive, CorruptArchive, ArchiveVersionError.
     """
     table, bytes_out = _read_table(file)
-    infos = [BlockInfo(head.kind, head.size, head.stored_size, head.lanes) for head, _, _ in table.blocks]
+    infos = [BlockInfo(head.kind, head.size, head.stored_size, head.settings) for head, _, _ in table.blocks]
     needed = (print_ for head, _, print_ in table.blocks if head.kind.needs_model)
     return ArchiveInfo(
         bytes_in=sum(info.bytes_in for info in infos),

@@ -10,15 +10,19 @@ import bisect
 import builtins
 import io
 import os
-from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
-from chunker.codec import archive, blocks, stream
-from chunker.codec.pool import Pool, Result
-from chunker.codec.stream import Compressor, ModelFinder, ModelLike, as_model
+from chunker.codec import archive, presets, stream
+from chunker.codec.finder import ModelFinder, as_model
+from chunker.codec.pool import Pool
+from chunker.codec.stream import Compressor
+from chunker.core.backend import Settings
 from chunker.errors import UsageError
+
+if TYPE_CHECKING:
+    from chunker.codec.finder import ModelLike
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 
@@ -122,26 +126,17 @@ class ArchiveReader(io.RawIOBase):
     def _from(self, index: int) -> Generator[bytes, None, None]:
         """The contents from that entry on: the first alone, for a seek often wants only that, then ahead."""
         entries = self._entries or []
-        pool = Pool(self._threads)
-        waiting: deque[tuple[int, Result[bytes]]] = deque()
-        ahead = 1
+        pool = Pool(stream.decode, self._threads)
         try:
-            while True:
-                while (
-                    len(waiting) < ahead
-                    and index < len(entries)
-                    and stream.fits(entries[index].head, [size for size, _ in waiting])
-                ):
-                    block = entries[index].read(self._file)
-                    content = pool.submit(blocks.decode_block, self._models.find(block), block)
-                    waiting.append((block.head.size, content))
-                    index += 1
-                if not waiting:
-                    return
-                yield waiting.popleft()[1].result()
-                ahead = pool.depth
+            for part in (entries[index : index + 1], entries[index + 1 :]):
+                yield from pool.imap(self._jobs(part))
         finally:
             pool.close()
+
+    def _jobs(self, entries: list[archive.Entry]) -> Iterator[stream.Job]:
+        for entry in entries:
+            block = entry.read(self._file)
+            yield stream.Job(block, self._models.find(block))
 
     def close(self) -> None:
         """Stop the threads, and close the file if `open` opened it."""
@@ -164,7 +159,7 @@ class ArchiveWriter(io.BufferedIOBase):
         model: ModelLike,
         threads: int | None,
         owned: bool,
-        preset: str = blocks.DEFAULT_PRESET,
+        preset: str | Settings = presets.DEFAULT_PRESET,
     ) -> None:
         self._file = file
         self._owned = owned
@@ -255,7 +250,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = blocks.DEFAULT_PRESET,
+    preset: str | Settings = presets.DEFAULT_PRESET,
 ) -> io.BufferedReader: ...
 @overload
 def open(
@@ -264,7 +259,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = blocks.DEFAULT_PRESET,
+    preset: str | Settings = presets.DEFAULT_PRESET,
 ) -> ArchiveWriter: ...
 @overload
 def open(
@@ -273,7 +268,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = blocks.DEFAULT_PRESET,
+    preset: str | Settings = presets.DEFAULT_PRESET,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -285,7 +280,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = blocks.DEFAULT_PRESET,
+    preset: str | Settings = presets.DEFAULT_PRESET,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -298,7 +293,7 @@ def open(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = blocks.DEFAULT_PRESET,
+    preset: str | Settings = presets.DEFAULT_PRESET,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -317,7 +312,7 @@ def open(
     text = kind == "t"
     if not text and (encoding, errors, newline) != (None, None, None):
         raise UsageError(f"encoding, errors and newline are for text: use mode {way + 't'!r}")
-    blocks.preset_of(preset)
+    presets.settings_of(preset)
     if way != "r" or model is not None:
         model = as_model(model)  # before a file is touched
     owned = isinstance(file, (str, os.PathLike))

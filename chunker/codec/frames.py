@@ -1,9 +1,8 @@
-"""The bytes of an archive, part by part, and what a reader refuses before it allocates anything.
+"""The bytes of an archive, part by part: what a writer puts down and what a reader refuses.
 
-`chunker/FORMAT.md` is the specification. Everything here is a pure function from bytes to fields or back; it
-knows neither the net nor numpy.
+FORMAT.md is the specification. An archive has one of two forms:
 
-    compact:  start  block-fields  payload  CRC-32                     one block, for small input
+    compact:  magic, form, fields of its only block, payload, CRC-32            for small input
     full:     start  (block-head payload CRC-32)*  trailer             trailer: mark, heads again, checks
 """
 
@@ -14,23 +13,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from zlib import crc32
 
+from chunker.core.backend import GATE_ALWAYS, Contexts, Settings
 from chunker.errors import ArchiveVersionError, CorruptArchive, NotAnArchive
 
 MAGIC = b"\xa7NH"
 END_MAGIC = b"HN\xa7"
-VERSION = 1
+VERSION = 2
 METHOD_STATIC = 0
 
 MAX_BLOCK_BYTES = 1 << 22
-MAX_LZMA_BYTES = 1 << 26  # xz -9 sees as far
-MAX_LANES = 1 << 12
-MAX_LEARNING_LANES = 1 << 8  # what a block keeps for learning grows with its lanes
 FINGERPRINT_BYTES = 8
 COMPACT_FINGERPRINT_BYTES = 4
+NO_FINGERPRINT = bytes(FINGERPRINT_BYTES)
 
-# What a block under the net may claim: so much, and so much more for each byte of payload.
+# What a block of the core may claim: so much, and so much more for each byte of payload.
 CLAIM_BYTES, CLAIM_BYTES_MORE = 1 << 16, 1 << 12
-CLAIM_STEPS, CLAIM_STEPS_MORE = 1 << 14, 1 << 8
 
 CRC_BYTES = 4
 START_BYTES = len(MAGIC) + 2 + FINGERPRINT_BYTES + CRC_BYTES
@@ -41,69 +38,39 @@ Bytes = bytes | bytearray | memoryview
 
 
 class Kind(enum.IntEnum):
-    """How a block's content became its payload."""
+    """How a block's content became its payload; also the low half of a compact archive's fourth byte."""
 
     RAW = 1
     LZMA = 2
-    NET = 3
-    MIXED = 4  # the net's readout learns, and its predictions are mixed with those of the contexts
-    LEARNING = 5  # as MIXED, and all of the net learns
+    CONTEXTS = 3  # level 0 alone
+    STACK = 4  # level 0, and above it the recurrent levels of a model
 
     @property
     def needs_model(self) -> bool:
-        """Whether the net is at work, and the block has lanes."""
-        return self >= Kind.NET
+        """Whether a model is at work."""
+        return self is Kind.STACK
 
     @property
-    def max_bytes(self) -> int:
-        """How long a block's content may be."""
-        return MAX_LZMA_BYTES if self is Kind.LZMA else MAX_BLOCK_BYTES
-
-    @property
-    def max_lanes(self) -> int:
-        """How many lanes a block may have."""
-        return MAX_LEARNING_LANES if self >= Kind.MIXED else MAX_LANES
+    def has_settings(self) -> bool:
+        """Whether the core coded it."""
+        return self >= Kind.CONTEXTS
 
 
-class Form(enum.IntEnum):
-    """The low half of the fourth byte; all but FULL are compact."""
-
-    FULL = 0
-    RAW = 1
-    LZMA = 2
-    NET = 3
-    NET_LANES = 4
-    MIXED = 5
-    MIXED_LANES = 6
-    LEARNING = 7
-    LEARNING_LANES = 8
-
-
-# What the compact forms mean: the kind of the block, and whether its lanes are given.
-_COMPACT = {
-    Form.RAW: (Kind.RAW, False),
-    Form.LZMA: (Kind.LZMA, False),
-    Form.NET: (Kind.NET, False),
-    Form.NET_LANES: (Kind.NET, True),
-    Form.MIXED: (Kind.MIXED, False),
-    Form.MIXED_LANES: (Kind.MIXED, True),
-    Form.LEARNING: (Kind.LEARNING, False),
-    Form.LEARNING_LANES: (Kind.LEARNING, True),
-}
-_COMPACT_FORMS = {meaning: form for form, meaning in _COMPACT.items()}
-
+FULL = 0  # the low half of the fourth byte of a full archive
 _KINDS = frozenset(Kind)
-_FORMS = frozenset(Form)
 
 
 @dataclass(frozen=True)
 class Head:
-    """The fields of a block, checked, and the bytes that its CRC covers ahead of the payload."""
+    """The fields of a block, checked, and the bytes that its CRC covers ahead of the payload.
+
+    settings: None unless the core coded the block.
+    """
 
     kind: Kind
     size: int
-    lanes: int
     payload_size: int
+    settings: Settings | None
     raw: bytes
 
     @property
@@ -119,6 +86,15 @@ class Start:
     version: int
     fingerprint: bytes
     head: Head | None
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A block after compression. settings: None unless the core coded it."""
+
+    kind: Kind
+    settings: Settings | None
+    payload: bytes
 
 
 def damaged(what: str) -> CorruptArchive:
@@ -150,52 +126,73 @@ def read_varint(data: Bytes, at: int) -> tuple[int, int]:
     raise damaged("a number is out of range")
 
 
-def _check(kind: Kind, size: int, lanes: int, payload_size: int) -> None:
-    """Raise CorruptArchive unless a writer can have meant these fields."""
-    if size > kind.max_bytes:
-        raise damaged(f"a block claims {size} bytes, more than any can have")
-    if kind is not Kind.RAW and payload_size >= size:
-        raise damaged("a block is not smaller than its content")
-    if not kind.needs_model:
-        return
-    if not 1 <= lanes <= min(size, kind.max_lanes):
-        raise damaged(f"a block of {size} bytes claims {lanes} lanes")
-    if not believable(size, lanes, payload_size):
-        raise damaged(f"a payload of {payload_size} bytes claims {size} bytes in {lanes} lanes")
+def believable(size: int, payload_size: int) -> bool:
+    """Whether a block of the core holds enough for the time that it takes: lzma makes what is as monotonous as
+    that small, too, and at once."""
+    return size <= CLAIM_BYTES + CLAIM_BYTES_MORE * payload_size
 
 
-def believable(size: int, lanes: int, payload_size: int) -> bool:
-    """Whether a block under the net holds enough for the time that it takes: lzma makes what is as monotonous
-    as that small, too, and at once."""
-    steps = -(-size // lanes)
-    return (
-        size <= CLAIM_BYTES + CLAIM_BYTES_MORE * payload_size
-        and steps <= CLAIM_STEPS + CLAIM_STEPS_MORE * payload_size
-    )
-
-
-def _fields(kind: Kind, size: int, lanes: int, payload_size: int, with_lanes: bool) -> bytes:
+def _fields(kind: Kind, size: int, payload_size: int, settings: Settings | None) -> bytes:
     out = varint(size)
     if kind is not Kind.RAW:
         out += varint(payload_size)
-    return out + varint(lanes) if with_lanes else out
+    if settings is not None:
+        out += bytes([settings.contexts])
+        if settings.needs_model:
+            out += varint(settings.gate)
+    return out
 
 
-def _read_fields(kind: Kind, data: Bytes, begin: int, at: int, with_lanes: bool) -> Head:
+def extra_bytes(settings: Settings, size: int, *, compact: bool) -> int:
+    """By how much more at most an archive grows around a block of the core than around a stored one."""
+    kind = kind_of(settings)
+    extra = len(_fields(kind, size, size, settings)) - len(_fields(Kind.RAW, size, size, None))
+    return extra + (COMPACT_FINGERPRINT_BYTES if compact and kind.needs_model else 0)
+
+
+def kind_of(settings: Settings) -> Kind:
+    """The kind of a block that the core coded so."""
+    return Kind.STACK if settings.needs_model else Kind.CONTEXTS
+
+
+def _read_fields(kind: Kind, data: Bytes, begin: int, at: int) -> Head:
+    """The head whose bytes begin at `begin`, its fields at `at`; checked before anything is done for it.
+
+    Raises IndexError where `data` ends too early, CorruptArchive.
+    """
     size, at = read_varint(data, at)
-    payload_size, lanes = size, 1 if kind.needs_model else 0
+    if size > MAX_BLOCK_BYTES:
+        raise damaged(f"a block claims {size} bytes, more than any can have")
+    payload_size = size
     if kind is not Kind.RAW:
         payload_size, at = read_varint(data, at)
-    if with_lanes:
-        lanes, at = read_varint(data, at)
-    _check(kind, size, lanes, payload_size)
-    return Head(kind, size, lanes, payload_size, bytes(data[begin:at]))
+        if payload_size >= size:
+            raise damaged("a block is not smaller than its content")
+    settings = None
+    if kind.has_settings:
+        if not believable(size, payload_size):
+            raise damaged(f"a payload of {payload_size} bytes claims {size} bytes")
+        settings, at = _read_settings(kind, data, at)
+    return Head(kind, size, payload_size, settings, bytes(data[begin:at]))
 
 
-def make_head(kind: Kind, size: int, lanes: int, payload_size: int) -> Head:
-    """The head of a block of a full archive; `lanes` counts for blocks of the net only."""
-    raw = bytes([kind]) + _fields(kind, size, lanes, payload_size, kind.needs_model)
-    return Head(kind, size, lanes, payload_size, raw)
+def _read_settings(kind: Kind, data: Bytes, at: int) -> tuple[Settings, int]:
+    if data[at] > max(Contexts):
+        raise damaged(f"there is no set of contexts {data[at]}")
+    contexts, gate = Contexts(data[at]), 0
+    at += 1
+    if kind.needs_model:
+        gate, at = read_varint(data, at)
+        if not 1 <= gate <= GATE_ALWAYS:
+            raise damaged(f"a gate of {gate} is out of range")
+    return Settings(contexts, gate), at
+
+
+def make_head(coded: Coded, size: int) -> Head:
+    """The head of a block of a full archive."""
+    payload_size = len(coded.payload)
+    raw = bytes([coded.kind]) + _fields(coded.kind, size, payload_size, coded.settings)
+    return Head(coded.kind, size, payload_size, coded.settings, raw)
 
 
 def read_head(data: Bytes, at: int = 0) -> Head | None:
@@ -204,8 +201,7 @@ def read_head(data: Bytes, at: int = 0) -> Head | None:
         code = data[at]
         if code not in _KINDS:
             raise damaged(f"there is no block of kind {code}")
-        kind = Kind(code)
-        head = _read_fields(kind, data, at, at + 1, kind.needs_model)
+        head = _read_fields(Kind(code), data, at, at + 1)
     except IndexError:
         return None
     if head.size == 0:
@@ -235,8 +231,8 @@ def block_frame(head: Head, payload: bytes, content: bytes) -> bytes:
 
 
 def full_start(fingerprint: bytes) -> bytes:
-    """The first 17 bytes of a full archive made with the model of that fingerprint."""
-    start = MAGIC + bytes([VERSION << 4 | Form.FULL, METHOD_STATIC]) + fingerprint[:FINGERPRINT_BYTES]
+    """The first 17 bytes of a full archive made with the model of that fingerprint, or NO_FINGERPRINT."""
+    start = MAGIC + bytes([VERSION << 4 | FULL, METHOD_STATIC]) + fingerprint[:FINGERPRINT_BYTES]
     return start + crc32(start).to_bytes(CRC_BYTES, "little")
 
 
@@ -247,20 +243,19 @@ def trailer(heads: bytes, content_crc: int) -> bytes:
     return sized + crc32(sized).to_bytes(CRC_BYTES, "little") + END_MAGIC
 
 
-def compact_archive(kind: Kind, lanes: int, payload: bytes, content: bytes, fingerprint: bytes) -> bytes:
-    """A whole archive of one block without index: 9 bytes around a stored block below 128 bytes, 14 around
-    one that the net coded."""
-    with_lanes = kind.needs_model and lanes > 1
-    raw = MAGIC + bytes([VERSION << 4 | _COMPACT_FORMS[kind, with_lanes]])
-    if kind.needs_model:
+def compact_archive(coded: Coded, content: bytes, fingerprint: bytes) -> bytes:
+    """A whole archive of one block without index: 9 bytes around a stored block below 128 bytes, 11 around one
+    of contexts, 17 around one of a stack."""
+    raw = MAGIC + bytes([VERSION << 4 | coded.kind])
+    if coded.kind.needs_model:
         raw += fingerprint[:COMPACT_FINGERPRINT_BYTES]
-    raw += _fields(kind, len(content), lanes, len(payload), with_lanes)
-    return raw + payload + block_crc(raw, payload, content).to_bytes(CRC_BYTES, "little")
+    raw += _fields(coded.kind, len(content), len(coded.payload), coded.settings)
+    return raw + coded.payload + block_crc(raw, coded.payload, content).to_bytes(CRC_BYTES, "little")
 
 
 def compact_kind(data: Bytes) -> Kind:
     """The kind of the block of a compact archive, of which at least the beginning is there."""
-    return _COMPACT[Form(data[len(MAGIC)] & 15)][0]
+    return Kind(data[len(MAGIC)] & 15)
 
 
 def read_start(data: Bytes) -> Start | None:
@@ -278,18 +273,18 @@ def read_start(data: Bytes) -> Start | None:
     version, form = data[len(MAGIC)] >> 4, data[len(MAGIC)] & 15
     if version == 0:
         raise damaged("it has version 0")
-    if version > VERSION or form not in _FORMS:
+    if version < VERSION:
+        raise ArchiveVersionError(
+            "the archive was made by an unreleased version of chunker: compress the original again"
+        )
+    if version > VERSION or (form != FULL and form not in _KINDS):
         raise ArchiveVersionError(
             "the archive was written by a newer version of chunker: upgrade chunker to read it"
         )
-    return (
-        _read_full_start(data, version)
-        if form == Form.FULL
-        else _read_compact_start(data, version, Form(form))
-    )
+    return _read_full_start(data) if form == FULL else _read_compact_start(data, Kind(form))
 
 
-def _read_full_start(data: Bytes, version: int) -> Start | None:
+def _read_full_start(data: Bytes) -> Start | None:
     if len(data) < START_BYTES:
         return None
     checked = bytes(data[: START_BYTES - CRC_BYTES])
@@ -297,17 +292,16 @@ def _read_full_start(data: Bytes, version: int) -> Start | None:
         raise damaged("its header fails its checksum")
     if checked[len(MAGIC) + 1] != METHOD_STATIC:
         raise ArchiveVersionError("the archive uses a newer way of coding: upgrade chunker to read it")
-    return Start(version, checked[-FINGERPRINT_BYTES:], None)
+    return Start(VERSION, checked[-FINGERPRINT_BYTES:], None)
 
 
-def _read_compact_start(data: Bytes, version: int, form: Form) -> Start | None:
-    kind, with_lanes = _COMPACT[form]
+def _read_compact_start(data: Bytes, kind: Kind) -> Start | None:
     at = len(MAGIC) + 1
     fingerprint = b""
     if kind.needs_model:
         fingerprint = bytes(data[at : at + COMPACT_FINGERPRINT_BYTES])
         at += COMPACT_FINGERPRINT_BYTES
     try:
-        return Start(version, fingerprint, _read_fields(kind, data, 0, at, with_lanes))
+        return Start(VERSION, fingerprint, _read_fields(kind, data, 0, at))
     except IndexError:
         return None

@@ -1,49 +1,31 @@
 """Blocks on several cores, in order, with a way out.
 
-Callers only submit and wait. A thread may in turn wait for another process: see processes.py.
+The core and lzma release the interpreter while they work, so plain threads are enough. Even one thread is not the
+caller's: the caller waits, and a wait ends at once when Ctrl-C comes.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, Protocol, TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar, cast
 
-from chunker.errors import UsageError
+from chunker.core.backend import Progress, Stop, Stopped
+from chunker.errors import ArchiveError, UsageError
 
-Stop = Callable[[], bool]
+POLL_SECONDS = 0.05  # between two looks at how far the blocks are
 
+Advance = Callable[[int], None]
+"""Called with how many more bytes of content are coded, again and again."""
 
-class Stopped(Exception):
-    """Raised within a call because `stop()` became true."""
-
-
-def never() -> bool:
-    """The `stop` of a caller that never stops."""
-    return False
-
-
+Item = TypeVar("Item")
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
-class Result(Protocol[T_co]):
-    """What `submit` returns."""
-
-    def result(self) -> T_co:
-        """Wait for the value, or raise what the function raised."""
-
-
-class _Later(Generic[T]):
-    """A call that is made when its result is asked for: a pool of one, without a thread."""
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._call = call
-
-    def result(self) -> T:
-        return self._call()
+def ignore(n_bytes: int) -> None:
+    """The `advance` of a caller that does not want to know."""
 
 
 def core_count() -> int:
@@ -60,43 +42,144 @@ def thread_count(threads: int | None) -> int:
     return threads or core_count()
 
 
-class Pool:
-    """Runs functions that take a last argument `stop`; up to `threads` of them at a time.
+class _Call(Generic[T]):
+    """A call that a thread makes, and what became of it."""
 
-    With one thread nothing runs in the background: a call is made when its result is wanted, in the caller.
-    `close` makes `stop()` true for what is running, forgets what is waiting and does not wait itself.
+    def __init__(self, function: Callable[[Item, Stop, Progress], T], item: Item, stop: Stop) -> None:
+        self.progress = Progress()
+        self._make: Callable[[], T] | None = lambda: function(item, stop, self.progress)
+        self._done = threading.Event()
+        self._value: T | None = None
+        self._error: BaseException | None = None
+
+    def make(self) -> None:
+        """Make the call; for the thread."""
+        try:
+            self._value = self._make() if self._make is not None else None
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            self._error = error
+        self._finish()
+
+    def abandon(self) -> None:
+        """Let whoever waits know that nobody will make it."""
+        self._error = Stopped()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._make = None  # and with it the item, which may be large
+        self._done.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is done, after so long at most."""
+        return self._done.wait(seconds)
+
+    def result(self) -> T:
+        """What a call that is done returned, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._value)
+
+
+class Pool(Generic[Item, T]):
+    """Makes `function(item, stop, progress)` of one item after the other, in up to `threads` threads, and hands
+    out the results in order, so many items behind that no thread runs dry.
+
+    The function is to set `progress.value` to the bytes of content that it is through with, and to raise Stopped
+    soon after `stop` is set. A thread ends when nothing is left to do, so a pool that is forgotten leaves none.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[[Item, Stop, Progress], T],
+        threads: int | None = None,
+        advance: Advance = ignore,
+    ) -> None:
         self.threads = thread_count(threads)
-        self._stop = threading.Event()
-        self._executor: ThreadPoolExecutor | None = None
+        self._function, self._advance = function, advance
+        self._stop = Stop()
+        self._waiting: deque[_Call[T]] = deque()  # for their turn to be handed out
+        self._lock = threading.Lock()
+        self._to_do: deque[_Call[T]] = deque()
+        self._at_work = 0
+        self._passed = 0  # bytes of what was handed out
+        self._told = 0
 
-    @property
-    def depth(self) -> int:
-        """How many calls to keep submitted so that no thread runs dry while the oldest one is waited for."""
-        return 1 if self.threads == 1 else 2 * self.threads
+    def __len__(self) -> int:
+        """How many results are still to be handed out."""
+        return len(self._waiting)
 
-    def submit(self, function: Callable[..., T], *args: Any) -> Result[T]:
-        """Arrange `function(*args, stop)`."""
-        if self.threads == 1:
-            return _Later(lambda: function(*args, self._stop.is_set))
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="chunker")
-        future: Future[T] = self._executor.submit(function, *args, self._stop.is_set)
-        return future
+    def put(self, item: Item) -> list[T]:
+        """Take in an item; the results that had to be waited for to make room for it, one or none.
+
+        Raises
+        ------
+        What the function raises, in its turn.
+        """
+        out = [self._take()] if len(self._waiting) >= 2 * self.threads else []
+        call = _Call(self._function, item, self._stop)
+        self._waiting.append(call)
+        with self._lock:
+            self._to_do.append(call)
+            idle = self._at_work < self.threads
+            self._at_work += idle
+        if idle:
+            threading.Thread(target=self._work, name="chunker", daemon=True).start()
+        return out
+
+    def drain(self) -> Iterator[T]:
+        """The results of all items that are under way. Raises what the function raises, in its turn."""
+        while self._waiting:
+            yield self._take()
+
+    def imap(self, items: Iterable[Item]) -> Iterator[T]:
+        """The results of all items. An ArchiveError from `items` itself is raised after the results of those before.
+
+        Whoever leaves the iterator early closes the pool.
+        """
+        failure: ArchiveError | None = None
+        source = iter(items)
+        while True:
+            try:
+                item = next(source)
+            except StopIteration:
+                break
+            except ArchiveError as error:
+                failure = error
+                break
+            yield from self.put(item)
+        yield from self.drain()
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
-        """Stop everything; may be called more than once, also while an exception passes."""
+        """Stop what runs and forget what waits, without waiting oneself; may be called more than once."""
         self._stop.set()
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            self._executor = None
+        with self._lock:
+            while self._to_do:
+                self._to_do.popleft().abandon()
 
-    def drop(self) -> None:
-        """Stop everything, wait until nothing runs, and be ready for other calls."""
-        executor = self._executor
-        self.close()
-        if executor is not None:
-            executor.shutdown()
-        self._stop = threading.Event()
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._to_do:
+                    self._at_work -= 1
+                    return
+                call = self._to_do.popleft()
+            call.make()
+            del call  # or its value would stay until the next one comes
+
+    def _take(self) -> T:
+        call = self._waiting[0]
+        while not call.wait(POLL_SECONDS):
+            self._tell()
+        self._waiting.popleft()
+        self._passed += call.progress.value
+        result = call.result()
+        self._tell()
+        return result
+
+    def _tell(self) -> None:
+        done = self._passed + sum(call.progress.value for call in self._waiting)
+        if done > self._told:
+            self._advance(done - self._told)
+            self._told = done

@@ -1,87 +1,39 @@
-"""Compressing and decompressing bytes, at once or in pieces; joins model, blocks and container.
+"""Compressing and decompressing bytes, at once or in pieces; joins models, blocks and container.
 
-    Compressor:    data -> buffer -> stretch -> blocks -> pool -> frames, in order -> trailer
+    Compressor:    data -> buffer -> blocks -> pool -> frames, in order -> trailer
     Decompressor:  data -> parser -> blocks -> pool -> content, in order
 
-Whatever the size of the input, the presets that learn hold one stretch of it, below 64 MiB, and what is made of
-it; "fast" and `Decompressor` at most two blocks for each thread, and of long lzma blocks one. The output of
-`Compressor` depends on the model and on the bytes alone: not on how they are cut into calls, nor on `threads`.
+Whatever the size of the input, `Compressor` holds 16 MiB of it and up to two blocks for each thread, `Decompressor`
+the latter. The archive depends on the model, the settings and the bytes alone: not on how they are cut into calls,
+nor on `threads`.
 """
 
 from __future__ import annotations
 
-import functools
 import io
-import os
-from collections import deque
-from collections.abc import Generator
-from typing import BinaryIO
+from collections.abc import Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from zlib import crc32
 
-from chunker.codec import archive, blocks, frames, stretch
+from chunker.codec import archive, blocks, frames, presets
 from chunker.codec.archive import Block, Parser
-from chunker.codec.blocks import Model
+from chunker.codec.finder import ModelFinder, as_model
 from chunker.codec.frames import Bytes, damaged
-from chunker.codec.pool import Pool, Result
-from chunker.codec.stretch import Advance, Frame
-from chunker.errors import UsageError, WrongModel
+from chunker.codec.pool import Advance, Pool, ignore
+from chunker.core.backend import Progress, Settings, Stop
+from chunker.errors import UsageError
 
-ModelLike = Model | str | os.PathLike[str] | None
-"""A model, its name or file, or None for the built-in one (compressing) or the archive's (decompressing)."""
-
-
-@functools.lru_cache(maxsize=4)
-def _builtin(name: str | None) -> Model:
-    """A built-in model, loaded once: small records must not pay for it again."""
-    from chunker.modelfile import load_model
-
-    return load_model(name)
+if TYPE_CHECKING:
+    from chunker.codec.finder import ModelLike
+    from chunker.modelfile import Model
 
 
-def as_model(model: ModelLike) -> Model:
-    """The model itself. Raises ModelNotFound, NotAModel, ModelVersionError."""
-    if model is None:
-        return _builtin(None)
-    if isinstance(model, (str, os.PathLike)):
-        from chunker.modelfile import load_model
+class Frame(NamedTuple):
+    """A block as it stands in a full archive, and what the trailer repeats of it."""
 
-        return load_model(model)
-    return model
-
-
-class ModelFinder:
-    """Finds the model that a block wants: the given one or a built-in one, whichever has the fingerprint.
-
-    found: names of those that were found, in order.
-    """
-
-    def __init__(self, model: ModelLike = None) -> None:
-        self._given = None if model is None else as_model(model)
-        self.found: list[str] = []
-
-    def find(self, block: Block) -> Model | None:
-        """None if the block needs no model. Raises WrongModel."""
-        if not block.head.kind.needs_model:
-            return None
-        model = self._find(block.fingerprint)
-        name = getattr(model, "name", "model")
-        if name not in self.found:
-            self.found.append(name)
-        return model
-
-    def _find(self, wanted: bytes) -> Model:
-        if self._given is not None and self._given.fingerprint.startswith(wanted):
-            return self._given
-        from chunker.modelfile import builtin_models
-
-        for name in builtin_models():
-            if _builtin(name).fingerprint.startswith(wanted):
-                return _builtin(name)
-        tried = "the model given" if self._given is not None else "a built-in model"
-        raise WrongModel(
-            f"the archive was made with model {wanted.hex()}, not with {tried}: name that model's file "
-            "(-m MODEL), unless the archive is damaged there"
-        )
+    kind: frames.Kind
+    head: bytes
+    stored: bytes
 
 
 class Compressor:
@@ -90,12 +42,16 @@ class Compressor:
     >>> compressor = Compressor()  # doctest: +SKIP
     >>> archive = compressor.compress(b"first") + compressor.compress(b"second") + compressor.flush()
 
-    model: a model, a built-in's name or a model file; None for the default built-in model.
+    model: a model, a built-in's name or a model file; None for the default built-in model. It is not used where
+    the preset has no net.
     threads: how many blocks to code at a time; None or 0 for one per core.
-    preset: "default" learns while it codes, "best" learns more, "fast" does not and hands out earlier: it waits
-    for 1 MiB, the others for 64.
+    preset: "fast", "default" or "best", or Settings of one's own.
     advance: called with how many more bytes of content are coded, again and again.
-    Raises ModelNotFound, NotAModel, ModelVersionError, UsageError.
+    model_name: of the model that what was handed out needs, None if it needs none.
+
+    Raises
+    ------
+    ModelNotFound, NotAModel, ModelVersionError, UsageError.
     """
 
     def __init__(
@@ -103,20 +59,25 @@ class Compressor:
         model: ModelLike = None,
         *,
         threads: int | None = None,
-        preset: str = blocks.DEFAULT_PRESET,
-        advance: Advance = stretch.ignore,
+        preset: str | Settings = presets.DEFAULT_PRESET,
+        advance: Advance = ignore,
     ) -> None:
-        self._preset = blocks.preset_of(preset)
-        self._advance = advance
-        self._pool = Pool(threads)
-        self._model = as_model(model)
+        self._settings = presets.settings_of(preset)
+        # One that is given is loaded all the same: a wrong name is an error, whatever the preset.
+        given = None if model is None and not self._settings.needs_model else as_model(model)
+        self._model = given if self._settings.needs_model else None
+        self._frames = Pool(self._encode, threads, advance)
+        self._compact = Pool(self._encode_compact, 1, advance)
         self._buffer = bytearray()
-        self._waiting: deque[tuple[int, Result[Frame]]] = deque()
         self._heads = bytearray()
         self._crc = 0
         self._started = False
         self._closed = False
-        self.needs_model = False
+        self.model_name: str | None = None
+
+    @property
+    def _fingerprint(self) -> bytes:
+        return frames.NO_FINGERPRINT if self._model is None else self._model.fingerprint
 
     def compress(self, data: Bytes) -> bytes:
         """Take in data; the part of the archive that is complete, often b"". Raises UsageError after `flush`."""
@@ -124,13 +85,11 @@ class Compressor:
         out: list[bytes] = []
         view = memoryview(data).cast("B")
         try:
-            block_bytes = self._preset.block_bytes
-            for begin in range(0, len(view), block_bytes):
-                self._buffer += view[begin : begin + block_bytes]
-                if plan := stretch.first_stretch(self._preset, len(self._buffer)):
-                    self._encode_stretch(plan, out)
-                elif not self._preset.stretch_bytes and len(self._buffer) >= 2 * block_bytes:
-                    self._submit(block_bytes, out)
+            for begin in range(0, len(view), presets.BLOCK_BYTES):
+                self._buffer += view[begin : begin + presets.BLOCK_BYTES]
+                while len(self._buffer) >= presets.STREAM_BYTES:
+                    for _ in range(2):
+                        self._put(presets.BLOCK_BYTES, out)
         except BaseException:
             self.close()
             raise
@@ -141,19 +100,14 @@ class Compressor:
         self._require_open()
         out: list[bytes] = []
         try:
-            if not self._started and len(self._buffer) < blocks.SMALL_BYTES:
-                content = bytes(self._buffer)
-                compact = blocks.encode_compact(self._model, content, self._preset)
-                self.needs_model = frames.compact_kind(compact).needs_model
-                self._advance(len(content))
+            if not self._started and len(self._buffer) < presets.SMALL_BYTES:
+                [compact] = self._compact.imap([bytes(self._buffer)])
+                self._note(frames.compact_kind(compact))
                 return compact
-            if self._preset.stretch_bytes:
-                self._encode_stretch(self._preset.plan(len(self._buffer)), out)
-            else:
-                for n_bytes in self._preset.last(len(self._buffer)):
-                    self._submit(n_bytes, out)
-                while self._waiting:
-                    self._collect(out)
+            for n_bytes in presets.last(len(self._buffer)):
+                self._put(n_bytes, out)
+            for frame in self._frames.drain():
+                self._append(frame, out)
             out.append(frames.trailer(bytes(self._heads), self._crc))
         finally:
             self.close()
@@ -162,116 +116,132 @@ class Compressor:
     def close(self) -> None:
         """Stop the threads and give up what is not flushed; not needed after `flush` or an exception."""
         self._closed = True
-        self._pool.close()
-        self._waiting.clear()
+        self._frames.close()
+        self._compact.close()
         self._buffer.clear()
 
     def _require_open(self) -> None:
         if self._closed:
             raise UsageError("this Compressor was flushed, closed or interrupted: use a new one")
 
-    def _take(self, n_bytes: int, out: list[bytes]) -> bytes:
-        """The content that comes next."""
+    def _put(self, n_bytes: int, out: list[bytes]) -> None:
+        """Let the content that comes next be coded as one block."""
         if not self._started:
             self._started = True
-            out.append(frames.full_start(self._model.fingerprint))
+            out.append(frames.full_start(self._fingerprint))
         with memoryview(self._buffer) as view:
             content = bytes(view[:n_bytes])
         del self._buffer[:n_bytes]
         self._crc = crc32(content, self._crc)
-        return content
-
-    def _encode_stretch(self, plan: list[int], out: list[bytes]) -> None:
-        content = self._take(sum(plan), out)
-        for frame in stretch.encode_stretch(
-            self._model, content, plan, self._preset, self._pool, self._advance
-        ):
+        for frame in self._frames.put(content):
             self._append(frame, out)
 
-    def _submit(self, n_bytes: int, out: list[bytes]) -> None:
-        if len(self._waiting) >= self._pool.depth:
-            self._collect(out)
-        content = self._take(n_bytes, out)
-        coded = self._pool.submit(blocks.encode_frame, self._model, content, self._preset)
-        self._waiting.append((n_bytes, coded))
-
-    def _collect(self, out: list[bytes]) -> None:
-        n_bytes, coded = self._waiting.popleft()
-        self._append(coded.result(), out)
-        self._advance(n_bytes)
+    def _note(self, kind: frames.Kind) -> None:
+        if self._model is not None and kind.needs_model:
+            self.model_name = self._model.name
 
     def _append(self, frame: Frame, out: list[bytes]) -> None:
-        head, block = frame
-        self.needs_model |= frames.Kind(head[0]).needs_model
-        self._heads += head
-        out.append(block)
+        self._note(frame.kind)
+        self._heads += frame.head
+        out.append(frame.stored)
+
+    def _encode(self, content: bytes, stop: Stop, progress: Progress) -> Frame:
+        coded = blocks.encode_block(content, self._settings, self._model, stop, progress)
+        head = frames.make_head(coded, len(content))
+        progress.value = len(content)
+        return Frame(coded.kind, head.raw, frames.block_frame(head, coded.payload, content))
+
+    def _encode_compact(self, content: bytes, stop: Stop, progress: Progress) -> bytes:
+        coded = blocks.encode_block(content, self._settings, self._model, stop, progress, compact=True)
+        progress.value = len(content)
+        return frames.compact_archive(coded, content, self._fingerprint)
 
 
-def fits(head: frames.Head, sizes: list[int]) -> bool:
-    """Whether a block may be decoded ahead while blocks of those sizes are: together they are no longer than the
-    longest block, so that memory does not depend on the archive."""
-    return not sizes or sum(sizes) + head.size <= frames.MAX_LZMA_BYTES
+class Job(NamedTuple):
+    """A block to decode."""
+
+    block: Block
+    model: Model | None
+
+
+class End(NamedTuple):
+    """The end of an archive; the CRC of its whole content, None of a compact one."""
+
+    content_crc: int | None
+
+
+def decode(job: Job, stop: Stop, progress: Progress) -> bytes:
+    """The content of a block, for a Pool."""
+    return blocks.decode_block(job.block, job.model, stop, progress)
+
+
+def _decode_or_pass(job: Job | End, stop: Stop, progress: Progress) -> bytes | End:
+    """Ends pass through, so that they come in their turn."""
+    return job if isinstance(job, End) else decode(job, stop, progress)
 
 
 class BlockDecoder:
-    """The engine of everything that reads from the start: bytes in, contents of blocks out, in order."""
+    """The engine of everything that reads from the start: bytes in, contents of blocks out, in order.
 
-    def __init__(self, model: ModelLike | ModelFinder, threads: int | None) -> None:
+    eof: whether the end of an archive was reached and everything handed out and checked.
+    """
+
+    def __init__(
+        self, model: ModelLike | ModelFinder, threads: int | None, advance: Advance = ignore
+    ) -> None:
         self.parser = Parser()
         self.eof = False
         self._models = model if isinstance(model, ModelFinder) else ModelFinder(model)
-        self._pool = Pool(threads)
-        self._waiting: deque[tuple[int, Result[bytes]]] = deque()
-        self._too_much: Block | None = None
+        self._pool = Pool(_decode_or_pass, threads, advance)
         self._crc = 0
 
     @property
     def busy(self) -> bool:
-        """Whether `next_content` has more without being fed."""
-        return bool(self._waiting)
+        """Whether more content comes without more input."""
+        return len(self._pool) > self.at_end
 
-    def feed(self, data: bytes) -> bool:
-        """Take in more of the archive; whether there are cores left that could work on still more of it."""
-        self.parser.feed(data)
-        self._fill()
-        return not self.parser.eof and self._too_much is None and len(self._waiting) < self._pool.threads
+    @property
+    def at_end(self) -> bool:
+        """Whether all but the last check is done."""
+        return self.parser.eof and len(self._pool) == 1
 
-    def next_content(self) -> bytes | None:
-        """The next block's content; None at `eof` and where more input is needed. Raises ArchiveError."""
-        self._fill()
-        if not self._waiting:
-            return None
-        content = self._waiting.popleft()[1].result()
-        self._crc = crc32(content, self._crc)
-        self._fill()
-        return content
+    def contents(self, jobs: Iterable[Job | End]) -> Generator[bytes, None, None]:
+        """What `arrived` or `read_from` found, decoded and checked. Raises ArchiveError, after what was sound."""
+        for result in self._pool.imap(jobs):
+            if isinstance(result, bytes):
+                self.eof = False
+                self._crc = crc32(result, self._crc)
+                yield result
+                continue
+            if result.content_crc not in (None, self._crc):
+                raise damaged("the content fails its checksum")
+            self._crc = 0
+            self.eof = True
 
-    def restart(self) -> None:
-        """Go on with the archive that follows."""
-        self.parser.restart()
-        self.eof = False
-        self._crc = 0
+    def arrived(self) -> Iterator[Job | End]:
+        """What is complete in the parser, up to the end of the archive."""
+        ended_before = self.parser.eof
+        while (block := self.parser.next_block()) is not None:
+            yield Job(block, self._models.find(block))
+        if self.parser.eof and not ended_before:
+            yield End(self.parser.content_crc)
+
+    def read_from(self, file: BinaryIO) -> Iterator[Job | End]:
+        """What is in a file of one or several archives, from here to its end."""
+        while True:
+            yield from self.arrived()
+            data = b"" if self.parser.eof and self.parser.buffer else file.read(archive.READ_BYTES)
+            if self.parser.eof and not data and not self.parser.buffer:
+                return
+            if self.parser.eof:
+                self.parser.restart()
+            elif not data:
+                raise self.parser.cut_off()
+            self.parser.feed(data)
 
     def close(self) -> None:
         """Stop the threads."""
         self._pool.close()
-        self._waiting.clear()
-
-    def _fill(self) -> None:
-        while len(self._waiting) < self._pool.depth:
-            block = self._too_much or self.parser.next_block()
-            self._too_much = None
-            if block is None:
-                break
-            if not fits(block.head, [size for size, _ in self._waiting]):
-                self._too_much = block
-                break
-            content = self._pool.submit(blocks.decode_block, self._models.find(block), block)
-            self._waiting.append((block.head.size, content))
-        if self.parser.eof and not self._waiting and not self.eof:
-            if self.parser.content_crc not in (None, self._crc):
-                raise damaged("the content fails its checksum")
-            self.eof = True
 
 
 class Decompressor:
@@ -285,6 +255,7 @@ class Decompressor:
 
     def __init__(self, model: ModelLike = None, *, threads: int | None = None) -> None:
         self._decoder = BlockDecoder(model, threads)
+        self._contents: Generator[bytes, None, None] | None = None  # under way
         self._ready = bytearray()
         self._closed = False
 
@@ -315,11 +286,7 @@ class Decompressor:
             raise UsageError("this Decompressor was closed, interrupted or met an error: use a new one")
         try:
             self._decoder.parser.feed(data)
-            while max_length < 0 or len(self._ready) < max_length or not self._ready:
-                content = self._decoder.next_content()
-                if content is None:
-                    break
-                self._ready += content
+            self._fill(max_length)
         except BaseException:
             self.close()
             raise
@@ -330,6 +297,23 @@ class Decompressor:
         del self._ready[:wanted]
         return out
 
+    def _fill(self, max_length: int) -> None:
+        """Decode until enough is ready, or all that was fed."""
+        fed = self._contents is not None  # what is under way knows nothing of the latest data
+        while max_length < 0 or len(self._ready) < max_length or not self._ready:
+            if self._contents is None:
+                self._contents = self._decoder.contents(self._decoder.arrived())
+            content = next(self._contents, None)
+            if content is not None:
+                self._ready += content
+                continue
+            self._contents = None
+            if not fed:
+                return
+            fed = False
+        if self._contents is not None and self._decoder.at_end:
+            next(self._contents, None)
+
     def close(self) -> None:
         """Stop the threads; not needed after `eof` or an exception."""
         self._closed = True
@@ -337,31 +321,19 @@ class Decompressor:
 
 
 def contents(
-    file: BinaryIO, model: ModelLike | ModelFinder = None, threads: int | None = None
+    file: BinaryIO,
+    model: ModelLike | ModelFinder = None,
+    threads: int | None = None,
+    advance: Advance = ignore,
 ) -> Generator[bytes, None, None]:
     """The contents of all blocks of a file of one or several archives, read once from here to its end.
 
+    advance: called with how many more bytes of content are decoded, again and again.
     Closing the generator stops the threads. Raises ArchiveError: also TruncatedArchive at an early end.
     """
-    decoder = BlockDecoder(model, threads)
+    decoder = BlockDecoder(model, threads, advance)
     try:
-        while True:
-            content = decoder.next_content()
-            if content is not None:
-                yield content
-                continue
-            if decoder.eof and decoder.parser.buffer:
-                decoder.restart()
-                continue
-            data = file.read(archive.READ_BYTES)
-            if not data:
-                if decoder.eof:
-                    return
-                raise decoder.parser.cut_off()
-            if decoder.eof:
-                decoder.restart()
-            while data and decoder.feed(data):  # one block for each core, before waiting for the first
-                data = file.read(archive.READ_BYTES)
+        yield from decoder.contents(decoder.read_from(file))
     finally:
         decoder.close()
 
@@ -371,14 +343,18 @@ def compress(
     model: ModelLike = None,
     *,
     threads: int | None = None,
-    preset: str = blocks.DEFAULT_PRESET,
+    preset: str | Settings = presets.DEFAULT_PRESET,
 ) -> bytes:
     """An archive of `data`.
 
     model: a model, a built-in's name or a model file; None for the default built-in model.
     threads: how many blocks to code at a time; None or 0 for one per core. It never changes the result.
-    preset: "default" learns while it codes, "best" learns more, "fast" does not.
-    Raises ModelNotFound, NotAModel, ModelVersionError, UsageError.
+    preset: "fast" (few contexts, no net), "default" (many contexts, the net where they are unsure), "best" (all
+    contexts, the net at every byte), or Settings of one's own.
+
+    Raises
+    ------
+    ModelNotFound, NotAModel, ModelVersionError, UsageError.
     """
     compressor = Compressor(model, threads=threads, preset=preset)
     return compressor.compress(data) + compressor.flush()
@@ -388,6 +364,9 @@ def decompress(data: Bytes, *, model: ModelLike = None, threads: int | None = No
     """The content of an archive, or of several in a row.
 
     model: needed only if the archive was made with one that is not built in.
-    Raises NotAnArchive, TruncatedArchive, CorruptArchive, ArchiveVersionError, WrongModel.
+
+    Raises
+    ------
+    NotAnArchive, TruncatedArchive, CorruptArchive, ArchiveVersionError, WrongModel.
     """
     return b"".join(contents(io.BytesIO(data), model, threads))

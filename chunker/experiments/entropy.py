@@ -6,16 +6,15 @@
 
 The sources are those of chunker.data: Markov chains of orders 1 to 3, a hidden Markov model, the Reber
 grammar (Cover & Thomas 2006, chapter 4; Rabiner 1989; Cleeremans et al. 1989). Symbols are the bytes 0, 1, 2,
-... What is counted is the whole archive: heads, checksums, and every lane's cold start.
+... What is counted is the whole archive: heads, checksums, and the cold start of every block.
 
 Solved: the archive is at most 1 % longer than the sample's own code length under the source's probabilities,
 `ideal_bits`, below which no code gets but by chance, and gives the sample back byte by byte. The mean of
 `ideal_bits` a symbol is the entropy rate; against that rate itself, `rate_percent`, a sample is the noisier
 the shorter it is.
 
-The preset is "fast", whose model stays as it was trained: the source of the test is that of the training, so
-there is nothing left to learn while coding. The default preset was as good to 0.01 % and took six times as
-long.
+The preset is "best", which asks the net at every byte: the source of the test is that of its training, so it
+knows all that there is to know, and the contexts beside it have to learn when to believe it.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class Settings:
     learning_rate: float = 1e-2
     average: int = 400
     test: int = 1_000_000
-    preset: str = "fast"
+    preset: str = "best"
 
 
 def run(

@@ -1,0 +1,51 @@
+"""What coding costs, byte for byte, as the codec itself counts it."""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from typing import TYPE_CHECKING
+
+from chunker.codec import presets
+from chunker.codec.finder import as_model
+from chunker.codec.pool import Advance, Pool, ignore
+from chunker.core import backend as core
+from chunker.core.backend import Progress, Settings, Stop, Trace
+
+if TYPE_CHECKING:
+    from chunker.codec.finder import ModelLike
+
+
+def trace(
+    data: bytes,
+    model: ModelLike = None,
+    *,
+    threads: int | None = None,
+    preset: str | Settings = presets.DEFAULT_PRESET,
+    advance: Advance = ignore,
+) -> Trace:
+    """Bits and level of each byte of `data`, coded in the blocks of an archive; lzma stands in for none of them.
+
+    The arguments are those of `chunker.compress`; advance: called with how many more bytes are coded.
+
+    Raises
+    ------
+    ModelNotFound, NotAModel, ModelVersionError, UsageError.
+    """
+    settings = presets.settings_of(preset)
+    chosen = as_model(model) if settings.needs_model else None
+
+    def one(content: bytes, stop: Stop, progress: Progress) -> Trace:
+        return core.backend().trace(content, settings, chosen, stop, progress)
+
+    payload_bytes, bits, levels, at = 0, array("f"), bytearray(), 0
+    blocks = []
+    for size in presets.plan(len(data)):
+        blocks.append(data[at : at + size])
+        at += size
+    with contextlib.closing(Pool(one, threads, advance)) as pool:
+        for each in pool.imap(blocks):
+            payload_bytes += each.payload_bytes
+            bits.extend(each.bits)
+            levels += each.levels
+    return Trace(payload_bytes, bits, bytes(levels))

@@ -1,0 +1,105 @@
+/* chunker: the codec of one block, in integers only.
+ *
+ * A block is a run of bytes that is coded alone. Level 0 (level0.c) predicts every bit from adaptive contexts;
+ * recurrent levels (stack.c) wake within a byte at the first bit of which level 0 is unsure, and take part in the
+ * mixture of the bits that are left. chunker/core/FORMAT.md is the specification, chunker/core/reference/ the same
+ * codec in Python.
+ *
+ * Nothing here is global and mutable: tables and models are built once, never change afterwards and may be shared by
+ * threads. Every function that allocates returns CHUNKER_NO_MEMORY or NULL when it cannot. */
+#ifndef CHUNKER_H
+#define CHUNKER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define CHUNKER_API __declspec(dllexport)
+#else
+#define CHUNKER_API __attribute__((visibility("default")))
+#endif
+
+#define CHUNKER_ABI 1                     /* changes with every change of this header */
+#define CHUNKER_MAX_BLOCK (1 << 22)       /* bytes of a block */
+#define CHUNKER_GATE_ALWAYS 4095          /* the recurrent levels wake at the first bit of every byte */
+#define CHUNKER_MAX_LEVELS 16
+#define CHUNKER_MAX_WIDTH 16384
+#define CHUNKER_MAX_ORDERS 8
+
+/* What a function returns. Values from 0 on are sizes in bytes. */
+enum {
+    CHUNKER_STOPPED = -1,    /* *stop became non-zero */
+    CHUNKER_NO_MEMORY = -2,
+    CHUNKER_TOO_LARGE = -3,  /* the payload would not fit into the capacity given */
+    CHUNKER_CORRUPT = -4,    /* the payload ends too early or too late for what it claims */
+    CHUNKER_BAD_JOB = -5     /* a field is out of range: the caller's mistake */
+};
+
+typedef struct ChunkerTables ChunkerTables; /* constants of the codec, computed once */
+typedef struct ChunkerModel ChunkerModel;   /* a stack of recurrent levels, packed for the kernels */
+
+/* A matrix of a model: q (rows, columns) with one multiplier a column; FORMAT.md, "Recurrent levels". q is NULL where
+ * the model has no such matrix. */
+typedef struct {
+    const int8_t *q;
+    const int32_t *multiplier;
+    int32_t rows, columns;
+} ChunkerMatrix;
+
+typedef struct {
+    int32_t width;
+    ChunkerMatrix symbol_input, time_input, guess_input, confidence_input, below, recurrent, readout;
+    const int32_t *bias, *candidate_bias, *readout_bias; /* candidate_bias: GRU only */
+} ChunkerLevel;
+
+enum { CHUNKER_RNN = 0, CHUNKER_GRU = 1, CHUNKER_LSTM = 2 };
+enum { CHUNKER_GATE_ARGMAX = 0, CHUNKER_GATE_SURPRISE = 1 };
+
+typedef struct {
+    int32_t cell, levels, rule;          /* rule: when an input goes up to the next level */
+    int32_t thresholds[CHUNKER_MAX_LEVELS]; /* of the gates between levels, in 1/128 bit */
+    int32_t orders, order[CHUNKER_MAX_ORDERS], ngram_rows; /* n-grams of the last bytes; orders = 0: none */
+    ChunkerMatrix ngram_table;           /* (orders * ngram_rows, width) */
+    int32_t catch_up;                    /* of the bytes slept through, how many are taken in on waking */
+    ChunkerLevel level[CHUNKER_MAX_LEVELS];
+} ChunkerStack;
+
+/* One block to code. */
+typedef struct {
+    const ChunkerTables *tables;
+    const ChunkerModel *model;    /* NULL where gate is 0 */
+    int32_t kernels;              /* which instruction set: an index into chunker_kernels */
+    int32_t contexts;             /* which contexts level 0 uses: 0 few, 1 many, 2 all */
+    int32_t gate;                 /* 0: no recurrent level; otherwise in 1/256 nat, see FORMAT.md */
+    uint64_t without_contexts;    /* ablation only, never of an archive: contexts to leave out, by number */
+    uint32_t without_parts;       /* likewise parts of the mixture, see level0.h */
+    const volatile int32_t *stop; /* looked at every few bytes; may be NULL */
+    volatile int64_t *done;       /* bytes coded so far; may be NULL */
+    float *bits;                  /* per byte what it cost, in bits; may be NULL */
+    uint8_t *levels;              /* per byte how many recurrent levels moved for it; may be NULL */
+} ChunkerJob;
+
+CHUNKER_API int32_t chunker_abi(void);
+
+CHUNKER_API ChunkerTables *chunker_tables_new(void);
+CHUNKER_API void chunker_tables_free(ChunkerTables *tables);
+
+/* A hash of all constants, to be compared with the one that FORMAT.md gives. */
+CHUNKER_API uint64_t chunker_tables_digest(const ChunkerTables *tables);
+
+/* The name of the k-th instruction set that this processor has, best first; NULL beyond the last, "portable". */
+CHUNKER_API const char *chunker_kernels(const ChunkerTables *tables, int32_t k);
+
+/* Copies what it needs. NULL without memory or if a size in `stack` is out of range. */
+CHUNKER_API ChunkerModel *chunker_model_new(const ChunkerStack *stack);
+CHUNKER_API void chunker_model_free(ChunkerModel *model);
+
+/* Codes content[0 .. size) into payload; returns the payload's size or an error from above. */
+CHUNKER_API int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int64_t size,
+                                         uint8_t *payload, int64_t capacity);
+
+/* Decodes `size` bytes of content; returns size or an error. content is complete up to *job->done. */
+CHUNKER_API int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int64_t payload_size,
+                                         uint8_t *content, int64_t size);
+
+#endif

@@ -1,0 +1,22 @@
+/* The recurrent levels above level 0: static while they code, integers throughout. FORMAT.md, "Recurrent levels". */
+#ifndef CHUNKER_STACK_H
+#define CHUNKER_STACK_H
+
+#include "level0.h"
+
+typedef struct Stack Stack; /* the running state of one block */
+
+/* NULL: no memory. */
+Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const Kernels *kernels, const uint8_t *bytes);
+void stack_free(Stack *s);
+
+/* Level 1 wakes before the byte at `position`: it takes in what passed, and predicts. Returns how many levels moved. */
+int stack_wake(Stack *s, uint32_t position, uint32_t guess, uint32_t confidence);
+
+/* What the prediction says of the bit that follows `partial` (a leading 1, then the bits of this byte so far). */
+void stack_advise(const Stack *s, uint32_t partial, Advice *advice);
+
+/* The byte that was predicted came: the gates decide which levels it goes up to. */
+void stack_saw(Stack *s, uint32_t byte);
+
+#endif

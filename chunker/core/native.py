@@ -1,0 +1,283 @@
+"""The compiled core: chunker/core/c, loaded with ctypes, so that one library serves every Python.
+
+The interpreter is free while the library works, and blocks run on all cores in plain threads. The library is
+built when the package is installed; without one `load` finds nothing and the reference in Python takes over.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import threading
+import weakref
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chunker.core.backend import Progress, Settings, Stop, Stopped, Trace
+from chunker.errors import CorruptArchive, ExactnessError, NotAModel, UsageError
+
+if TYPE_CHECKING:
+    from chunker.config import StackConfig
+    from chunker.modelfile import Model, RawTensor
+
+ABI = 1
+TABLES_DIGEST = 0xe577621715d4eb3e
+NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
+LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
+
+_STOPPED, _NO_MEMORY, _TOO_LARGE, _CORRUPT = -1, -2, -3, -4
+_CELLS = {"rnn": 0, "gru": 1, "lstm": 2}
+_MATRICES = ("symbol_input", "time_input", "guess_input", "confidence_input", "below", "recurrent", "readout")
+_BIASES = ("bias", "candidate_bias", "readout_bias")
+_MAX_LEVELS, _MAX_ORDERS = 16, 8
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = (
+        ("q", ctypes.c_char_p),
+        ("multiplier", ctypes.c_char_p),
+        ("rows", ctypes.c_int32),
+        ("columns", ctypes.c_int32),
+    )
+
+
+class _Level(ctypes.Structure):
+    _fields_ = (
+        ("width", ctypes.c_int32),
+        *((name, _Matrix) for name in _MATRICES),
+        *((name, ctypes.c_char_p) for name in _BIASES),
+    )
+
+
+class _Stack(ctypes.Structure):
+    _fields_ = (
+        ("cell", ctypes.c_int32),
+        ("levels", ctypes.c_int32),
+        ("rule", ctypes.c_int32),
+        ("thresholds", ctypes.c_int32 * _MAX_LEVELS),
+        ("orders", ctypes.c_int32),
+        ("order", ctypes.c_int32 * _MAX_ORDERS),
+        ("ngram_rows", ctypes.c_int32),
+        ("ngram_table", _Matrix),
+        ("catch_up", ctypes.c_int32),
+        ("level", _Level * _MAX_LEVELS),
+    )
+
+
+class _Job(ctypes.Structure):
+    _fields_ = (
+        ("tables", ctypes.c_void_p),
+        ("model", ctypes.c_void_p),
+        ("kernels", ctypes.c_int32),
+        ("contexts", ctypes.c_int32),
+        ("gate", ctypes.c_int32),
+        ("without_contexts", ctypes.c_uint64),
+        ("without_parts", ctypes.c_uint32),
+        ("stop", ctypes.c_void_p),
+        ("done", ctypes.c_void_p),
+        ("bits", ctypes.c_void_p),
+        ("levels", ctypes.c_void_p),
+    )
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    void_p, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+    coding = (ctypes.POINTER(_Job), ctypes.c_char_p, int64, void_p, int64)
+    signatures: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "chunker_abi": (int32, ()),
+        "chunker_tables_new": (void_p, ()),
+        "chunker_tables_digest": (ctypes.c_uint64, (void_p,)),
+        "chunker_kernels": (ctypes.c_char_p, (void_p, int32)),
+        "chunker_model_new": (void_p, (ctypes.POINTER(_Stack),)),
+        "chunker_model_free": (None, (void_p,)),
+        "chunker_encode_block": (int64, coding),
+        "chunker_decode_block": (int64, coding),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+
+
+def load() -> list[NativeBackend]:
+    """A backend for each instruction set that this processor has, the best first; [] without a library.
+
+    Raises
+    ------
+    ExactnessError: the library is of another version, or its tables are not those of FORMAT.md.
+    """
+    return list(_load())
+
+
+@functools.cache
+def _load() -> tuple[NativeBackend, ...]:
+    if not LIBRARY.is_file():
+        return ()
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError:
+        return ()  # of another system: a checkout that is shared, say
+    library.chunker_abi.restype = ctypes.c_int32
+    if library.chunker_abi() != ABI:
+        raise ExactnessError(f"{LIBRARY} belongs to another version of chunker: install chunker again")
+    _declare(library)
+    tables = library.chunker_tables_new()
+    if not tables:
+        raise MemoryError
+    if library.chunker_tables_digest(tables) != TABLES_DIGEST:
+        raise ExactnessError(f"the tables of {LIBRARY} came out different: install chunker again")
+    found = []
+    while name := library.chunker_kernels(tables, len(found)):
+        found.append(NativeBackend(library, tables, len(found), name.decode()))
+    return tuple(found)
+
+
+class NativeBackend:
+    """The library with the kernels of one instruction set. See chunker.core.backend.Backend."""
+
+    def __init__(self, library: ctypes.CDLL, tables: int, kernels: int, name: str) -> None:
+        self.name = f"native {name}"
+        self._library, self._tables, self._kernels = library, tables, kernels
+
+    def encode(
+        self,
+        content: bytes,
+        settings: Settings,
+        model: Model | None,
+        limit_bytes: int,
+        stop: Stop,
+        progress: Progress,
+    ) -> bytes | None:
+        """See Backend.encode."""
+        return self._encode(content, limit_bytes - 1, self._job(settings, model, stop, progress))
+
+    def trace(
+        self,
+        content: bytes,
+        settings: Settings,
+        model: Model | None,
+        stop: Stop,
+        progress: Progress,
+        without_contexts: int = 0,
+        without_parts: int = 0,
+    ) -> Trace:
+        """See Backend.trace.
+
+        without_contexts, without_parts: bit sets of contexts (contexts.h) and parts of the mixture (level0.h) to
+        leave out, for ablations; no archive is made without them.
+        """
+        bits, levels = array("f", bytes(4 * len(content))), bytearray(len(content))
+        job = self._job(settings, model, stop, progress)
+        job.without_contexts, job.without_parts = without_contexts, without_parts
+        job.bits = bits.buffer_info()[0]
+        exported = (ctypes.c_char * len(levels)).from_buffer(levels)
+        job.levels = ctypes.addressof(exported)
+        payload = self._encode(content, 2 * len(content) + 16, job)
+        return Trace(len(payload or b""), bits, bytes(levels))
+
+    def decode(
+        self,
+        payload: bytes,
+        n_bytes: int,
+        settings: Settings,
+        model: Model | None,
+        stop: Stop,
+        progress: Progress,
+    ) -> bytes:
+        """See Backend.decode."""
+        content = ctypes.create_string_buffer(n_bytes) if n_bytes else (ctypes.c_char * 1)()
+        job = self._job(settings, model, stop, progress)
+        result = self._library.chunker_decode_block(job, payload, len(payload), content, n_bytes)
+        self._check(result)
+        return content.raw[:n_bytes]
+
+    def _job(self, settings: Settings, model: Model | None, stop: Stop, progress: Progress) -> _Job:
+        job = _Job(tables=self._tables, kernels=self._kernels)
+        job.contexts, job.gate = int(settings.contexts), settings.gate
+        job.stop, job.done = ctypes.addressof(stop.flag), ctypes.addressof(progress.count)
+        if settings.gate:
+            if model is None:
+                raise ValueError("a gate above 0 needs a model")
+            job.model = _packed(self._library, model).address
+        return job
+
+    def _encode(self, content: bytes, capacity: int, job: _Job) -> bytes | None:
+        payload = ctypes.create_string_buffer(max(capacity, 1))
+        result = self._library.chunker_encode_block(job, content, len(content), payload, capacity)
+        if result == _TOO_LARGE:
+            return None
+        self._check(result)
+        return ctypes.string_at(payload, result)
+
+    @staticmethod
+    def _check(result: int) -> None:
+        if result >= 0:
+            return
+        if result == _STOPPED:
+            raise Stopped
+        if result == _NO_MEMORY:
+            raise MemoryError
+        if result == _CORRUPT:
+            raise CorruptArchive("the archive is damaged (a payload does not fit its block): fetch or restore it again")
+        raise ValueError(f"the core refuses its job ({result})")
+
+
+class _Packed:
+    """A model as the library holds it; freed with the Python object."""
+
+    def __init__(self, library: ctypes.CDLL, config: StackConfig, tensors: Mapping[str, RawTensor]) -> None:
+        self.address = library.chunker_model_new(_describe(config, tensors))
+        if not self.address:
+            raise NotAModel("the model does not fit the codec's integers, or there is no memory for it; train it again")
+        weakref.finalize(self, library.chunker_model_free, self.address).atexit = False
+
+
+_packed_models: weakref.WeakKeyDictionary[Model, _Packed] = weakref.WeakKeyDictionary()
+_packing = threading.Lock()
+
+
+def _packed(library: ctypes.CDLL, model: Model) -> _Packed:
+    with _packing:
+        packed = _packed_models.get(model)
+        if packed is None:
+            packed = _packed_models[model] = _Packed(library, model.config, model.raw_tensors)
+        return packed
+
+
+def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
+    """The model in the terms of chunker.h; points into the tensors.
+
+    Raises
+    ------
+    UsageError: the codec cannot use such a stack.
+    """
+    if config.symbols != 256:
+        raise UsageError(f"the model predicts {config.symbols} symbols, not bytes: compress with a model of 256")
+    if config.mode != "joint" and len(config.levels) > 1:
+        raise UsageError("the codec runs joint stacks: compress with a model trained with --mode joint")
+
+    def matrix(name: str) -> _Matrix:
+        if f"{name}.q" not in tensors:
+            return _Matrix()
+        q = tensors[f"{name}.q"]
+        return _Matrix(q.data, tensors[f"{name}.multiplier"].data, *q.shape)
+
+    stack = _Stack(cell=_CELLS[config.cell], levels=len(config.levels), rule=int(config.gate.rule != "argmax"))
+    thresholds = array("i", tensors["thresholds"].data)
+    stack.thresholds[: len(thresholds)] = thresholds
+    if config.ngrams is not None:
+        stack.orders, stack.ngram_rows = len(config.ngrams.orders), config.ngrams.rows
+        stack.order[: stack.orders] = config.ngrams.orders
+        stack.ngram_table = matrix("0.ngram_table")
+    stack.catch_up = config.wake.catch_up if config.wake else 0
+    for index, width in enumerate(config.levels):
+        level = stack.level[index]
+        level.width = width
+        for name in _MATRICES:
+            setattr(level, name, matrix(f"{index}.{name}"))
+        for name in _BIASES:
+            if f"{index}.{name}" in tensors:
+                setattr(level, name, tensors[f"{index}.{name}"].data)
+    return stack
