@@ -489,4 +489,4 @@ def test_what_is_no_regular_file_is_not_replaced_and_takes_no_source_with_it(mod
     assert sorted(os.listdir()) == ["a.txt", "a.txt.nhc", "pipe"]
     assert all(stat.S_ISFIFO(os.stat(name).st_mode) for name in ("pipe", "a.txt.nhc"))
     with pytest.raises(UsageError, match="no regular file"):
-        save_stack("pipe", load_model("untrained").integer_tensors, load_model("untrained").config, {})
+        save_stack("pipe", load_model("text").integer_tensors, load_model("text").config, {})
