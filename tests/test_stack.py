@@ -212,7 +212,9 @@ def test_configuration_survives_json():
 def test_a_level_that_may_sleep_never_does_here(cell):
     """It is told that one symbol has passed and that nothing was guessed: constants, which train like biases."""
     torch.manual_seed(0)
-    stack = Stack(StackConfig((6, 5), cell, gate=GateRule("surprise", 8.0), wake=Wake(slept=True, guess=True)))
+    stack = Stack(
+        StackConfig((6, 5), cell, gate=GateRule("surprise", 8.0), wake=Wake(slept=True, guess=True))
+    )
     bare = Stack(StackConfig((6, 5), cell, gate=GateRule("surprise", 8.0)))
     bare.load_state_dict(stack.state_dict(), strict=False)
     told = {"time_input": 0, "guess_input": 256, "confidence_input": 0}
