@@ -33,8 +33,8 @@ static void add_words(Reading *r, uint32_t c) {
         r->token_length++;
     } else {
         if (r->token) {
-            r->token2 = r->token1, r->token1 = r->token, r->token = 0;
-            r->gap1 = r->gap, r->gap = 0;
+            r->token1 = r->token, r->token = 0;
+            r->gap = 0;
         }
         r->gap = mix(r->gap, c + 1);
         r->token_length = 0;
@@ -100,7 +100,7 @@ static void add_structure(Reading *r, uint32_t c) {
     if (r->digits == 0 && r->position - r->line <= 24) r->line_start_template = r->line_template;
     r->line_hash = mix(r->line_hash, c + 1);
     if (c == '\n') {
-        r->line_hash1 = r->line_hash, r->line_hash = 0;
+        r->line_hash = 0;
         r->indent_above = r->indent, r->indent = 0;
         r->line_above = r->line, r->line = r->position;
         r->line_template = r->line_start_template = r->line_word = 0;
@@ -118,7 +118,6 @@ void reading_add(Reading *r, uint32_t c) {
     r->position++;
     r->last8 = r->last8 << 8 | r->last4 >> 24;
     r->last4 = r->last4 << 8 | c;
-    r->folded4 = r->folded4 << 8 | (c >= 'A' && c <= 'Z' ? c | 32 : c);
     add_words(r, c);
     add_runs(r, c);
     for (int k = 0; k < 2; k++) add_fields(r, &r->fields[k], k, c, above[k]);
@@ -128,7 +127,6 @@ void reading_add(Reading *r, uint32_t c) {
 }
 
 void reading_hashes(Reading *r, int expected, uint32_t match_length, uint32_t h[N_CONTEXTS]) {
-    const ChunkerTables *t = r->tables;
     uint32_t c4 = r->last4, c8 = r->last8, c1 = c4 & 255;
     uint32_t column = r->position - r->line, at = r->line_above + column;
     uint32_t above = at < r->line ? r->bytes[at] : 0, next = at + 1 < r->line ? r->bytes[at + 1] : 0;
@@ -143,26 +141,18 @@ void reading_hashes(Reading *r, int expected, uint32_t match_length, uint32_t h[
     h[CTX_O2] = c4 & 0xffff;
     h[CTX_O3] = c4 & 0xffffff;
     h[CTX_O4] = c4;
-    h[CTX_O5] = mix(c4, c8 & 0xff);
     h[CTX_O6] = mix(c4, c8 & 0xffff);
-    h[CTX_O8] = mix(c4, c8);
     h[CTX_WORD] = mix(r->word, c1);
     h[CTX_WORD2] = mix(h[CTX_WORD], r->word1);
     h[CTX_WORD_SKIP] = mix(h[CTX_WORD], r->word2);
     h[CTX_WORD3] = mix(h[CTX_WORD2], r->word2);
-    h[CTX_TOKEN1] = mix(r->token, r->gap);
-    h[CTX_TOKEN2] = mix(h[CTX_TOKEN1], r->token1);
-    h[CTX_TOKEN3] = mix(h[CTX_TOKEN2], r->gap1);
-    h[CTX_TOKEN4] = mix(h[CTX_TOKEN3], r->token2);
     h[CTX_RUNS2] = mix(low_runs & 0xffff, r->in_run);
     h[CTX_RUNS4] = mix(low_runs, r->in_run);
     h[CTX_RUNS6] = mix(low_runs, (high_runs & 0xffff) << 1 | r->in_run);
     h[CTX_RUNS8] = mix(mix(low_runs, high_runs), r->in_run);
     h[CTX_RUNS12] = mix(h[CTX_RUNS8], (uint32_t)r->runs_before);
     h[CTX_RUNS7_2] = mix(mix(low_runs, high_runs & 0xffffff), (c4 & 0xffff) << 1 | r->in_run);
-    h[CTX_RUNS5_3] = mix(mix(low_runs, high_runs & 0xff), (c4 & 0xffffff) << 1 | r->in_run);
     uint32_t t4 = (uint32_t)r->template8, t8 = (uint32_t)(r->template8 >> 32);
-    h[CTX_TEMPLATE5] = mix(t4, (t8 & 255) | r->digits << 8);
     h[CTX_TEMPLATE8] = mix(mix(t4, t8), r->digits);
     h[CTX_TEMPLATE12] = mix(h[CTX_TEMPLATE8], (uint32_t)r->template16);
     h[CTX_LINE_TEMPLATE] = mix(r->line_template, r->digits);
@@ -173,29 +163,20 @@ void reading_hashes(Reading *r, int expected, uint32_t match_length, uint32_t h[
     h[CTX_FIELD_A_ABOVE] = mix(a0 | a1 << 8 | c1 << 16 | ia << 24, a->order);
     h[CTX_FIELD_A_BEFORE] = mix(mix(a->hash, a->before), ia);
     h[CTX_FIELD_B] = mix(b->hash, ib);
-    h[CTX_FIELD_B_ABOVE] = mix(b0 | b1 << 8 | c1 << 16 | ib << 24, b->order);
-    h[CTX_FIELD_B_BEFORE] = mix(mix(b->hash, b->before), c1);
     h[CTX_NUMBER_ABOVE] = mix(mix(r->digits, ib), b->order << 16 | b0 << 8 | b1) + (is_digit(c1) ? c1 : 0);
     h[CTX_FIRST_FIELD] = mix(r->line_start_template, h[CTX_FIELD_B]);
     h[CTX_KEY] = mix(mix(r->key, b->hash), c1);
-    h[CTX_KEY_GAP] = mix(r->key, h[CTX_TOKEN1]);
     h[CTX_BRACKET] = mix(mix(r->bracket[r->depth], r->depth), r->token + c1);
-    h[CTX_TAG] = mix(r->bracket_key[r->depth], mix(r->key, c1));
     h[CTX_INDENT] = mix(mix(r->indent << 8 | r->indent_above, r->line_word), r->token + c1);
-    h[CTX_FIRST_WORD] = mix(r->line_word, c1);
     h[CTX_LINE] = r->line_hash;
-    h[CTX_LINE2] = mix(r->line_hash, r->line_hash1);
     h[CTX_AFTER2] = mix(r->after2[c4 & 65535], c1);
     h[CTX_AFTER3] = mix(r->after3[r->seen_after3], c1);
     h[CTX_AFTER_WORD] = mix(r->after_word[r->seen_after_word], c1);
     uint32_t bucket = length_bucket(match_length), e = (uint32_t)(expected + 1);
     h[CTX_MATCH] = mix(e, bucket);
-    h[CTX_MATCH1] = mix(e, bucket >> 2 | c1 << 8);
     h[CTX_MATCH3] = mix(mix(e, bucket >> 3), c4 & 0xffffff);
-    h[CTX_FOLDED4] = r->folded4;
     h[CTX_CLASSES] = mix((uint32_t)r->classes & 0xfffff, c1);
     h[CTX_WORD_GAP] = mix(r->word1, mix(r->gap, r->word));
     h[CTX_PAGE] = mix(r->position >> 10, mix(r->token, c1));
-    (void)t;
     for (uint32_t i = 0; i < N_CONTEXTS; i++) h[i] = mix(h[i], i * 0x632be5abu + 1);
 }

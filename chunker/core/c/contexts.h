@@ -7,28 +7,23 @@
 /* Number and meaning of each context; FORMAT.md, "Contexts", has the formulas. */
 enum {
     /* the last n bytes */
-    CTX_O1, CTX_O2, CTX_O3, CTX_O4, CTX_O5, CTX_O6, CTX_O8,
-    /* words: the letters so far of this one, with the ones before */
-    CTX_WORD, CTX_WORD2, CTX_WORD_SKIP, CTX_WORD3,
-    /* identifiers and what stands between them */
-    CTX_TOKEN1, CTX_TOKEN2, CTX_TOKEN3, CTX_TOKEN4,
+    CTX_O1, CTX_O2, CTX_O3, CTX_O4, CTX_O6,
+    /* words: the letters so far of this one, with the ones before; and what stands between */
+    CTX_WORD, CTX_WORD2, CTX_WORD_SKIP, CTX_WORD3, CTX_WORD_GAP,
     /* classes of characters, runs of a class taken as one */
-    CTX_RUNS2, CTX_RUNS4, CTX_RUNS6, CTX_RUNS8, CTX_RUNS12, CTX_RUNS7_2, CTX_RUNS5_3,
+    CTX_RUNS2, CTX_RUNS4, CTX_RUNS6, CTX_RUNS8, CTX_RUNS12, CTX_RUNS7_2, CTX_CLASSES,
     /* bytes with every number taken as one digit */
-    CTX_TEMPLATE5, CTX_TEMPLATE8, CTX_TEMPLATE12, CTX_LINE_TEMPLATE,
+    CTX_TEMPLATE8, CTX_TEMPLATE12, CTX_LINE_TEMPLATE,
     /* column and the line above */
     CTX_COLUMN, CTX_ABOVE, CTX_WORD_COLUMN,
     /* fields: of tables (A) and of anything (B) */
-    CTX_FIELD_A, CTX_FIELD_A_ABOVE, CTX_FIELD_A_BEFORE, CTX_FIELD_B, CTX_FIELD_B_ABOVE, CTX_FIELD_B_BEFORE,
-    CTX_NUMBER_ABOVE, CTX_FIRST_FIELD,
-    /* structure: keys, brackets, indents, first word of the line, the line so far */
-    CTX_KEY, CTX_KEY_GAP, CTX_BRACKET, CTX_TAG, CTX_INDENT, CTX_FIRST_WORD, CTX_LINE, CTX_LINE2,
-    /* what followed here before: the last bytes seen after these 2, 3 bytes, this word */
+    CTX_FIELD_A, CTX_FIELD_A_ABOVE, CTX_FIELD_A_BEFORE, CTX_FIELD_B, CTX_NUMBER_ABOVE, CTX_FIRST_FIELD,
+    /* structure: keys, brackets, indents, the line so far, the place in the block */
+    CTX_KEY, CTX_BRACKET, CTX_INDENT, CTX_LINE, CTX_PAGE,
+    /* what followed here before: the last bytes seen after these 2, 3 bytes, this token */
     CTX_AFTER2, CTX_AFTER3, CTX_AFTER_WORD,
     /* the byte that the longest match expects */
-    CTX_MATCH, CTX_MATCH1, CTX_MATCH3,
-    /* the rest */
-    CTX_FOLDED4, CTX_CLASSES, CTX_WORD_GAP, CTX_PAGE,
+    CTX_MATCH, CTX_MATCH3,
     N_CONTEXTS
 };
 
@@ -46,16 +41,15 @@ typedef struct {
     const uint8_t *bytes;   /* the block so far */
     uint32_t position;      /* bytes read */
     uint32_t last4, last8;  /* the last four bytes and the four before, the latest lowest */
-    uint32_t folded4;       /* the last four bytes, capitals as small letters */
     uint64_t classes;       /* classes of the last 16 bytes */
     uint32_t word, word1, word2; /* hashes of the word that is being read and of those before */
-    uint32_t token, token1, token2, gap, gap1; /* identifiers, what stands between them */
+    uint32_t token, token1, gap; /* identifiers, what stands between them */
     uint64_t runs, runs_before; /* coarse bytes, repeats left out */
     uint32_t in_run;
     uint64_t template8, template16; /* bytes, every number as one digit */
     uint32_t digits;        /* of the number that is being read */
     uint32_t line, line_above; /* where the lines begin */
-    uint32_t line_template, line_start_template, line_hash, line_hash1, line_word;
+    uint32_t line_template, line_start_template, line_hash, line_word;
     uint32_t indent, indent_above;
     uint32_t word_length, token_length;
     uint32_t key, bracket[32], bracket_key[32], depth;

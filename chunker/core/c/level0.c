@@ -8,7 +8,7 @@
 #endif
 
 /* ---- constants; each has its measurement in ABLATIONS.md ---- */
-static const uint8_t FEW[] = {CTX_O1, CTX_O2, CTX_O3, CTX_O4, CTX_O6, CTX_WORD, CTX_RUNS4, CTX_FIELD_B_BEFORE};
+static const uint8_t FEW[] = {CTX_O2, CTX_O3, CTX_O4, CTX_O6, CTX_WORD, CTX_RUNS4, CTX_LINE_TEMPLATE, CTX_FIELD_A_ABOVE};
 static const uint8_t MANY[] = {
     CTX_O1, CTX_O2, CTX_O3, CTX_O4, CTX_O6, CTX_WORD, CTX_WORD2, CTX_WORD_SKIP, CTX_RUNS2, CTX_RUNS4, CTX_RUNS8, CTX_RUNS7_2,
     CTX_TEMPLATE8, CTX_LINE_TEMPLATE, CTX_COLUMN, CTX_ABOVE, CTX_WORD_COLUMN, CTX_FIELD_A, CTX_FIELD_A_ABOVE,
@@ -91,7 +91,7 @@ static void choose_contexts(Level0 *l, int contexts, uint64_t without) {
     for (int i = 0; i < n; i++) {
         int number = contexts == 2 ? i : list[i];
         if (without >> number & 1) continue;
-        if (number <= CTX_O8) l->orders++;
+        if (number <= CTX_O6) l->orders++;
         l->context[l->contexts++] = (uint8_t)number;
     }
 }
