@@ -25,7 +25,9 @@ class Block:
     content: the bytes so far. After each byte: cost_bits, what it took, and moved, how many levels moved for it.
     """
 
-    def __init__(self, settings: Settings, model: Model | None, n_bytes: int, coder: Encoder | Decoder) -> None:
+    def __init__(
+        self, settings: Settings, model: Model | None, n_bytes: int, coder: Encoder | Decoder
+    ) -> None:
         self._gate, self._coder = settings.gate, coder
         self._level0 = Level0(settings.contexts, n_bytes, settings.needs_model)
         self.content = self._level0.content

@@ -100,4 +100,6 @@ NEXT_HISTORY = (_padded(_after[0]), _padded(_after[1]))  # [bit][state]
 HISTORY_COUNT = _padded([zeros + ones for zeros, ones in _counts])  # bits that a state stands for
 HISTORY_MIXED = _padded([int(zeros > 0 and ones > 0) for zeros, ones in _counts])  # 1: it has seen both
 # 2**16 (ones + 0.4) / (zeros + ones + 0.8): the chance of a 1 before anything is learnt of the state
-HISTORY_CHANCE = _padded([(5 * ones + 2) * 65536 // (5 * (zeros + ones) + 4) for zeros, ones in _counts], 32768)
+HISTORY_CHANCE = _padded(
+    [(5 * ones + 2) * 65536 // (5 * (zeros + ones) + 4) for zeros, ones in _counts], 32768
+)

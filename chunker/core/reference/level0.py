@@ -114,8 +114,7 @@ class Follower:
     def learn(self, node: int, bit: int) -> None:
         """The bit that came."""
         self._states.learn(self._state, bit)
-        histories = self.slot.histories
-        histories[node] = NEXT_HISTORY[bit][histories[node]]  # no longer `_state` if another context shares the slot
+        self.slot.histories[node] = NEXT_HISTORY[bit][self._state]
         if self._run != NO_RUN:
             self._runs.learn(self._run, int(bit == self._expects))
 

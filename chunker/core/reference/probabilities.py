@@ -10,6 +10,10 @@ STATE_LIMIT = 255  # such a probability averages over so many bits at most: thos
 RUN_LIMIT = 1023  # those of runs and matches
 EVEN = 32768  # 1/2
 
+STEP = NAT // 2  # between two points of an adaptive map
+POINTS = [squash(i * STEP) for i in range(-16, 17)]  # its points to begin with: as the mixture says
+RATE_BITS = 4
+
 _COUNT_BITS = 10
 _CERTAIN = (1 << 22) - 1
 
@@ -46,10 +50,6 @@ class Refinement:
     to be: 33 points at logarithms of odds from -8 to 8 nats, straight lines between them.
     """
 
-    STEP = NAT // 2
-    POINTS = [squash((i - 16) * (NAT // 2)) for i in range(33)]  # to begin with: as the mixture says
-    RATE_BITS = 4
-
     def __init__(self) -> None:
         self._places: dict[int, list[int]] = {}
         self._points: list[int] = []
@@ -57,12 +57,12 @@ class Refinement:
 
     def __call__(self, place: int, odds: int) -> int:
         """The probability of a 1, 16 bits, where the mixture's logarithm of odds is `odds`, in 1/256 nat."""
-        low, beyond = divmod(clamp(odds, 16 * self.STEP - 1) + 16 * self.STEP, self.STEP)
-        self._points = self._places.setdefault(place, self.POINTS.copy())
-        self._nearest = low + (beyond >= self.STEP // 2)
-        return (self._points[low] * (self.STEP - beyond) + self._points[low + 1] * beyond) // self.STEP
+        low, beyond = divmod(clamp(odds, 16 * STEP - 1) + 16 * STEP, STEP)
+        self._points = self._places.setdefault(place, POINTS.copy())
+        self._nearest = low + (beyond >= STEP // 2)
+        return (self._points[low] * (STEP - beyond) + self._points[low + 1] * beyond) // STEP
 
     def learn(self, bit: int) -> None:
         """What came where it was asked last: the nearer of the two points moves a 16th of the way."""
         p = self._points[self._nearest]
-        self._points[self._nearest] = p + ((bit * 65535 - p) >> self.RATE_BITS)
+        self._points[self._nearest] = p + ((bit * 65535 - p) >> RATE_BITS)

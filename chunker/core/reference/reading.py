@@ -15,7 +15,11 @@ DEPTH = 31  # of brackets that are told apart
 
 _OPENING, _CLOSING = frozenset(b"([{<"), frozenset(b")]}>")
 _DIGITS = frozenset(b"0123456789")
-_LETTERS = frozenset(range(ord("a"), ord("z") + 1)) | frozenset(range(ord("A"), ord("Z") + 1)) | frozenset(range(128, 256))
+_LETTERS = (
+    frozenset(range(ord("a"), ord("z") + 1))
+    | frozenset(range(ord("A"), ord("Z") + 1))
+    | frozenset(range(128, 256))
+)
 _TOKENS = _LETTERS | _DIGITS | frozenset(b"_")
 _TABLE_ENDS = frozenset(b",;\t|")  # what ends a field of a table
 _FIELD_ENDS = _TABLE_ENDS | frozenset(b' :"=()[]{}')  # what ends a field of anything
@@ -61,7 +65,9 @@ class Fields:
             self.order = 1 if c < above else 2
         if c == ord("\n"):
             read = self._start[: self.index + 1]
-            self._above = read + [position] * (FIELDS - len(read))  # the line above ends there: it has no such field
+            self._above = read + [position] * (
+                FIELDS - len(read)
+            )  # the line above ends there: it has no such field
             self._start = [position] + [0] * (FIELDS - 1)
             self._begin(position)
             self.index = 0
@@ -96,7 +102,9 @@ class Reading:
         self.digits = 0  # of the number that is being read
         self.line = self.line_above = 0  # where the lines begin
         self.line_hash = self.line_hash1 = 0  # of the line so far, of the line above
-        self.line_template = self.line_start_template = 0  # hash of the line's template, of its first 24 bytes'
+        self.line_template = self.line_start_template = (
+            0  # hash of the line's template, of its first 24 bytes'
+        )
         self.line_word = 0  # the line's first token
         self.indent = self.indent_above = 0
         self.key = 0  # the last name before a colon, an equals sign or a quotation mark

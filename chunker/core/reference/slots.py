@@ -43,8 +43,8 @@ class Slot:
 class Slots:
     """All slots: buckets of three, made as they are first looked into.
 
-    Contexts may come to share a slot: one that finds no room clears a slot which another one may hold at this very
-    bit. Both go on with it then, and each adds what comes, one after the other.
+    Contexts may come to share a slot: one that finds no room clears a slot which another may hold in this very byte.
+    Both go on with it then: their histories are one, and a byte is added to its run once for each of them.
     """
 
     def __init__(self, n_bytes: int, contexts: int) -> None:
