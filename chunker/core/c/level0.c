@@ -99,7 +99,7 @@ static void choose_contexts(Level0 *l, int contexts, uint64_t without) {
 static int make_tables(Level0 *l, uint32_t size) {
     int n = l->contexts;
     /* two slots a context and byte at most, of which text fills about a third */
-    l->bucket_bits = bits_for((uint32_t)((uint64_t)size * (uint32_t)n / 4 + 64), 8, 21);
+    l->bucket_bits = bits_for((uint32_t)((uint64_t)size * (uint32_t)n / 4 + 64), 8, 20);
     l->buckets = take(l, sizeof(Bucket) << l->bucket_bits);
     if (!l->buckets) return 0;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
