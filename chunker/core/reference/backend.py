@@ -1,4 +1,4 @@
-"""The codec of one block, in Python: chunker.core.backend.Backend. FORMAT.md, "Blocks".
+"""The codec of one block, in Python: chunker.core.backend.Backend. FORMAT.md, "Blocks" and "Waking".
 
 Plain rather than quick: some hundred bytes a second.
 """
@@ -110,7 +110,7 @@ class PythonBackend:
             block.code()
             if decoder.beyond > MAX_BEYOND:
                 raise CorruptArchive(MISFIT)
-        if decoder.left:
+        if not decoder.complete:
             raise CorruptArchive(MISFIT)
         progress.value = n_bytes
         return bytes(block.content)

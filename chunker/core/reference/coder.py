@@ -13,10 +13,11 @@ from chunker.core.reference.reading import MASK
 
 
 class Interval:
-    """low .. high, both included."""
+    """low .. high, both included. shifted: how many bytes left it."""
 
     def __init__(self) -> None:
         self.low, self.high = 0, MASK
+        self.shifted = 0
 
     def middle(self, p: int) -> int:
         """The last number of the part of a 1, whose probability is p / 65536, 0 < p < 65536."""
@@ -32,7 +33,16 @@ class Interval:
         while self.low >> 24 == self.high >> 24:
             out.append(self.high >> 24)
             self.low, self.high = self.low << 8 & MASK, self.high << 8 & MASK | 255
+        self.shifted += len(out)
         return out
+
+    def last_bytes(self) -> bytes:
+        """The least bytes, one at least, that name a number in the interval; a reader finds zeros behind them."""
+        for n_bytes in (1, 2, 3):
+            rest = 32 - 8 * n_bytes
+            if self.high >> rest << rest >= self.low:
+                return (self.high >> rest).to_bytes(n_bytes, "big")
+        return self.high.to_bytes(4, "big")
 
 
 class Encoder:
@@ -48,13 +58,8 @@ class Encoder:
         return bit
 
     def finish(self) -> None:
-        """The least bytes, one at least, that name a number in the interval; a reader finds zeros behind them."""
-        for n_bytes in (1, 2, 3, 4):
-            rest = 32 - 8 * n_bytes
-            value = self._interval.high >> rest << rest
-            if value >= self._interval.low:
-                self.payload.extend((value >> rest).to_bytes(n_bytes, "big"))
-                return
+        """Write the end of the payload."""
+        self.payload.extend(self._interval.last_bytes())
 
 
 class Decoder:
@@ -73,9 +78,9 @@ class Decoder:
         return max(self._taken - len(self._payload), 0)
 
     @property
-    def left(self) -> int:
-        """Bytes of the payload that were not wanted; of a sound one 0 at its end."""
-        return max(len(self._payload) - self._taken, 0)
+    def complete(self) -> bool:
+        """Whether the payload is just as long as an encoder makes it for the bits that were read."""
+        return self._interval.shifted + len(self._interval.last_bytes()) == len(self._payload)
 
     def code(self, p: int, bit: int = 0) -> int:
         """Read the bit to which the probability of a 1, p / 65536, is given."""

@@ -1,4 +1,4 @@
-"""The contexts of level 0: numbers made from what stands before a byte. FORMAT.md, "Level 0".
+"""The contexts of level 0: numbers made from what stands before a byte. FORMAT.md, "Contexts".
 
 Level 0 remembers for each context what followed it when it had the same number before.
 """

@@ -1,6 +1,6 @@
 """Bit histories: what bits followed a context, as a state of one byte.
 
-Mahoney 2005, "Adaptive Weighing of Context Models for Lossless Data Compression", section 4.1; FORMAT.md, "Level 0".
+Mahoney 2005, "Adaptive Weighing of Context Models for Lossless Data Compression", section 4.1; FORMAT.md, "Constants".
 
     0 .. 30     all histories of up to four bits, in order: 2**length - 1 + the bits, the first one the highest
     31 .. 252   how many zeros, how many ones, and which bit came last, numbered as they are met

@@ -1,4 +1,4 @@
-"""Matches: the longest repetitions, and the bytes that they let expect. FORMAT.md, "Level 0"."""
+"""Matches: the longest repetitions, and the bytes that they let expect. FORMAT.md, "Matches"."""
 
 from __future__ import annotations
 

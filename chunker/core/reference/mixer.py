@@ -1,4 +1,4 @@
-"""The mixture: inputs, weights chosen by contexts, and a second layer. FORMAT.md, "The mixture".
+"""The mixture: inputs, weights chosen by contexts, and a second layer. FORMAT.md, "Weights".
 
 Mahoney 2005, section 3: the logarithms of odds of all predictions are added up with weights that follow the gradient
 of the coding cost,

@@ -1,4 +1,4 @@
-"""Probabilities that adapt: what level 0 learns from the bits that came. FORMAT.md, "Level 0" and "The mixture"."""
+"""Probabilities that adapt: what level 0 learns from the bits that came. FORMAT.md, "Constants" and "Final maps"."""
 
 from __future__ import annotations
 

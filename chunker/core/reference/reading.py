@@ -1,4 +1,4 @@
-"""What stands before a byte, read in many ways: words, tokens, runs, lines, fields, keys. FORMAT.md, "Level 0".
+"""What stands before a byte, read in many ways: words, tokens, runs, lines, fields, keys. FORMAT.md, "Reading".
 
 A `Reading` is a function of the bytes so far; contexts.py makes the contexts from it. Numbers have 32 bits and
 hashes are modulo 2**32, but where another width is told.

@@ -1,4 +1,4 @@
-"""Where level 0 finds what followed a context before: a hash table of bounded size. FORMAT.md, "Level 0"."""
+"""Where level 0 finds what followed a context before: a hash table of bounded size. FORMAT.md, "Slots"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from chunker.core.reference.histories import HISTORY_COUNT
 from chunker.core.reference.reading import MASK
 
 SLOTS = 3  # of a bucket
-LEAST_BITS, MOST_BITS = 8, 21  # of a bucket's number
+LEAST_BITS, MOST_BITS = 8, 20  # of a bucket's number
 
 
 class Slot:

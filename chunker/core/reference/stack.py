@@ -2,7 +2,7 @@
 
 Level 1 sleeps while the contexts are sure. Where it wakes it takes in the last bytes that passed and predicts the next
 one; a byte that it predicted goes up to the next level only if it did not expect it (Schmidhuber 1992, section 3:
-what was predicted tells nothing new), and so on. The cells are those of chunker.core.levels, with one lane.
+what was predicted tells nothing new), and so on. The cells are those of chunker.core.cells, with one lane.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from chunker.config import NO_GUESS
 from chunker.core.backend import check_stack
-from chunker.core.levels import IntegerLevel, time_bucket
+from chunker.core.cells import IntegerLevel
+from chunker.core.levels import time_bucket
 from chunker.core.ngrams import BASE
 from chunker.core.predictions import Weighed, unexpected, weigh
 from chunker.core.products import Integers, narrow

@@ -1,6 +1,6 @@
 """Constants of level 0, from integer arithmetic alone: squash and stretch, logarithms, bit histories, kinds of bytes.
 
-FORMAT.md, "Level 0". All are made once, when this module is imported, and never change. `digest()` compares them,
+FORMAT.md, "Constants". All are made once, when this module is imported, and never change. `digest()` compares them,
 and those of the recurrent levels, with every other implementation's.
 """
 
