@@ -18,9 +18,11 @@ from chunker.errors import UsageError
 if TYPE_CHECKING:
     from array import array
 
+    from chunker.config import StackConfig
     from chunker.modelfile import Model
 
 VARIABLE = "CHUNKER_BACKEND"
+MISFIT = "the archive is damaged (a payload does not fit its block): fetch or restore it again"
 GATE_ALWAYS = 4095  # at every byte: no probability is as far from 1/2 as 4095/256 nats
 
 
@@ -159,6 +161,19 @@ class Backend(Protocol):
         ------
         Stopped, MemoryError: as above.
         """
+
+
+def check_stack(config: StackConfig) -> None:
+    """Whether archives can be made with stacks of this configuration.
+
+    Raises
+    ------
+    UsageError: they cannot.
+    """
+    if config.symbols != 256:
+        raise UsageError(f"the model predicts {config.symbols} symbols, not bytes: compress with a model of 256")
+    if config.mode != "joint" and len(config.levels) > 1:
+        raise UsageError("the codec runs joint stacks: compress with a model trained with --mode joint")
 
 
 @functools.cache

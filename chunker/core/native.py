@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chunker.core.backend import Progress, Settings, Stop, Stopped, Trace
-from chunker.errors import CorruptArchive, ExactnessError, NotAModel, UsageError
+from chunker.core.backend import MISFIT, Progress, Settings, Stop, Stopped, Trace, check_stack
+from chunker.errors import CorruptArchive, ExactnessError, NotAModel
 
 if TYPE_CHECKING:
     from chunker.config import StackConfig
@@ -220,7 +220,7 @@ class NativeBackend:
         if result == _NO_MEMORY:
             raise MemoryError
         if result == _CORRUPT:
-            raise CorruptArchive("the archive is damaged (a payload does not fit its block): fetch or restore it again")
+            raise CorruptArchive(MISFIT)
         raise ValueError(f"the core refuses its job ({result})")
 
 
@@ -253,10 +253,7 @@ def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
     ------
     UsageError: the codec cannot use such a stack.
     """
-    if config.symbols != 256:
-        raise UsageError(f"the model predicts {config.symbols} symbols, not bytes: compress with a model of 256")
-    if config.mode != "joint" and len(config.levels) > 1:
-        raise UsageError("the codec runs joint stacks: compress with a model trained with --mode joint")
+    check_stack(config)
 
     def matrix(name: str) -> _Matrix:
         if f"{name}.q" not in tensors:

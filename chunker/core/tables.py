@@ -27,7 +27,7 @@ _POINT = 128  # bits after the point
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
-def _exp_of_minus(numerator: int, denominator: int) -> int:
+def exp_of_minus(numerator: int, denominator: int) -> int:
     """e**(-numerator/denominator) in units of 2**-128, by Taylor's series; for arguments below 1."""
     term = total = 1 << _POINT
     k = 1
@@ -38,7 +38,7 @@ def _exp_of_minus(numerator: int, denominator: int) -> int:
     return total
 
 
-def _powers(base: int, count: int) -> list[int]:
+def powers(base: int, count: int) -> list[int]:
     """base**0 .. base**count, all in units of 2**-128."""
     powers = [1 << _POINT]
     for _ in range(count):
@@ -46,7 +46,7 @@ def _powers(base: int, count: int) -> list[int]:
     return powers
 
 
-def _divide(a: int, b: int) -> int:
+def divide(a: int, b: int) -> int:
     """a / b rounded to the nearest integer, halves upwards."""
     return (2 * a + b) // (2 * b)
 
@@ -55,7 +55,7 @@ def _divide(a: int, b: int) -> int:
 def sigmoid_table() -> NDArray[np.int16]:
     """Entry i is min(2**15 - 1, 2**15 * sigmoid(i / STEPS - SIGMOID_REACH)), i = 0 .. 2 * 12 * STEPS."""
     one, unit = 1 << _POINT, 1 << STATE_BITS
-    upper = [_divide(unit * one, one + p) for p in _powers(_exp_of_minus(1, STEPS), SIGMOID_REACH * STEPS)]
+    upper = [divide(unit * one, one + p) for p in powers(exp_of_minus(1, STEPS), SIGMOID_REACH * STEPS)]
     values = [unit - v for v in reversed(upper[1:])] + upper
     return _frozen(np.array([min(v, STATE_LIMIT) for v in values], dtype=np.int16))
 
@@ -64,8 +64,8 @@ def sigmoid_table() -> NDArray[np.int16]:
 def tanh_table() -> NDArray[np.int16]:
     """Entry i is 2**15 * tanh(i / STEPS - TANH_REACH), at most 2**15 - 1 in size, i = 0 .. 2 * 6 * STEPS."""
     one, unit = 1 << _POINT, 1 << STATE_BITS
-    squares = _powers(_exp_of_minus(2, STEPS), TANH_REACH * STEPS)  # e**(-2x)
-    upper = [min(_divide(unit * (one - p), one + p), STATE_LIMIT) for p in squares]
+    squares = powers(exp_of_minus(2, STEPS), TANH_REACH * STEPS)  # e**(-2x)
+    upper = [min(divide(unit * (one - p), one + p), STATE_LIMIT) for p in squares]
     return _frozen(np.array([-v for v in reversed(upper[1:])] + upper, dtype=np.int16))
 
 
@@ -75,10 +75,10 @@ def weight_table() -> NDArray[np.int32]:
     root = 1 << (_POINT - 1)  # 1/2; its 128th root by seven integer square roots
     for _ in range(LOG_STEPS.bit_length() - 1):
         root = math.isqrt(root << _POINT)
-    fractions = _powers(root, LOG_STEPS - 1)
+    fractions = powers(root, LOG_STEPS - 1)
     shift = _POINT - WEIGHT_BITS
     values = [
-        _divide(fractions[k % LOG_STEPS], 1 << (shift + k // LOG_STEPS))
+        divide(fractions[k % LOG_STEPS], 1 << (shift + k // LOG_STEPS))
         for k in range(WEIGHT_BITS * LOG_STEPS + 1)
     ]
     return _frozen(np.array(values, dtype=np.int32))
