@@ -1,14 +1,15 @@
 """chunker: a neural history compressor.
 
-A stack of recurrent predictors in which each level gets only the inputs that the level below did not
-predict (Schmidhuber 1992). Compress with the built-in model, or train stacks of your own (extra `[train]`).
+Contexts that learn the file at hand, and above them a stack of recurrent predictors that wakes where they are
+unsure, in which each level gets only the inputs that the level below did not predict (Schmidhuber 1992). Compress
+with the built-in model, or train stacks of your own (extra `[train]`).
 
     >>> import chunker
     >>> archive = chunker.compress(b"to be or not to be")
     >>> chunker.decompress(archive)
     b'to be or not to be'
 
-Importing the package is cheap: numpy and the coder come with the first call, torch only with
+Importing the package is cheap: the codec comes with the first call, numpy with histories, torch with
 `chunker.learning`.
 """
 

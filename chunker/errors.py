@@ -6,7 +6,7 @@ ChunkerError                        the message is one line and names the remedy
 ├── CorpusError                     training or evaluation text that cannot be used
 ├── CheckpointError                 a training checkpoint that cannot be resumed
 ├── TrainingError                   training cannot go on: the loss is no longer finite
-├── ExactnessError                  this machine's arithmetic failed the start-up check
+├── ExactnessError                  what is installed does not compute what every other copy does
 ├── ModelError
 │   ├── ModelNotFound               no file and no built-in model of that name
 │   ├── NotAModel                   not a model file, cut, or inconsistent
@@ -15,7 +15,7 @@ ChunkerError                        the message is one line and names the remedy
     ├── NotAnArchive                does not begin with the magic bytes
     ├── TruncatedArchive (EOFError) ends before it is complete
     ├── CorruptArchive              a checksum or a field is wrong
-    ├── ArchiveVersionError         written by a newer version of chunker
+    ├── ArchiveVersionError         written by a newer version of chunker, or by one before the first release
     └── WrongModel                  was compressed with another model
 """
 
@@ -52,7 +52,7 @@ class TrainingError(ChunkerError):
 
 
 class ExactnessError(ChunkerError):
-    """This machine's arithmetic failed the start-up check, so no file would open elsewhere."""
+    """What is installed does not compute what every other copy does, so no file would open elsewhere."""
 
 
 class ModelError(ChunkerError):
@@ -88,7 +88,7 @@ class CorruptArchive(ArchiveError):
 
 
 class ArchiveVersionError(ArchiveError):
-    """The archive was written by a newer version of chunker."""
+    """The archive was written by a newer version of chunker, or by one before the first release."""
 
 
 class WrongModel(ArchiveError):

@@ -200,7 +200,7 @@ def _load(path: Path, name: str) -> Model:
 
     try:
         content = _read(path)
-        entries = deserialize(content)
+        entries = deserialize(content)  # type: ignore[no-untyped-call]  # safetensors leaves it untyped
     except SafetensorError as error:
         raise NotAModel(f"{path} is not a model file, or is cut ({error}); fetch it again") from error
     fields = _parse(path, content)
@@ -296,7 +296,7 @@ def _check_integers(path: Path, tensors: RawTensors) -> None:
             sound = min(_int32(tensor), default=0) >= 0
         else:
             values = _int32(tensor)
-            sound = -BIAS_LIMIT < min(values) and max(values) < BIAS_LIMIT
+            sound = min(values) > -BIAS_LIMIT and max(values) < BIAS_LIMIT
         if not sound:
             raise NotAModel(f"{path}: tensor {name} holds values that no model has; fetch it again")
 

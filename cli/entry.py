@@ -1,4 +1,4 @@
-"""Where the two commands begin: before click and numpy are imported.
+"""Where the two commands begin: before click and the rest are imported.
 
 Python answers Ctrl-C with a traceback from wherever it is; until `chunker.cli.guard` is there to answer in
 one line, the process ends as programs without a handler do, silently.

@@ -15,12 +15,7 @@ from chunker.errors import UsageError
 @click.argument("model_name", metavar="MODEL", shell_complete=options.complete_model)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write.")
 @click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
-@click.option(
-    "--shared",
-    metavar="BUILTIN",
-    help="Leave out what this built-in model holds alike; only a chunker that has it reads the file.",
-)
-def freeze(model_name: str, output: Path, force: bool, shared: str | None) -> None:
+def freeze(model_name: str, output: Path, force: bool) -> None:
     """Write the integer copy of MODEL: a quarter of the size, the same fingerprint, the same archives.
 
     What is left out is only of use to `chunker evaluate` and to further training.
@@ -36,6 +31,6 @@ def freeze(model_name: str, output: Path, force: bool, shared: str | None) -> No
         raise UsageError(
             "the integers would take the place of the floats they are made of; choose another name"
         )
-    save_stack(output, model.integer_tensors, model.config, model.summary, shared)
+    save_stack(output, model.integer_tensors, model.config, model.summary)
     size = output.stat().st_size
     click.echo(f"{shown(str(output))}: {size:,} bytes, fingerprint {model.fingerprint.hex()[:16]}")

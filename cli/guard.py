@@ -185,7 +185,7 @@ def complain(text: str, program: str | None = None) -> None:
 
 def run(command: click.Command, program: str) -> NoReturn:
     """Run a command as a process: signals, standard streams and the exit code included."""
-    # Blocks are shared out over the cores, so each product is to use one: BLAS reads this when numpy loads.
+    # Where commands use numpy, its products are small and one thread is quickest: BLAS reads this when it loads.
     for name in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ.setdefault(name, "1")
     _catch_signals()

@@ -103,9 +103,10 @@ def _kinds(info: ArchiveInfo) -> dict[str, int]:
 
 def _model_name(fingerprint: bytes) -> str | None:
     """The built-in model whose fingerprint begins like this; None if there is none."""
-    from chunker.modelfile import builtin_models, load_model
+    from chunker.codec.finder import builtin
+    from chunker.modelfile import builtin_models
 
     for name in builtin_models():
-        if load_model(name).fingerprint.startswith(fingerprint):
+        if builtin(name).fingerprint.startswith(fingerprint):
             return name
     return None

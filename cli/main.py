@@ -52,7 +52,8 @@ class LazyGroup(GuardedGroup):
 @click.group(cls=LazyGroup, context_settings=HELP_OPTIONS)
 @options.version_option
 def chunker() -> None:
-    """Compress files with a stack of recurrent predictors, each fed only what the one below did not predict.
+    """Compress files: contexts learn them as they are read, and where these are unsure a stack of recurrent
+    predictors wakes, each fed only what the one below did not predict.
 
     `chunker compress README.md` writes README.md.nhc, `chunker decompress README.md.nhc` gives it back.
     `nhc` is a second command in gzip's shape, for pipes and for `tar -I nhc`.

@@ -173,8 +173,9 @@ def test_usage_errors(args):
     assert sorted(os.listdir()) == ["a.txt"]
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_output_does_not_depend_on_threads(model):
-    Path("big").write_bytes(os.urandom(1 << 16) + bytes(9 << 20))
+    Path("big").write_bytes(os.urandom(3000) + skewed(9000) + bytes(3000))
     call("compress", "big", "-m", model, "-T", "1", "-o", "one")
     call("compress", "big", "-m", model, "-T", "3", "-o", "three")
     assert Path("one").read_bytes() == Path("three").read_bytes()
@@ -274,6 +275,15 @@ def test_a_core_that_cannot_be_had_is_one_line(monkeypatch):
             assert "CHUNKER_BACKEND=steam cannot be had" in cli_support.one_line(result.stderr.encode())
     finally:
         backend.cache_clear()
+
+
+def test_a_file_with_a_models_name_is_in_nobodys_way(model):
+    """An archive names its model by fingerprint, not by what lies about here."""
+    Path("text").write_bytes(TEXT * 3)
+    call("compress", "text", "-q")
+    assert call("list", "text.nhc").stdout.splitlines()[1].split()[-2] == "text"
+    call("decompress", "text.nhc", "-o", "copy", "-q")
+    assert Path("copy").read_bytes() == TEXT * 3
 
 
 def test_models(model, tiny_model):

@@ -50,6 +50,27 @@ def test_quick_commands_import_little(model, args):
     assert done.stderr == b"set()\n"
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["compress", "text", "-f"],
+        ["compress", "text", "-f", "--fast"],
+        ["decompress", "text.nhc", "-f"],
+        ["test", "text.nhc"],
+        ["list", "text.nhc"],
+    ],
+)
+def test_coding_needs_neither_numpy_nor_what_draws(model, args):
+    Path("text").write_bytes(TEXT * 20)
+    assert run("chunker", "compress", "text", "-m", model, "-q").returncode == 0
+    heavy = "{'numpy', 'rich', 'torch'}"
+    tell = (
+        f"import atexit, sys; atexit.register(lambda: print({heavy} & sys.modules.keys(), file=sys.stderr))"
+    )
+    done = run("chunker", *args, *([] if args[0] == "list" else ["-m", model]), before=tell)
+    assert (done.returncode, done.stderr) == (0, b"set()\n")
+
+
 def test_the_coding_half_needs_no_torch(model):
     Path("a").write_bytes(TEXT)
     block = "import sys; sys.modules['torch'] = None"

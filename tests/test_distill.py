@@ -316,7 +316,7 @@ def test_a_student_is_a_model_like_any_other(tmp_path):
     assert skill["old_before"] < 8 < skill["new_before"]
     assert skill["old_after"] != skill["old_before"]
     assert 0 <= skill["passed_up_after"] <= 1
-    for preset in ("fast", "default"):
+    for preset in ("default", "best"):
         archive = chunker.compress(TEXT[:3000], model=model, preset=preset)
         assert chunker.decompress(archive, model=model) == TEXT[:3000]
     assert not same(weights(result.stack()), weights(own_student(teacher)))

@@ -23,7 +23,7 @@ TOTAL = 1 << 24
 class OrderZero:
     """A twin that always expects symbol 65 with probability 1/2, and the 255 others equally."""
 
-    def session(self, lanes, learn="nothing"):
+    def session(self, lanes):
         return OrderZeroSession(lanes)
 
 
@@ -33,7 +33,7 @@ class OrderZeroSession:
         self.ticks = np.zeros(2, dtype=np.int64)
 
     def frequencies(self):
-        rows = np.full((self.lanes, 256), TOTAL // 2 // 255, dtype=np.float64)
+        rows = np.full((self.lanes, 256), TOTAL // 2 // 255, dtype=np.int64)
         rows[:, 65] = TOTAL - rows[0, 0] * 255
         return rows - 1
 
@@ -141,7 +141,7 @@ def test_a_stack_is_rebuilt_from_its_tensors(mode):
 
 def test_tensors_that_do_not_fit_are_refused():
     stack = small_stack()
-    from chunker.core.quantize import float_shapes
+    from chunker.core.layout import float_shapes
     from chunker.learning.convert import build_stack, to_file
 
     arrays = to_file(stack.state_dict())

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_twin import CELLS, random_tensors
+from test_levels import CELLS, random_tensors
 
-from chunker.core.quantize import freeze
+from chunker.config import TIME_BUCKETS, GateRule, StackConfig
 from chunker.core.history import Reduced, compress_history, expand
 from chunker.core.levels import IntegerStack, time_bucket
-from chunker.config import TIME_BUCKETS, GateRule, StackConfig
+from chunker.core.quantize import freeze
 from chunker.errors import UsageError
 
 V = 5

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_twin import integer_stack
+from test_levels import integer_stack
 
 from chunker.config import GateRule, StackConfig
 from chunker.data import Lag

@@ -6,17 +6,21 @@ import hashlib
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_support import environment
 from safetensors.numpy import save_file
 
 from chunker import modelfile
-from chunker.core.quantize import SMALLEST_SCALE, float_shapes, freeze, quantise
-from chunker.config import GateRule, StackConfig
+from chunker.config import GateRule, StackConfig, Wake
+from chunker.core.layout import float_shapes
+from chunker.core.quantize import freeze
 from chunker.errors import ModelError, ModelNotFound, ModelVersionError, NotAModel, UsageError
-from chunker.modelfile import METADATA_KEY, fingerprint, load_model, load_stack_tensors, save_stack
+from chunker.modelfile import METADATA_KEY, load_model, load_stack_tensors, raw, save_stack
 
 CONFIG = StackConfig(levels=(6, 5), gate=GateRule("surprise", 2.0))
 
@@ -60,10 +64,10 @@ def test_the_frozen_copy_has_the_same_fingerprint_and_a_fraction_of_the_size(pat
 
 def test_the_fingerprint_tells_weights_and_configurations_apart(path, tensors, tmp_path):
     before = load_model(path).fingerprint
-    tensors["0.bias"][0] += np.float32(2**-20)
+    tensors["0.bias"][0] += np.float32(2**-10)
     save_stack(tmp_path / "other", tensors, CONFIG, {"characters": 5})
     assert load_model(tmp_path / "other").fingerprint != before
-    tensors["0.bias"][0] -= np.float32(2**-20)
+    tensors["0.bias"][0] -= np.float32(2**-10)
     save_stack(tmp_path / "other", tensors, StackConfig(levels=(6, 5), gate=GateRule("argmax")), {})
     assert load_model(tmp_path / "other").fingerprint != before
     save_stack(tmp_path / "other", tensors, CONFIG, {"other": "summary"})
@@ -140,7 +144,7 @@ def test_safetensors_of_another_program_are_refused(path, tensors):
         load_model(path)
 
 
-@pytest.mark.parametrize("damage", ["missing", "extra", "shape", "type", "nan"])
+@pytest.mark.parametrize("damage", ["missing", "extra", "shape", "type", "float", "nan"])
 def test_tensors_that_do_not_fit_are_refused(path, tensors, damage):
     frozen = freeze(tensors)
     if damage == "missing":
@@ -151,8 +155,10 @@ def test_tensors_that_do_not_fit_are_refused(path, tensors, damage):
         frozen["0.bias"] = frozen["0.bias"][1:].copy()
     elif damage == "type":
         frozen["0.bias"] = frozen["0.bias"].astype(np.float64)
+    elif damage == "float":
+        frozen["0.bias"] = tensors["0.bias"]
     else:
-        frozen["0.bias"][0] = np.nan
+        frozen = {**tensors, "0.bias": np.full_like(tensors["0.bias"], np.nan)}
     _resave(path, frozen)
     with pytest.raises(NotAModel):
         load_model(path)
@@ -177,72 +183,123 @@ def test_a_diverged_model_is_not_saved(tmp_path, tensors):
         save_stack(Path(tmp_path, "m"), tensors, CONFIG, {})
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, 2.0**-41])
-def test_what_learning_could_not_divide_by_is_no_scale(tmp_path, tensors, scale):
-    frozen = freeze(tensors)
-    frozen["0.readout.scale"][3] = scale
-    with pytest.raises(NotAModel, match="no scales"):
-        save_stack(tmp_path / "scaled", frozen, CONFIG, {})
+def changed(frozen, name, index, value):
+    frozen = {key: tensor.copy() for key, tensor in frozen.items()}
+    frozen[name][index] = value
+    return frozen
 
 
-@pytest.mark.parametrize("peak", [0.0, 1e-30, 2.0**-34, 2.0**-32])
-def test_freezing_makes_no_such_scale(peak):
-    _, scales = quantise(np.full((2, 3), peak, dtype=np.float32))
-    assert (scales >= SMALLEST_SCALE).all()
+@pytest.mark.parametrize(
+    ("name", "index", "value"),
+    [
+        ("0.recurrent.q", (0, 0), -128),
+        ("0.recurrent.multiplier", 3, 0),
+        ("0.symbol_input.multiplier", 3, -1),
+        ("0.bias", 2, 2**24),
+        ("1.readout_bias", 2, -(2**24)),
+        ("thresholds", 0, -1),
+    ],
+)
+def test_numbers_that_no_model_has_are_refused(path, tensors, tmp_path, name, index, value):
+    damaged = changed(freeze(tensors), name, index, value)
+    with pytest.raises(NotAModel, match=f"{name} holds values that no model has"):
+        save_stack(tmp_path / "odd", damaged, CONFIG, {})
+    _resave(path, damaged)
+    with pytest.raises(NotAModel, match=f"{name} holds values that no model has"):
+        load_model(path)
 
 
-@pytest.fixture
-def family(tmp_path, tensors, monkeypatch):
-    """A folder of built-in models with `base`, and a model that shares its read-outs."""
-    builtin = tmp_path / "builtin"
-    builtin.mkdir()
-    monkeypatch.setattr(modelfile, "BUILTIN", builtin)
-    base = freeze(tensors)
-    save_stack(builtin / "base.safetensors", base, CONFIG, {})
-    changed = {name: t if "readout" in name else t.copy() for name, t in base.items()}
-    changed["0.recurrent.q"][0] ^= 1
-    return builtin, base, changed
+def test_products_must_fit_whatever_the_states_are(tmp_path):
+    """127 * (sum of |q|) * multiplier stays below 2**50, in each column for itself."""
+    config = StackConfig(levels=(200,), symbols=5)
+    rng = np.random.default_rng(0)
+    floats = {name: rng.standard_normal(s).astype(np.float32) for name, s in float_shapes(config).items()}
+    frozen = freeze(floats)
+    sums = np.abs(frozen["0.recurrent.q"].astype(np.int64)).sum(0)
+    most = (2**50 - 1) // (127 * sums)
+    assert (most < 2**31).all()
+    frozen["0.recurrent.multiplier"] = most.astype(np.int32)
+    save_stack(tmp_path / "m", frozen, config, {})
+    assert load_model(tmp_path / "m").fingerprint
+    for column in (0, 150, 599):
+        beyond = changed(frozen, "0.recurrent.multiplier", column, most[column] + 1)
+        with pytest.raises(NotAModel, match=r"0\.recurrent\.multiplier"):
+            save_stack(tmp_path / "m", beyond, config, {})
 
 
-def test_what_a_built_in_model_has_as_well_can_be_left_out(family, tmp_path):
-    _, base, changed = family
-    save_stack(tmp_path / "whole", changed, CONFIG, {})
-    save_stack(tmp_path / "lean", changed, CONFIG, {}, shared="base")
-    whole, lean = load_model(tmp_path / "whole"), load_model(tmp_path / "lean")
-    assert lean.fingerprint == whole.fingerprint != fingerprint(CONFIG, base)
-    assert lean.integer_tensors.keys() == whole.integer_tensors.keys()
-    assert all(np.array_equal(t, whole.integer_tensors[name]) for name, t in lean.integer_tensors.items())
-    assert (tmp_path / "lean").stat().st_size < (tmp_path / "whole").stat().st_size - 2000
+def test_weights_too_large_for_integers_are_found_when_they_are_wanted(tmp_path):
+    config = StackConfig(levels=(100,), symbols=5)
+    tensors = {name: np.full(shape, 1e6, np.float32) for name, shape in float_shapes(config).items()}
+    save_stack(tmp_path / "m", tensors, config, {})
+    with pytest.raises(NotAModel, match="too large"):
+        load_model(tmp_path / "m").integer_tensors  # noqa: B018
 
 
-def test_a_model_that_shares_needs_just_that_built_in_model(family, tensors, tmp_path):
-    builtin, base, changed = family
-    save_stack(tmp_path / "lean", changed, CONFIG, {}, shared="base")
-    base["0.readout.q"][0] ^= 1
-    save_stack(builtin / "base.safetensors", base, CONFIG, {})
-    with pytest.raises(NotAModel, match="its chunker had another model 'base'"):
-        load_model(tmp_path / "lean")
-    (builtin / "base.safetensors").unlink()
-    with pytest.raises(ModelNotFound, match="'base', which this chunker lacks; upgrade"):
-        load_model(tmp_path / "lean")
+def test_a_model_that_wakes_comes_back(tmp_path):
+    config = StackConfig(levels=(6,), wake=Wake(slept=True, guess=True, catch_up=4))
+    tensors = {name: np.ones(shape, np.float32) for name, shape in float_shapes(config).items()}
+    save_stack(tmp_path / "m", tensors, config, {})
+    assert load_model(tmp_path / "m").config == config
+    save_stack(tmp_path / "frozen", freeze(tensors), config, {})
+    assert load_model(tmp_path / "frozen").raw_tensors["0.guess_input.q"].shape == (257, 18)
+    for lacking in ("0.guess_input", "0.confidence_input", "0.time_input"):
+        fewer = {name: tensor for name, tensor in tensors.items() if name != lacking}
+        with pytest.raises(NotAModel, match="do not fit"):
+            save_stack(tmp_path / "m", fewer, config, {})
 
 
-def test_sharing_with_what_is_not_there_or_not_alike_is_refused(family, tensors, tmp_path):
-    unlike = {name: tensor + np.float32(1) for name, tensor in tensors.items()}
-    with pytest.raises(UsageError, match="'best' is not a built-in model; these are: base"):
-        save_stack(tmp_path / "lean", freeze(tensors), CONFIG, {}, shared="best")
-    with pytest.raises(UsageError, match="nothing is the same"):
-        save_stack(tmp_path / "lean", unlike, CONFIG, {}, shared="base")
-    assert not (tmp_path / "lean").exists()
+@pytest.mark.parametrize(
+    "wake",
+    [
+        {"slept": 1},
+        {"guess": "yes"},
+        {"catch_up": -1},
+        {"catch_up": 256},
+        {"catch_up": True},
+        {"more": 1},
+        [1],
+    ],
+)
+def test_waking_that_makes_no_sense_is_refused(wake):
+    with pytest.raises(UsageError):
+        StackConfig.from_json({**CONFIG.to_json(), "wake": wake})
+    assert "wake" not in CONFIG.to_json()
 
 
-@pytest.mark.parametrize("shared", [5, {"model": "base"}, {"tensors": []}, {"model": "base", "tensors": 3}])
-def test_a_description_of_sharing_that_makes_no_sense_is_refused(family, tmp_path, shared):
-    _, base, _ = family
-    text = {"checksum": "", "config": CONFIG.to_json(), "summary": {}, "version": 2, "shared": shared}
-    save_file(base, tmp_path / "odd", metadata={METADATA_KEY: json.dumps(text)})
-    with pytest.raises(NotAModel, match="cannot be read"):
-        load_model(tmp_path / "odd")
+# ---- without numpy ----------------------------------------------------------------------------------
+
+
+def test_an_integer_model_is_read_without_numpy(path, tensors):
+    save_stack(path, freeze(tensors), CONFIG, {})
+    code = (
+        "import sys, chunker, chunker.modelfile as m\n"
+        "text, other = m.load_model('text'), m.load_model(sys.argv[1])\n"
+        "print(text.fingerprint.hex(), other.fingerprint.hex(), text.parameters, len(other.raw_tensors))\n"
+        "sys.exit('numpy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], env=environment(), check=True, capture_output=True
+    )
+    text, other = load_model("text"), load_model(path)
+    wanted = (text.fingerprint.hex(), other.fingerprint.hex(), text.parameters, len(other.raw_tensors))
+    assert done.stdout.decode().split() == [str(value) for value in wanted]
+
+
+def test_raw_tensors_are_the_integer_ones(path, tensors):
+    """Of a trained model as well as of its frozen copy."""
+    wanted = freeze(tensors)
+    for _ in range(2):
+        model = load_model(path)
+        assert model.raw_tensors == raw(wanted)
+        for name, tensor in model.raw_tensors.items():
+            assert np.array_equal(
+                np.frombuffer(tensor.data, tensor.dtype).reshape(tensor.shape), wanted[name]
+            )
+            assert np.array_equal(model.integer_tensors[name], wanted[name])
+        save_stack(path, wanted, CONFIG, {})
+
+
+# ---- the format page --------------------------------------------------------------------------------
 
 
 SIZES = {"I8": 1, "I32": 4, "F32": 4}
@@ -267,17 +324,14 @@ def read_by_hand(path):
 @pytest.mark.parametrize("path", BUILTIN_FILES, ids=lambda path: path.stem)
 def test_the_format_page_says_how_to_read_a_model(path):
     description, tensors = read_by_hand(path)
-    if "shared" in description:
-        _, others = read_by_hand(modelfile.BUILTIN / f"{description['shared']['model']}.safetensors")
-        tensors |= {name: others[name] for name in description["shared"]["tensors"]}
     config = json.dumps(description["config"], sort_keys=True, separators=(",", ":"))
     hasher = hashlib.blake2b(config.encode(), digest_size=32, person=b"chunker model v1")
     for name, (kind, shape, data) in sorted(tensors.items()):
         hasher.update(f"\n{name} {kind} {shape}\n".encode() + data)
     assert hasher.hexdigest() == description["checksum"] == load_model(path).fingerprint.hex()
-    page = (Path(modelfile.__file__).parent / "FORMAT.md").read_text()
+    page = (Path(modelfile.__file__).parent / "core" / "FORMAT.md").read_text()
     for key in (*description, *description["config"], *description["config"]["gate"]):
         assert f"`{key}`" in page or f'"{key}"' in page, key
     for name in tensors:
-        bare = name.partition(".")[2].removesuffix(".q").removesuffix(".scale") or name
+        bare = name.partition(".")[2].removesuffix(".q").removesuffix(".multiplier") or name
         assert {f"`{bare}`", f"`0.{bare}`", f"`i.{bare}`"} & set(re.findall(r"`[^`]+`", page)), name

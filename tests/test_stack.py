@@ -9,8 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from chunker.config import TIME_BOUNDS, GateRule, StackConfig
+from chunker.config import TIME_BOUNDS, GateRule, StackConfig, Wake
+from chunker.core.layout import float_shapes
 from chunker.errors import UsageError
+from chunker.learning.convert import build_stack, to_file
 from chunker.learning.recurrence import recur
 from chunker.learning.stack import Stack, StackState
 
@@ -204,3 +206,43 @@ def test_configuration_survives_json():
     assert StackConfig.from_json(config.to_json()) == config
     with pytest.raises(UsageError):
         StackConfig.from_json({"levels": [1]})
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_level_that_may_sleep_never_does_here(cell):
+    """It is told that one symbol has passed and that nothing was guessed: constants, which train like biases."""
+    torch.manual_seed(0)
+    stack = Stack(
+        StackConfig((6, 5), cell, gate=GateRule("surprise", 8.0), wake=Wake(slept=True, guess=True))
+    )
+    bare = Stack(StackConfig((6, 5), cell, gate=GateRule("surprise", 8.0)))
+    bare.load_state_dict(stack.state_dict(), strict=False)
+    told = {"time_input": 0, "guess_input": 256, "confidence_input": 0}
+    tensors = {name: stack.get_parameter(f"levels.0.{name}") for name in told}
+    with torch.no_grad():
+        for name, row in told.items():
+            tensors[name].normal_()
+            bare.get_parameter("levels.0.bias").add_(tensors[name][row])
+    x = torch.randint(0, 256, (30, 3), generator=torch.Generator().manual_seed(1))
+    output = stack(x, stack.start(3))
+    expected = bare.log_probs(bare(x, bare.start(3)))
+    torch.testing.assert_close(stack.log_probs(output), expected)
+    state = stack.start(3)
+    for t in range(len(x)):
+        torch.testing.assert_close(stack.first(state), expected[t])
+        _, state = stack.step(x[t], state)
+    stack.loss_nats(output, x).backward()
+    for name, row in told.items():
+        gradient = tensors[name].grad
+        assert gradient is not None
+        assert gradient.abs().sum(1).nonzero().flatten().tolist() == [row]
+
+
+def test_what_a_level_is_told_when_it_wakes_survives_its_file():
+    config = StackConfig((6,), wake=Wake(slept=True, guess=True, catch_up=7))
+    stack = Stack(config)
+    arrays = to_file(stack.state_dict())
+    assert {name: array.shape for name, array in arrays.items()} == float_shapes(config)
+    assert stack.twin().config == config == StackConfig.from_json(config.to_json())
+    again = build_stack(config, arrays)
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in stack.state_dict().items())

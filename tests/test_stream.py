@@ -305,7 +305,7 @@ def test_many_small_archives_in_a_row():
 def test_models_may_differ_from_archive_to_archive(monkeypatch):
     other = fake_model(bytes(range(100, 132)))
     known = {"first": MODEL, "second": other}
-    monkeypatch.setattr(finder, "_builtin", known.__getitem__)
+    monkeypatch.setattr(finder, "builtin", known.__getitem__)
     monkeypatch.setattr("chunker.modelfile.builtin_models", lambda: list(known))
     data = skewed(500)
     packed = compress(data, MODEL) + compress(data, other) + fast(data)

@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 
 
 @functools.lru_cache(maxsize=4)
-def _builtin(name: str | None) -> Model:
-    """A built-in model, loaded once: small records must not pay for it again."""
-    from chunker.modelfile import load_model
+def builtin(name: str | None = None) -> Model:
+    """A built-in model, None for the default one; loaded once, for small records must not pay for it again."""
+    from chunker.modelfile import BUILTIN, load_model
 
-    return load_model(name)
+    return load_model(
+        None if name is None else BUILTIN / f"{name}.safetensors"
+    )  # a file may have its name, too
 
 
 def as_model(model: ModelLike) -> Model:
     """The model itself. Raises ModelNotFound, NotAModel, ModelVersionError."""
     if model is None:
-        return _builtin(None)
+        return builtin()
     if isinstance(model, (str, os.PathLike)):
         from chunker.modelfile import load_model
 
@@ -60,8 +62,8 @@ class ModelFinder:
         from chunker.modelfile import builtin_models
 
         for name in builtin_models():
-            if _builtin(name).fingerprint.startswith(wanted):
-                return _builtin(name)
+            if builtin(name).fingerprint.startswith(wanted):
+                return builtin(name)
         tried = "the model given" if self._given is not None else "a built-in model"
         raise WrongModel(
             f"the archive was made with model {wanted.hex()}, not with {tried}: name that model's file "

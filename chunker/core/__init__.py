@@ -1,1 +1,1 @@
-"""Integer arithmetic: what decides the bits of an archive, and what histories compute with; never torch."""
+"""What predicts bits and bytes, in whole numbers alone: the same on every machine, and never torch."""

@@ -9,6 +9,7 @@ import ctypes
 import enum
 import functools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -182,8 +183,8 @@ def backend() -> Backend:
     raise UsageError(f"{VARIABLE}={wanted} cannot be had here: choose one of {known}, or unset it")
 
 
-def _compiled() -> list[Backend]:
-    """The variants of the compiled library that this processor can run, the best first; [] without library."""
+def _compiled() -> Sequence[Backend]:
+    """The variants of the compiled library that this processor can run, the best first; none without library."""
     from chunker.core.native import load
 
     return load()

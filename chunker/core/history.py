@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chunker.core.tables import LOG_STEPS
-from chunker.core.levels import IntegerStack, Session
 from chunker.config import StackConfig
+from chunker.core.levels import IntegerStack, Session
+from chunker.core.tables import LOG_STEPS
 from chunker.errors import UsageError
 
 Integers = npt.NDArray[np.int64]

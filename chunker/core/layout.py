@@ -18,7 +18,7 @@ BIAS_LIMIT = 2**24
 
 
 def kind(name: str) -> str:
-    """"recurrent" of "0.recurrent", of "0.recurrent.q" and of "0.recurrent.multiplier"."""
+    """What a tensor is of its level: of `0.recurrent` and `0.recurrent.q` it is `recurrent`."""
     return name.split(".")[1] if "." in name else name
 
 

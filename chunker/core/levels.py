@@ -1,13 +1,10 @@
 """The integer twin: a trained stack that gives the same bits on every machine.
 
-All that it computes is integers: products of int8 (products.py), sigmoid and tanh from tables (tables.py),
-sums, shifts that round down. FORMAT.md writes the arithmetic down; native code does the same. The twin of
-chunker.learning.stack, without gradients and without torch.
-
     symbols --update--> events --> levels --> logits --frequencies--> coder
                  ^---------------------------------------|  the gates read the same weights
 
-Units: states 2**-15, pre-activations 2**-11, logits 1/128 bit, what enters a product 2**-7.
+All that it computes is integers (cells.py, products.py, predictions.py). The twin of chunker.learning.stack,
+without gradients and without torch.
 """
 
 from __future__ import annotations
@@ -19,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chunker.config import NO_GUESS, TIME_BOUNDS, TIME_BUCKETS, StackConfig
-from chunker.core import products
-from chunker.core.ngrams import LastSymbols, NGramTable
+from chunker.config import TIME_BOUNDS, TIME_BUCKETS, StackConfig
+from chunker.core.cells import IntegerLevel, Tensors
+from chunker.core.ngrams import LastSymbols
 from chunker.core.predictions import (
     Limit,
     Weighed,
@@ -32,133 +29,16 @@ from chunker.core.predictions import (
     unexpected,
     weigh,
 )
-from chunker.core.products import Integers, Matrix, narrow
-from chunker.core.tables import (
-    SIGMOID_REACH,
-    STATE_BITS,
-    STATE_LIMIT,
-    STEPS,
-    TANH_REACH,
-    sigmoid_table,
-    tanh_table,
-)
+from chunker.core.products import Integers, check_machine, narrow
 
-Tensors = dict[str, NDArray[Any]]
-
-CELL_LIMIT = 2**20 - 1  # of an LSTM's cell: +-32, beyond what its tanh tells apart
-_HALF = 1 << (STATE_BITS - 1)
 _TIMES = np.array(TIME_BOUNDS, dtype=np.int64)
-
-
-def clip16(a: Integers) -> Integers:
-    """Pre-activations as far as any table reaches; then a product of two of them fits 32 bits."""
-    return np.clip(a, -STATE_LIMIT, STATE_LIMIT)
-
-
-def sigmoid(a: Integers) -> Integers:
-    """2**15 * sigmoid of pre-activations in 2**-11, by table: steps of 2**-8."""
-    position = ((clip16(a) + 4) >> 3) + SIGMOID_REACH * STEPS
-    return sigmoid_table().take(position, mode="clip").astype(np.int32)
-
-
-def tanh(a: Integers) -> Integers:
-    """2**15 * tanh of pre-activations in 2**-11, by table: steps of 2**-8."""
-    position = ((clip16(a) + 4) >> 3) + TANH_REACH * STEPS
-    return tanh_table().take(position, mode="clip").astype(np.int32)
-
-
-class IntegerLevel:
-    """One level's exact cell; all arrays are (n, ...) for the n lanes at hand."""
-
-    def __init__(self, config: StackConfig, index: int, tensors: Tensors) -> None:
-        self.cell, self.width = config.cell, config.levels[index]
-
-        def parts(name: str) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
-            return tensors[f"{index}.{name}.q"], tensors[f"{index}.{name}.multiplier"]
-
-        guess = index == 0 and config.told_guess
-        self.symbol_input = products.table(*parts("symbol_input")) + tensors[f"{index}.bias"]
-        self.time_input = products.table(*parts("time_input")) if config.told_time(index) else None
-        self.guess_input = products.table(*parts("guess_input")) if guess else None
-        self.confidence_input = products.table(*parts("confidence_input")) if guess else None
-        self.below = Matrix(*parts("below")) if config.below(index) else None
-        self.ngrams: NGramTable | None = None
-        if index == 0 and config.ngrams is not None:
-            self.ngrams = NGramTable(config.ngrams, *parts("ngram_table"))
-        self.recurrent, self.readout = Matrix(*parts("recurrent")), Matrix(*parts("readout"))
-        self.readout_bias: Integers = tensors[f"{index}.readout_bias"]
-        self.time_readout: Matrix | None = None
-        if config.predicts_time(index):
-            self.time_readout = Matrix(*parts("time_readout"))
-            self.time_readout_bias: Integers = tensors[f"{index}.time_readout_bias"]
-        if self.cell == "gru":
-            self.candidate_bias: Integers = tensors[f"{index}.candidate_bias"]
-
-    def step(
-        self,
-        h: Integers,
-        c: NDArray[np.int64] | None,
-        symbols: NDArray[np.intp],
-        times: NDArray[np.intp] | int = 0,
-        below: Integers | None = None,
-        guesses: NDArray[np.intp] | int = NO_GUESS,
-        confidences: NDArray[np.intp] | int = 0,
-    ) -> tuple[Integers, NDArray[np.int64] | None]:
-        """The new h (n, H) and the LSTM's c after one input.
-
-        symbols: (n,). times: (n,) bucket of the time since the last input. below: (n, K) as it enters a
-        product. guesses, confidences: (n,), see `chunker.config.Wake`. What the level is not told is ignored.
-        """
-        a = self.symbol_input.take(symbols, axis=0)
-        for rows, which in (
-            (self.time_input, times),
-            (self.guess_input, guesses),
-            (self.confidence_input, confidences),
-        ):
-            if rows is not None:
-                a += rows[which]
-        if self.below is not None and below is not None:
-            a += self.below(below)
-        g = self.recurrent(narrow(h))
-        if self.cell == "gru":
-            return self._gru(a, g, h), None
-        a += g
-        if c is None:
-            return tanh(a), None
-        return self._lstm(a, c)
-
-    def _gru(self, a: Integers, g: Integers, h: Integers) -> Integers:
-        H = self.width
-        rz = sigmoid(a[:, : 2 * H] + g[:, : 2 * H])
-        m = clip16(g[:, 2 * H :] + self.candidate_bias)
-        m *= rz[:, :H]  # below 2**30
-        m += _HALF
-        m >>= STATE_BITS
-        n = tanh(a[:, 2 * H :] + m)
-        new = h - n
-        new *= rz[:, H:]  # below 2**31 - 2**17
-        new += _HALF
-        new >>= STATE_BITS
-        new += n
-        return new
-
-    def _lstm(self, a: Integers, c: NDArray[np.int64]) -> tuple[Integers, NDArray[np.int64]]:
-        H = self.width
-        gates = sigmoid(a[:, : 3 * H])
-        c = c * gates[:, H : 2 * H]
-        c += gates[:, :H] * tanh(a[:, 3 * H :])
-        c += _HALF
-        c >>= STATE_BITS
-        np.clip(c, -CELL_LIMIT, CELL_LIMIT, out=c)
-        squashed = tanh(((c + 8) >> 4).astype(np.int32))
-        return (gates[:, 2 * H :] * squashed + _HALF) >> STATE_BITS, c
 
 
 class IntegerStack:
     """A frozen stack for coding: made once from a model's integer tensors, shared by all sessions."""
 
     def __init__(self, config: StackConfig, tensors: Tensors) -> None:
-        products.check_machine()
+        check_machine()
         self.config = config
         self.symbols = config.symbols
         self.levels = tuple(IntegerLevel(config, i, tensors) for i in range(len(config.levels)))
@@ -311,7 +191,7 @@ class Session:
         """(lanes, H), of an LSTM (lanes, 2 H), and for level 0 the keys of its n-grams: all that a level's
         predictions and its way from here follow from; a copy."""
         state = self._states[level]
-        parts = [state.h] if state.c is None else [state.h, state.c]
+        parts: list[NDArray[Any]] = [state.h] if state.c is None else [state.h, state.c]
         if state.last is not None:
             parts.append(state.last.keys.T)
         return np.concatenate(parts, 1, dtype=np.int64)

@@ -39,7 +39,8 @@ class NGramTable:
         total *= self._multiplier
         total += 1 << (TABLE_BITS - 1)
         total >>= TABLE_BITS
-        return np.clip(total, -LARGEST, LARGEST).astype(np.int32)
+        code: Integers = np.clip(total, -LARGEST, LARGEST).astype(np.int32)
+        return code
 
 
 class LastSymbols:

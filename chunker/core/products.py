@@ -47,7 +47,8 @@ class Matrix:
 
 def narrow(h: Integers) -> Integers:
     """States in the unit 2**-15 as they enter a product, in 2**-7: -127 .. 127."""
-    return np.clip((h + 128) >> 8, -LARGEST, LARGEST)
+    x8: Integers = np.clip((h + 128) >> 8, -LARGEST, LARGEST)
+    return x8
 
 
 def table(q: NDArray[np.int8], multiplier: NDArray[np.int32]) -> Integers:

@@ -23,7 +23,6 @@ Tensors = dict[str, NDArray[Any]]
 PREACTIVATION_UNIT = 2.0**11
 LOGIT_UNIT = LOG_STEPS * 1.4426950408889634  # from nats: log2(e) * 128
 _STATE_UNIT = 2.0**7
-_SMALLEST_PEAK = LARGEST * 2.0**-27  # a column below has multipliers of two digits at most; it counts as 0
 
 
 def bias_unit(name: str) -> float:
@@ -51,10 +50,13 @@ def freeze(tensors: Tensors) -> Tensors:
             raise NotAModel(f"tensor {name} holds values that are not finite; the training diverged")
         wide = tensor.astype(np.float64)
         if name == "thresholds_bits":
-            frozen["thresholds"] = np.clip(np.rint(wide * LOG_STEPS), 0, WEIGHT_BITS * LOG_STEPS).astype("<i4")
+            steps = np.clip(np.rint(wide * LOG_STEPS), 0, WEIGHT_BITS * LOG_STEPS)
+            frozen["thresholds"] = steps.astype("<i4")
         elif kind(name) in MATRICES + TABLES:
-            q, scale = quantise(tensor)
-            multiplier = np.clip(np.rint(scale.astype(np.float64) * multiplier_unit(name)), 1, 2**31 - 1)
+            q, scale = _quantise(tensor)
+            multiplier = np.rint(scale.astype(np.float64) * multiplier_unit(name))
+            q *= multiplier >= 1  # a column below hardly ever adds up to one unit
+            multiplier = np.clip(multiplier, 1, 2**31 - 1)
             if kind(name) in MATRICES:
                 _check_columns(name, q, multiplier)
             frozen[f"{name}.q"], frozen[f"{name}.multiplier"] = q, multiplier.astype("<i4")
@@ -70,13 +72,13 @@ def _check_columns(name: str, q: NDArray[np.int8], multiplier: NDArray[np.float6
         raise NotAModel(f"tensor {name} holds weights too large for integers; the training diverged")
 
 
-def quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """int8 values (K, N) and float32 scales (N,), values * scales close to the matrix (K, N)."""
     matrix = matrix.astype(np.float32)
     peak = np.abs(matrix).max(0, initial=np.float32(0))
-    scale = np.where(peak >= _SMALLEST_PEAK, peak, np.float32(1)) / np.float32(LARGEST)
+    scale = np.maximum(peak / np.float32(LARGEST), np.finfo(np.float32).tiny)
     values = np.clip(np.rint(matrix / scale), -LARGEST, LARGEST)
-    return values.astype(np.int8), scale.astype("<f4")
+    return values.astype(np.int8), scale
 
 
 def thaw(tensors: Tensors) -> Tensors:

@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from chunker.core.levels import IntegerStack
 from chunker.config import GateRule
+from chunker.core.levels import IntegerStack
 from chunker.data import Lag
 from chunker.experiments.baselines import SURE
 from chunker.experiments.results import Row
@@ -123,7 +123,7 @@ class _Rounds:
         self.session, self._rounds = twin.session(rows), rounds
         self.time = 0
         self.steps = 0  # that were computed
-        self._reference: npt.NDArray[np.float32] | None = None
+        self._reference: Integers | None = None
         self._since: list[Integers] = []  # inputs since the reference was taken
         self._patience = 1  # inputs after which it is taken anew (Brent's way to find a cycle)
 

@@ -27,7 +27,7 @@ class Session(Protocol):
     def ticks(self) -> npt.NDArray[np.int64]:
         """(levels,): inputs that each level received, summed over lanes."""
 
-    def frequencies(self) -> npt.NDArray[np.float64]:
+    def frequencies(self) -> npt.NDArray[np.int64]:
         """(lanes, V): integer frequencies of the next symbol, minus one."""
 
     def update(self, symbols: npt.NDArray[np.integer]) -> None:

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from chunker.config import GATES_PER_CELL, TIME_BOUNDS, TIME_BUCKETS, NGrams, StackConfig
+from chunker.config import (
+    CONFIDENCES,
+    GATES_PER_CELL,
+    GUESSES,
+    NO_GUESS,
+    TIME_BOUNDS,
+    TIME_BUCKETS,
+    NGrams,
+    StackConfig,
+)
 from chunker.learning.ngrams import ngram_code, ngram_rows
 from chunker.learning.recurrence import recur
 
@@ -66,8 +75,12 @@ class Level(nn.Module):
 
     An input is a symbol, for upper levels together with the time since their last input (log-scaled code),
     in joint mode together with the state of the level below, for level 0 with the vector of its n-grams
-    if it is told any. All inputs enter the pre-activation by addition; symbol and time by a table look-up. Upper levels of a faithful stack also
-    predict the time of their next input: its bucket, and within the bucket the last time that fell there.
+    if it is told any. All inputs enter the pre-activation by addition; symbol and time by a table look-up.
+    Upper levels of a faithful stack also predict the time of their next input: its bucket, and within the
+    bucket the last time that fell there.
+
+    Of what a level 0 may be told where contexts let it sleep (`chunker.config.Wake`) it is told here what
+    holds where none do: that no time has passed, and no guess.
 
         symbol --table--.
         time ----table--+--> pre-activation --cell--> h --readout--> logits of the next input
@@ -78,9 +91,12 @@ class Level(nn.Module):
         super().__init__()
         below = config.below(index)
         width, blocks = config.levels[index], config.gates_per_cell
-        self.cell, self.width, self.timed = config.cell, width, index > 0 and config.time_code
+        self.cell, self.width, self.timed = config.cell, width, config.told_time(index)
         self.symbol_input = nn.Parameter(torch.randn(config.symbols, blocks * width))
         self.time_input = nn.Parameter(torch.zeros(TIME_BUCKETS, blocks * width)) if self.timed else None
+        guess = blocks * width if index == 0 and config.told_guess else 0
+        self.guess_input = nn.Parameter(torch.zeros(GUESSES, guess)) if guess else None
+        self.confidence_input = nn.Parameter(torch.zeros(CONFIDENCES, guess)) if guess else None
         self.ngrams = config.ngrams if index == 0 else None
         self.ngram_dropout = 0.0  # in training alone; see `Recipe`
         self.ngram_table = nn.Parameter(_initial_table(self.ngrams)) if self.ngrams else None
@@ -117,10 +133,16 @@ class Level(nn.Module):
         return torch.zeros(batch, self.ngrams.longest - 1, dtype=torch.int64, device=self.bias.device)
 
     def preactivation(self, symbols: Tensor, times: Tensor | None, below: Tensor | None) -> Tensor:
-        """(T, B, G*H) from symbols (T, B), times since the last input (T, B), what is below (T, B, H')."""
+        """(T, B, G*H) from symbols (T, B), times since the last input (T, B), what is below (T, B, H').
+
+        times: None where it is 1 throughout, as for level 0.
+        """
         a = nn.functional.embedding(symbols, self.symbol_input) + self.bias
-        if self.time_input is not None and times is not None:
-            a = a + nn.functional.embedding(self.buckets(times), self.time_input)
+        if self.time_input is not None:
+            buckets = torch.zeros_like(symbols) if times is None else self.buckets(times)
+            a = a + nn.functional.embedding(buckets, self.time_input)
+        if self.guess_input is not None and self.confidence_input is not None:
+            a = a + (self.guess_input[NO_GUESS] + self.confidence_input[0])
         if self.below is not None and below is not None:
             a = a + (below @ self.below).to(a.dtype)
         return a

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from chunker.core.ngrams import BASE, SPREAD
 from chunker.config import NGrams
+from chunker.core.ngrams import BASE, SPREAD
 
 _MASK = 0xFFFFFFFF
 

@@ -299,8 +299,8 @@ class Stack(nn.Module):
 
     def twin(self) -> IntegerStack:
         """The integer twin of the levels that are there: the same bits on every machine, without gradients."""
-        from chunker.core.quantize import freeze
         from chunker.core.levels import IntegerStack
+        from chunker.core.quantize import freeze
         from chunker.learning.convert import to_file
 
         there = self.growing + 1

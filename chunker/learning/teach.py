@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chunker.core.quantize import freeze
 from chunker.config import StackConfig
+from chunker.core.quantize import freeze
 from chunker.learning.collapse import Collapse, complete
 from chunker.learning.convert import build_stack, to_file
 from chunker.learning.corpus import Source, TextFile, open_source, validation_lanes
@@ -21,7 +21,7 @@ from chunker.learning.distill import Lesson, fresh_student, own_student
 from chunker.learning.meter import LogPoint
 from chunker.learning.recipe import Recipe
 from chunker.learning.stack import Stack
-from chunker.modelfile import Model, fingerprint, load_model, save_stack
+from chunker.modelfile import Model, fingerprint, load_model, raw, save_stack
 
 _VALIDATION_CHARACTERS = 1 << 18
 
@@ -104,7 +104,7 @@ def lineage(run: Collapse, name: str, teacher: bytes) -> dict[str, Any]:
 def _teacher(teacher: Stack | Model | str | os.PathLike[str]) -> tuple[str, bytes, Stack]:
     if isinstance(teacher, Stack):
         tensors = freeze(to_file(teacher.state_dict()))
-        return "stack", fingerprint(teacher.config, tensors), teacher
+        return "stack", fingerprint(teacher.config, raw(tensors)), teacher
     model = teacher if isinstance(teacher, Model) else load_model(teacher)
     return model.name, model.fingerprint, build_stack(model.config, model.float_tensors)
 

@@ -90,11 +90,25 @@ TARGET static int weigh(const int32_t *logits, const uint32_t *table, int last, 
             int equal = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(v, top)));
             if (equal) best = i + __builtin_ctz((unsigned)equal);
         }
-        v = _mm256_min_epi32(_mm256_sub_epi32(top, v), end);
+        v = _mm256_min_epu32(_mm256_sub_epi32(top, v), end);
         _mm256_storeu_si256((void *)(weights + i), _mm256_i32gather_epi32((const int *)(const void *)table, v, 4));
     }
     return best;
 }
 
-const Kernels chunker_avx2 = {"avx2", dot, train, product, rescale, look_up, weigh, candidate, blend, narrow, add};
+TARGET static void adapt(uint32_t *entry, const int32_t *target, int n, uint32_t limit, const uint32_t *reciprocal) {
+    __m256i counts = _mm256_set1_epi32(1023), one = _mm256_set1_epi32(1), most = _mm256_set1_epi32((int)limit);
+    for (int i = 0; i < n; i += 8) {
+        __m256i v = _mm256_loadu_si256((const void *)(entry + i)), count = _mm256_and_si256(v, counts);
+        __m256i p = _mm256_srli_epi32(v, 10), rate = _mm256_i32gather_epi32((const int *)(const void *)reciprocal, count, 4);
+        __m256i error = _mm256_sub_epi32(_mm256_loadu_si256((const void *)(target + i)), p);
+        __m256i even = _mm256_srli_epi64(_mm256_mul_epi32(error, rate), 16);
+        __m256i odd = _mm256_slli_epi64(_mm256_mul_epi32(_mm256_srli_epi64(error, 32), _mm256_srli_epi64(rate, 32)), 16);
+        p = _mm256_slli_epi32(_mm256_add_epi32(p, _mm256_blend_epi32(even, odd, 0xaa)), 10);
+        count = _mm256_min_epu32(_mm256_add_epi32(count, one), _mm256_max_epu32(count, most));
+        _mm256_storeu_si256((void *)(entry + i), _mm256_or_si256(p, count));
+    }
+}
+
+const Kernels chunker_avx2 = {"avx2", state_inputs, choose_runs, run_inputs, adapt, dot, train, product, rescale, look_up, weigh, candidate, blend, narrow, add};
 #endif

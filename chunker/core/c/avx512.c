@@ -79,11 +79,25 @@ TARGET static int weigh(const int32_t *logits, const uint32_t *table, int last, 
             __mmask16 equal = _mm512_cmpeq_epi32_mask(v, top);
             if (equal) best = i + __builtin_ctz(equal);
         }
-        v = _mm512_min_epi32(_mm512_sub_epi32(top, v), end);
+        v = _mm512_min_epu32(_mm512_sub_epi32(top, v), end);
         _mm512_storeu_si512(weights + i, _mm512_i32gather_epi32(v, table, 4));
     }
     return best;
 }
 
-const Kernels chunker_avx512vnni = {"avx512vnni", dot, train, product, rescale, look_up, weigh, candidate, blend, narrow, add};
+TARGET static void adapt(uint32_t *entry, const int32_t *target, int n, uint32_t limit, const uint32_t *reciprocal) {
+    __m512i counts = _mm512_set1_epi32(1023), one = _mm512_set1_epi32(1), most = _mm512_set1_epi32((int)limit);
+    for (int i = 0; i < n; i += 16) {
+        __m512i v = _mm512_loadu_si512(entry + i), count = _mm512_and_si512(v, counts);
+        __m512i p = _mm512_srli_epi32(v, 10), rate = _mm512_i32gather_epi32(count, reciprocal, 4);
+        __m512i error = _mm512_sub_epi32(_mm512_loadu_si512(target + i), p);
+        __m512i even = _mm512_srli_epi64(_mm512_mul_epi32(error, rate), 16);
+        __m512i odd = _mm512_slli_epi64(_mm512_mul_epi32(_mm512_srli_epi64(error, 32), _mm512_srli_epi64(rate, 32)), 16);
+        p = _mm512_slli_epi32(_mm512_add_epi32(p, _mm512_mask_blend_epi32(0xaaaa, even, odd)), 10);
+        count = _mm512_min_epu32(_mm512_add_epi32(count, one), _mm512_max_epu32(count, most));
+        _mm512_storeu_si512(entry + i, _mm512_or_si512(p, count));
+    }
+}
+
+const Kernels chunker_avx512vnni = {"avx512vnni", state_inputs, choose_runs, run_inputs, adapt, dot, train, product, rescale, look_up, weigh, candidate, blend, narrow, add};
 #endif

@@ -12,7 +12,8 @@ typedef struct {
     uint32_t low, high, code;
     const uint8_t *in, *in_end;
     uint8_t *out, *out_end;
-    int beyond; /* decoder: bytes taken beyond the payload's end; encoder: whether it was full */
+    int beyond;      /* decoder: bytes taken beyond the payload's end; encoder: whether it was full */
+    int64_t shifted; /* bytes on which the ends agreed so far */
 } Coder;
 
 static inline uint32_t middle(const Coder *c, int p) {
@@ -26,7 +27,7 @@ static inline void narrow(Coder *c, uint32_t mid, int bit) {
 
 static void encode_bit(Coder *c, int p, int bit) {
     narrow(c, middle(c, p), bit);
-    for (; !((c->low ^ c->high) >> 24); c->low <<= 8, c->high = c->high << 8 | 255) {
+    for (; !((c->low ^ c->high) >> 24); c->low <<= 8, c->high = c->high << 8 | 255, c->shifted++) {
         if (c->out < c->out_end) *c->out++ = (uint8_t)(c->high >> 24);
         else c->beyond = 1;
     }
@@ -42,20 +43,25 @@ static int decode_bit(Coder *c, int p) {
     uint32_t mid = middle(c, p);
     int bit = c->code <= mid;
     narrow(c, mid, bit);
-    for (; !((c->low ^ c->high) >> 24); c->low <<= 8, c->high = c->high << 8 | 255) c->code = c->code << 8 | next_byte(c);
+    for (; !((c->low ^ c->high) >> 24); c->low <<= 8, c->high = c->high << 8 | 255, c->shifted++)
+        c->code = c->code << 8 | next_byte(c);
     return bit;
 }
 
-/* As few bytes as tell a number in [low, high], the decoder reading zeros behind them. */
+/* The payload ends with as few bytes as tell a number in [low, high], zeros being read behind them: how many. */
+static int last_bytes(const Coder *c, uint32_t *value) {
+    int n = 1;
+    while (n < 4 && c->high >> (32 - 8 * n) << (32 - 8 * n) < c->low) n++;
+    *value = n == 4 ? c->high : c->high >> (32 - 8 * n) << (32 - 8 * n);
+    return n;
+}
+
 static void finish(Coder *c) {
-    for (int n = 1; n <= 4; n++) {
-        uint32_t value = n == 4 ? c->high : c->high >> (32 - 8 * n) << (32 - 8 * n);
-        if (value < c->low) continue;
-        for (int k = 0; k < n; k++) {
-            if (c->out < c->out_end) *c->out++ = (uint8_t)(value >> (24 - 8 * k));
-            else c->beyond = 1;
-        }
-        return;
+    uint32_t value;
+    int n = last_bytes(c, &value);
+    for (int k = 0; k < n; k++) {
+        if (c->out < c->out_end) *c->out++ = (uint8_t)(value >> (24 - 8 * k));
+        else c->beyond = 1;
     }
 }
 
@@ -172,7 +178,8 @@ int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int6
                 if (b.coder.beyond > 3) result = CHUNKER_CORRUPT;
             }
         }
-        if (!result && b.coder.in < b.coder.in_end) result = CHUNKER_CORRUPT;
+        uint32_t value;
+        if (!result && b.coder.shifted + last_bytes(&b.coder, &value) != payload_size) result = CHUNKER_CORRUPT;
         if (!result && job->done) *job->done = size;
         if (!result) result = size;
     } else {

@@ -1,5 +1,35 @@
-/* The element-wise halves of a recurrent cell, compiled once for each instruction set: the file that includes this
- * defines TARGET, the function attribute, and look_up_into. */
+/* Loops over arrays without any order in them, which compilers turn into vectors: compiled once for each instruction set.
+ * The file that includes this defines TARGET, the function attribute. */
+
+/* ---- inputs of the mixer, n contexts at a time; formulas in FORMAT.md, "Inputs" ---- */
+
+TARGET static void state_inputs(const StateInputs *in, int n, int16_t *odds, int16_t *certain, int16_t *linear) {
+    for (int i = 0; i < n; i++) {
+        int32_t state = in->state[i], seen = -(state != 0), o = in->odds[i] & seen;
+        odds[i] = (int16_t)(o >> (state < 3));
+        certain[i] = (int16_t)(o & (in->mixed[i] - 1));
+        linear[i] = (int16_t)(((int32_t)(in->entry[i] >> 16) - 32768) >> 6 & seen);
+    }
+}
+
+TARGET static void choose_runs(const RunInputs *in, int n, uint32_t partial, uint32_t bit, uint32_t *at, uint32_t *expects) {
+    uint32_t shift = 7 - bit;
+    for (int i = 0; i < n; i++) {
+        uint32_t last = in->last[i], before = in->before[i];
+        uint32_t is_last = 0u - (last >> (shift + 1) == partial), is_before = (0u - (before >> (shift + 1) == partial)) & ~is_last;
+        at[i] = ((in->at[i] + bit) & is_last) | ((in->at_before[i] + in->mixed[i] * 8 + bit) & is_before);
+        expects[i] = ((last & is_last) | (before & is_before)) >> shift & 1;
+    }
+}
+
+TARGET static void run_inputs(const int32_t *odds, const uint32_t *expects, int n, int16_t *x) {
+    for (int i = 0; i < n; i++) {
+        int32_t sign = (int32_t)expects[i] - 1; /* 0 where a 1 is expected, else -1 */
+        x[i] = (int16_t)((odds[i] ^ sign) - sign);
+    }
+}
+
+/* ---- recurrent cells ---- */
 
 /* From r (n,), the input's and the state's pre-activations of the candidate: those of the candidate itself. */
 TARGET static void candidate(const int32_t *r, const int32_t *a, const int32_t *g, const int32_t *bias, int n, int32_t *out) {

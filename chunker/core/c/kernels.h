@@ -10,8 +10,28 @@
 #define COLUMN_STEP 64                  /* columns of a packed matrix are padded to a multiple of it */
 #define ROW_STEP 4                      /* and its rows to a multiple of this */
 
+/* Per context: the state of its history, the entry of its adaptive probability and the odds of that, whether the state
+ * has seen both bits. */
+typedef struct {
+    const int32_t *state, *odds, *mixed;
+    const uint32_t *entry;
+} StateInputs;
+
+/* Per context: the byte seen last and the one before, with a leading 1 (0: none); where their entries begin. */
+typedef struct {
+    const uint32_t *last, *before, *at, *at_before, *mixed;
+} RunInputs;
+
 typedef struct {
     const char *name;
+
+    void (*state_inputs)(const StateInputs *in, int n, int16_t *odds, int16_t *certain, int16_t *linear);
+    void (*choose_runs)(const RunInputs *in, int n, uint32_t partial, uint32_t bit, uint32_t *at, uint32_t *expects);
+    void (*run_inputs)(const int32_t *odds, const uint32_t *expects, int n, int16_t *x);
+
+    /* Adaptive probabilities after a bit, see adapt in level0.c: entries whose target[i] is 0 or 2^22 - 1. n is a multiple of
+     * 16. */
+    void (*adapt)(uint32_t *entry, const int32_t *target, int n, uint32_t limit, const uint32_t *reciprocal);
 
     /* sum over i of x[i] * (w[i] >> 8), modulo 2^32. n is a multiple of INPUT_STEP, x and w aligned to 64 bytes. */
     int32_t (*dot)(const int16_t *x, const int32_t *w, int n);

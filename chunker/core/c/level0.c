@@ -66,9 +66,11 @@ void level0_free(Level0 *l) {
 
 /* ---- adaptive probabilities: 22 bits of probability, 10 of count ---- */
 
+#define CERTAIN ((1 << 22) - 1)
+
 static inline void adapt(const ChunkerTables *t, uint32_t *entry, int bit, uint32_t limit) {
     uint32_t v = *entry, n = v & 1023;
-    int32_t p = (int32_t)(v >> 10), error = (bit ? (1 << 22) - 1 : 0) - p;
+    int32_t p = (int32_t)(v >> 10), error = (bit ? CERTAIN : 0) - p;
     p += (int32_t)((int64_t)error * (int32_t)t->reciprocal[n] >> 16);
     *entry = (uint32_t)p << 10 | (n < limit ? n + 1 : n);
 }
@@ -97,7 +99,7 @@ static void choose_contexts(Level0 *l, int contexts, uint64_t without) {
 static int make_tables(Level0 *l, uint32_t size) {
     int n = l->contexts;
     /* two slots a context and byte at most, of which text fills about a third */
-    l->bucket_bits = bits_for((uint32_t)((uint64_t)size * (uint32_t)n / 4 + 64), 8, 21);
+    l->bucket_bits = bits_for((uint32_t)((uint64_t)size * (uint32_t)n / 4 + 64), 8, 20);
     l->buckets = take(l, sizeof(Bucket) << l->bucket_bits);
     if (!l->buckets) return 0;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -115,13 +117,12 @@ static int make_tables(Level0 *l, uint32_t size) {
 }
 
 static int make_mixer(Level0 *l, int with_stack) {
-    int n = l->contexts, k = 0;
-    l->inputs = (4 * n + 2 * N_MATCHES + 5 + INPUT_STEP - 1) / INPUT_STEP * INPUT_STEP;
+    int n = l->contexts, lanes = l->lanes = (n + 15) / 16 * 16, k = 4 * lanes;
+    l->inputs = (4 * lanes + 2 * N_MATCHES + 5 + INPUT_STEP - 1) / INPUT_STEP * INPUT_STEP;
     l->x = take(l, (size_t)l->inputs * 2);
     l->initial = take(l, (size_t)l->inputs * 4);
     if (!l->x || !l->initial) return 0;
-    for (int i = 0; i < n; i++) l->initial[i] = (1 << 20) / (n + 8), l->initial[n + i] = (2 << 20) / (n + 8);
-    k = 4 * n;
+    for (int i = 0; i < n; i++) l->initial[i] = (1 << 20) / (n + 8), l->initial[lanes + i] = (2 << 20) / (n + 8);
     for (int j = 0; j < N_MATCHES; j++) l->initial[k + j] = (1 << 20) / 4;
     k += 2 * N_MATCHES + 2;
     if (with_stack) l->initial[k] = (int32_t)(.35 * (1 << 20));
@@ -151,6 +152,7 @@ Level0 *level0_new(const ChunkerTables *tables, const Kernels *kernels, const ui
         return NULL;
     }
     for (int i = 0; i < l->contexts; i++) {
+        l->run_at_before[i] = 8 + (uint32_t)i * 18 * 16;
         for (int s = 0; s < 256; s++) l->state_map[i * 256 + s] = (uint32_t)tables->state_p[s] << 16 | 6;
         for (uint32_t r = 0; r < 18 * 16; r++) {
             uint32_t n = r / 16;
@@ -207,10 +209,10 @@ void level0_begin_byte(Level0 *l) {
     }
     for (int i = 0; i < l->contexts; i++) {
         Slot *s = l->slot[i] = l->first[i] = find(l, l->hash[i]);
-        l->run_byte[i] = l->run_before[i] = 0;
+        l->run_last[i] = l->run_before[i] = 0;
         if (s->run_count && !(l->without_parts & PART_RUN)) {
-            l->run_byte[i] = s->run_byte | 256, l->run_before[i] = s->run_before | 256;
-            l->run_at[i] = (uint32_t)i * 36 + run_bucket(s->run_count) * 2 + (s->run_byte != s->run_before);
+            l->run_last[i] = s->run_byte | 256u, l->run_before[i] = s->run_before | 256u;
+            l->run_at[i] = l->run_at_before[i] + (run_bucket(s->run_count) * 2 + (s->run_byte != s->run_before)) * 8;
         }
     }
     l->partial = 1, l->bit = 0, l->node = 1;
@@ -229,31 +231,29 @@ static void second_nibble(Level0 *l) {
 
 static void gather_contexts(Level0 *l) {
     const ChunkerTables *t = l->tables;
-    int n = l->contexts, node = l->node, seen = 0, seen_orders = 0;
-    uint32_t shift = 7 - (uint32_t)l->bit, bit = (uint32_t)l->bit, partial = l->partial;
+    const Kernels *k = l->kernels;
+    int n = l->contexts, lanes = l->lanes, node = l->node, seen = 0, seen_orders = 0;
     int16_t *x = l->x;
     for (int i = 0; i < n; i++) {
-        int state = l->slot[i]->state[node - 1], here = state != 0, mask = -here;
-        uint32_t entry = l->state_map[i * 256 + state];
-        int s = t->stretch[entry >> 20] & mask, mixed = t->state_mixed[state];
-        l->state_used[i] = (uint32_t)(i * 256 + state);
-        seen += here;
-        if (i < l->orders) seen_orders += here;
-        x[i] = (int16_t)(s >> (state < 3));
-        x[2 * n + i] = (int16_t)(s & (mixed - 1));
-        x[3 * n + i] = (int16_t)(((int)(entry >> 16) - 32768) >> 6 & mask);
-        /* the byte seen last here if it agrees with the bits so far, else the one before it */
-        uint32_t last = l->run_byte[i], before = l->run_before[i];
-        uint32_t is_last = -(uint32_t)(last >> (shift + 1) == partial);
-        uint32_t is_before = -(uint32_t)(before >> (shift + 1) == partial) & ~is_last;
-        uint32_t at = ((l->run_at[i] + 1) * 8 + bit) & is_last;
-        at |= (((uint32_t)i * 36 + (uint32_t)mixed + 1) * 8 + bit) & is_before;
-        int expects = (int)(((last & is_last) | (before & is_before)) >> shift & 1);
-        int r = t->stretch[l->run_map[at] >> 20];
-        l->run_used[i] = at, l->run_bit[i] = (uint32_t)expects;
-        x[n + i] = (int16_t)((r ^ (expects - 1)) - (expects - 1));
+        int32_t state = l->slot[i]->state[node - 1];
+        uint32_t at = (uint32_t)(i * 256 + state), entry = l->state_map[at];
+        l->state_used[i] = at, l->state[i] = state, l->state_entry[i] = entry;
+        l->odds_of[i] = t->stretch[entry >> 20];
+        l->mixed[i] = t->state_mixed[state];
+        seen += state != 0;
+        if (i + 1 == l->orders) seen_orders = seen;
     }
     l->seen = seen, l->seen_orders = seen_orders;
+    StateInputs states = {l->state, l->odds_of, l->mixed, l->state_entry};
+    k->state_inputs(&states, lanes, x, x + 2 * lanes, x + 3 * lanes);
+    RunInputs runs = {l->run_last, l->run_before, l->run_at, l->run_at_before, (const uint32_t *)l->mixed};
+    k->choose_runs(&runs, lanes, l->partial, (uint32_t)l->bit, l->run_used, l->run_bit);
+    for (int i = 0; i < n; i++) {
+        uint32_t entry = l->run_map[l->run_used[i]];
+        l->run_entry[i] = entry;
+        l->odds_of[i] = t->stretch[entry >> 20];
+    }
+    k->run_inputs(l->odds_of, l->run_bit, lanes, x + lanes);
 }
 
 static void gather_matches(Level0 *l, int16_t *x) {
@@ -270,10 +270,48 @@ static void gather_matches(Level0 *l, int16_t *x) {
     }
 }
 
+static inline uint32_t at_most(uint32_t n, uint32_t most) { return n < most ? n : most; }
+
+/* Rows of the sets that only what was read decides; fetched before they are needed. */
+static void select_early(Level0 *l) {
+    const Reading *r = &l->reading;
+    const Fields *field = &r->fields[1];
+    uint32_t bit = (uint32_t)l->bit, c4 = r->last4;
+    uint32_t lengths = at_most(r->word_length, 7) | at_most(r->token_length, 7) << 3 | at_most(r->depth, 3) << 6;
+    l->selected[SET_CLASSES] = (uint32_t)r->classes & 4095;
+    l->selected[SET_THIRD] = c4 >> 16 & 255;
+    l->selected[SET_CLASS] = l->partial << 4 | l->tables->class_of[c4 & 255];
+    l->selected[SET_LENGTH] = lengths * 8 + bit;
+    l->selected[SET_FIELD] = (at_most(field->index, N_FIELDS - 1) * 4 + field->order) * 8 + bit;
+    static const int early[] = {SET_CLASSES, SET_THIRD, SET_CLASS, SET_LENGTH, SET_FIELD};
+    for (size_t i = 0; i < sizeof early / sizeof *early; i++) {
+        const char *row = (const char *)(l->weights[early[i]] + (size_t)l->selected[early[i]] * (size_t)l->inputs);
+        for (int line = 0; line < 4; line++) __builtin_prefetch(row + 64 * line);
+    }
+}
+
+/* The final maps' contexts; the last one follows the advice. Their rows are far apart: fetch them before they are needed. */
+static void place_apms(Level0 *l) {
+    const Reading *r = &l->reading;
+    uint32_t c4 = r->last4, partial = l->partial;
+    l->apm_place[0] = partial | (c4 & 255) << 8;
+    l->apm_place[1] = mix(c4 & 0xffffff, partial) & 65535;
+    l->apm_place[2] = partial | (l->longest_expected & 255) << 8;
+    l->apm_place[3] = mix(mix(r->line_template, r->digits), partial) & 65535;
+    l->apm_place[4] = partial;
+    for (int a = 0; a < N_APMS; a++) {
+        const char *row = (const char *)(l->apm[a] + l->apm_place[a] * 33);
+        __builtin_prefetch(row);
+        __builtin_prefetch(row + 64);
+    }
+}
+
 void level0_gather(Level0 *l) {
     if (l->bit == 4) second_nibble(l);
+    select_early(l);
+    place_apms(l);
     gather_contexts(l);
-    int n = l->contexts, k = 4 * n;
+    int n = l->lanes, k = 4 * n;
     int16_t *x = l->x;
     gather_matches(l, x + k);
     k += 2 * N_MATCHES;
@@ -293,11 +331,8 @@ void level0_gather(Level0 *l) {
 
 /* ---- mixture ---- */
 
-static inline uint32_t at_most(uint32_t n, uint32_t most) { return n < most ? n : most; }
-
-static void select_sets(Level0 *l, const Advice *advice) {
-    const Reading *r = &l->reading;
-    uint32_t bit = (uint32_t)l->bit, c4 = r->last4, votes[2] = {0, 0}, length = 0, which = 0;
+static void select_late(Level0 *l, const Advice *advice) {
+    uint32_t bit = (uint32_t)l->bit, votes[2] = {0, 0}, length = 0, which = 0;
     for (int k = N_MATCHES - 1; k >= 0; k--) {
         const Match *m = &l->match[k];
         if (m->expected < 0) continue;
@@ -305,33 +340,23 @@ static void select_sets(Level0 *l, const Advice *advice) {
         if (m->map) votes[m->expected >> (7 - l->bit) & 1]++;
     }
     uint32_t vote = !votes[0] && !votes[1] ? 0 : votes[0] && votes[1] ? 3 : votes[0] ? 1 : 2;
-    uint32_t lengths = at_most(r->word_length, 7) | at_most(r->token_length, 7) << 3 | at_most(r->depth, 3) << 6;
-    const Fields *field = &r->fields[1];
     l->selected[SET_STACK] = (uint32_t)(advice->awake ? ((advice->stretched + 2816) >> 8) + 1 : 0) * 8 + bit;
-    l->selected[SET_CLASSES] = (uint32_t)r->classes & 4095;
     l->selected[SET_ORDER] = ((uint32_t)l->seen_orders * 4 + vote) * 8 + bit;
-    l->selected[SET_THIRD] = c4 >> 16 & 255;
-    l->selected[SET_CLASS] = l->partial << 4 | l->tables->class_of[c4 & 255];
-    l->selected[SET_LENGTH] = lengths * 8 + bit;
-    l->selected[SET_FIELD] = (at_most(field->index, N_FIELDS - 1) * 4 + field->order) * 8 + bit;
     l->final_selected[0] = l->partial;
     l->final_selected[1] = (length + 13 * which) * 8 + bit;
 }
 
 static int refine(Level0 *l, const Advice *advice, int odds, int p) {
-    const Reading *r = &l->reading;
-    uint32_t c4 = r->last4, partial = l->partial;
-    const uint32_t place[N_APMS] = {
-        partial | (c4 & 255) << 8, mix(c4 & 0xffffff, partial) & 65535, partial | (l->longest_expected & 255) << 8,
-        mix(mix(r->line_template, r->digits), partial) & 65535, partial | (advice->awake ? advice->likeliest : 0) << 8};
+    l->apm_place[4] = l->partial | (advice->awake ? advice->likeliest : 0) << 8;
     int at = clamp(odds, 2047) + 2048, low = at >> 7, weight = at & 127, sum = 0, n = 0;
     const uint16_t *initial = l->apm_initial + low;
     for (int a = 0; a < N_APMS; a++) {
         if (l->without_parts & (uint32_t)PART_APMS << a) continue;
-        uint32_t base = place[a] * 33 + (uint32_t)low;
+        uint32_t base = l->apm_place[a] * 33 + (uint32_t)low;
         const uint16_t *q = l->apm[a] + base;
         sum += ((q[0] ^ initial[0]) * (128 - weight) + (q[1] ^ initial[1]) * weight) >> 7;
         l->apm_used[a] = base + (uint32_t)(weight >> 6);
+        l->apm_node[a] = (uint32_t)(low + (weight >> 6));
         n++;
     }
     return n ? (p + 3 * (sum / n) + 2) >> 2 : p;
@@ -339,10 +364,10 @@ static int refine(Level0 *l, const Advice *advice, int odds, int p) {
 
 int level0_mix(Level0 *l, const Advice *advice) {
     const ChunkerTables *t = l->tables;
-    int k = 4 * l->contexts + 2 * N_MATCHES + 2;
+    int k = 4 * l->lanes + 2 * N_MATCHES + 2;
     l->x[k] = (int16_t)(advice->awake ? advice->stretched : 0);
     l->x[k + 1] = (int16_t)(advice->awake ? advice->linear : 0);
-    select_sets(l, advice);
+    select_late(l, advice);
     for (int s = 0; s < N_SETS; s++) {
         if (l->without_parts & (uint32_t)PART_SETS << s) { l->output[s] = 0; continue; }
         int32_t *w = l->weights[s] + (size_t)l->selected[s] * (size_t)l->inputs;
@@ -385,18 +410,28 @@ static void train_mixer(Level0 *l, int bit) {
     }
 }
 
+static void adapt_contexts(Level0 *l, int bit) {
+    const Kernels *k = l->kernels;
+    const uint8_t *next = l->tables->next_state[bit];
+    int n = l->contexts, lanes = l->lanes;
+    int32_t target[N_LANES];
+    for (int i = 0; i < lanes; i++) target[i] = bit ? CERTAIN : 0;
+    k->adapt(l->state_entry, target, lanes, STATE_LIMIT, l->tables->reciprocal);
+    for (int i = 0; i < lanes; i++) target[i] = (int)l->run_bit[i] == bit ? CERTAIN : 0;
+    k->adapt(l->run_entry, target, lanes, RUN_LIMIT, l->tables->reciprocal);
+    for (int i = 0; i < n; i++) {
+        l->state_map[l->state_used[i]] = l->state_entry[i];
+        l->run_map[l->run_used[i]] = l->run_entry[i];
+        l->slot[i]->state[l->node - 1] = next[l->state[i]];
+    }
+    l->run_map[0] = 1u << 31;
+}
+
 void level0_update(Level0 *l, const Advice *advice, int bit) {
     const ChunkerTables *t = l->tables;
     (void)advice;
     train_mixer(l, bit);
-    const uint8_t *next = t->next_state[bit];
-    for (int i = 0; i < l->contexts; i++) {
-        uint8_t *state = &l->slot[i]->state[l->node - 1];
-        adapt(t, &l->state_map[l->state_used[i]], bit, STATE_LIMIT);
-        *state = next[*state];
-        adapt(t, &l->run_map[l->run_used[i]], bit == (int)l->run_bit[i], RUN_LIMIT);
-    }
-    l->run_map[0] = 1u << 31;
+    adapt_contexts(l, bit);
     for (int k = 0; k < N_MATCHES; k++) {
         const Match *m = &l->match[k];
         if (m->map) adapt(t, m->map, bit == (m->expected >> (7 - l->bit) & 1), RUN_LIMIT);
@@ -407,7 +442,7 @@ void level0_update(Level0 *l, const Advice *advice, int bit) {
     *order1 = v ^ 1u << 31;
     for (int a = 0; a < N_APMS; a++) {
         if (l->without_parts & (uint32_t)PART_APMS << a) continue;
-        uint16_t *q = l->apm[a] + l->apm_used[a], initial = l->apm_initial[l->apm_used[a] % 33];
+        uint16_t *q = l->apm[a] + l->apm_used[a], initial = l->apm_initial[l->apm_node[a]];
         int v16 = *q ^ initial;
         v16 += ((bit ? 65535 : 0) - v16) >> 4;
         *q = (uint16_t)v16 ^ initial;
@@ -481,9 +516,9 @@ uint32_t level0_guess(const Level0 *l, uint32_t *confidence) {
         return l->longest_expected - 1;
     }
     for (int i = l->orders - 1; i >= 0; i--)
-        if (l->run_byte[i]) {
+        if (l->run_last[i]) {
             *confidence = 1 + (uint32_t)(i < 6 ? i : 6);
-            return l->run_byte[i] & 255;
+            return l->run_last[i] & 255;
         }
     *confidence = 0;
     return 256;

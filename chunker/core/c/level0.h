@@ -8,7 +8,7 @@
 #define N_MATCHES 3
 #define N_SETS 7
 #define N_APMS 5
-#define MAX_INPUTS 288
+#define N_LANES 64 /* N_CONTEXTS, padded */
 #define FINAL_WEIGHTS 8 /* N_SETS, padded */
 
 /* Parts of the mixture, as bits of ChunkerJob.without_parts: for ablations only. */
@@ -66,10 +66,13 @@ typedef struct {
     int bucket_bits;
     uint32_t *state_map;       /* (contexts, 256) adaptive probabilities */
     uint32_t *run_map;         /* (contexts, 18, 2, 8) of the run's byte being right, and one that stands for no run */
-    uint32_t run_at[N_CONTEXTS]; /* entry of the byte seen last, times 8 */
-    uint16_t run_byte[N_CONTEXTS], run_before[N_CONTEXTS]; /* with a leading 1; 0: none */
-    uint32_t run_used[N_CONTEXTS], run_bit[N_CONTEXTS];
-    uint32_t state_used[N_CONTEXTS];
+    /* per context, N_LANES of them, those beyond `contexts` being zero: */
+    uint32_t run_last[N_LANES], run_before[N_LANES]; /* the byte seen last and the one before, with a leading 1; 0: none */
+    uint32_t run_at[N_LANES], run_at_before[N_LANES]; /* where their entries begin in run_map */
+    uint32_t run_used[N_LANES], run_bit[N_LANES];    /* the entry that takes part, the bit that it expects */
+    uint32_t run_entry[N_LANES];
+    uint32_t state_used[N_LANES], state_entry[N_LANES];
+    int32_t state[N_LANES], mixed[N_LANES], odds_of[N_LANES];
     /* matches */
     Match match[N_MATCHES];
     uint32_t *match_table[N_MATCHES];
@@ -79,6 +82,7 @@ typedef struct {
     /* direct probabilities */
     uint32_t order0[256], *order1; /* order1: (256, 256), exclusive-or 2^31 */
     /* mixer */
+    int lanes;                 /* contexts, padded to a multiple of 16 */
     int inputs;                /* padded */
     int16_t *x;                /* (inputs,) */
     int32_t *initial;          /* (inputs,) weights of a set that was never used */
@@ -91,7 +95,7 @@ typedef struct {
     int final_p[2];
     /* adaptive maps */
     uint16_t *apm[N_APMS];     /* (65536, 33), exclusive-or their initial values */
-    uint32_t apm_used[N_APMS];
+    uint32_t apm_place[N_APMS], apm_used[N_APMS], apm_node[N_APMS];
     uint16_t apm_initial[33];
     /* the bit at hand */
     uint32_t partial;          /* bits of this byte so far, with a leading 1 */

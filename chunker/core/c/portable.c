@@ -46,10 +46,19 @@ static int weigh(const int32_t *logits, const uint32_t *table, int last, uint32_
     for (int i = 1; i < 256; i++)
         if (logits[i] > logits[best]) best = i;
     for (int i = 0; i < 256; i++) {
-        int32_t steps = logits[best] - logits[i];
-        weights[i] = table[steps < last ? steps : last];
+        uint32_t steps = (uint32_t)logits[best] - (uint32_t)logits[i];
+        weights[i] = table[steps < (uint32_t)last ? steps : (uint32_t)last];
     }
     return best;
 }
 
-const Kernels chunker_portable = {"portable", dot, train, product, rescale, look_up, weigh, candidate, blend, narrow, add};
+static void adapt(uint32_t *entry, const int32_t *target, int n, uint32_t limit, const uint32_t *reciprocal) {
+    for (int i = 0; i < n; i++) {
+        uint32_t count = entry[i] & 1023;
+        int32_t p = (int32_t)(entry[i] >> 10);
+        p += (int32_t)((int64_t)(target[i] - p) * (int32_t)reciprocal[count] >> 16);
+        entry[i] = (uint32_t)p << 10 | (count < limit ? count + 1 : count);
+    }
+}
+
+const Kernels chunker_portable = {"portable", state_inputs, choose_runs, run_inputs, adapt, dot, train, product, rescale, look_up, weigh, candidate, blend, narrow, add};

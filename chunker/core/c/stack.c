@@ -120,7 +120,7 @@ static int pack_level(ChunkerModel *model, const ChunkerStack *stack, int index)
     if (!has_shape(&from->symbol_input, SYMBOLS, columns) || !has_shape(&from->recurrent, width, columns)) return 0;
     if (!has_shape(&from->readout, width, SYMBOLS)) return 0;
     int32_t *bias = copy_bias(model, from->bias, columns, (int)padded);
-    if (!bias || !bounded(&from->symbol_input)) return 0;
+    if (!bias) return 0;
     to->symbol = unpack_rows(model, &from->symbol_input, padded, bias);
     if (!to->symbol || !add_rows(model, &from->time_input, N_TIMES, columns, padded, &to->time)) return 0;
     if (!add_rows(model, &from->guess_input, SYMBOLS + 1, columns, padded, &to->guess)) return 0;
@@ -167,7 +167,7 @@ ChunkerModel *chunker_model_new(const ChunkerStack *stack) {
     int sound = pack_ngrams(m, stack);
     for (int i = 0; sound && i < stack->levels; i++) {
         m->thresholds[i] = stack->thresholds[i];
-        sound = pack_level(m, stack, i);
+        sound = stack->thresholds[i] >= 0 && pack_level(m, stack, i);
     }
     if (sound) return m;
     chunker_model_free(m);
