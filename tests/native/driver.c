@@ -1,13 +1,11 @@
 /* Codes files with every setting and every instruction set of this machine, and prints what came out:
  *
- *     driver SEED|MODEL FILE ...
+ *     driver SEED|MODEL LIMIT FILE ...
  *
  * one line for each file and setting: name, contexts, gate, bytes, a hash of the payload. Two builds of the library agree
  * if their lines are the same. Fails if two instruction sets differ, or a payload does not decode. The first argument is
- * a number, from which a model is made up, or a file that blob.py wrote. Of a file the first 64 KiB are coded. */
+ * a number, from which a model is made up, or a file that blob.py wrote. Of each file the first LIMIT bytes are coded. */
 #include "common.h"
-
-#define LIMIT 65536
 
 static int64_t encode(const ChunkerJob *job, const uint8_t *content, size_t size, uint8_t **payload) {
     int64_t capacity = 2 * (int64_t)size + 64;
@@ -38,7 +36,7 @@ static void code(const char *path, ChunkerJob job, const uint8_t *content, size_
 
 int main(int count, char **arguments) {
     static const int gates[] = {0, 1200, CHUNKER_GATE_ALWAYS};
-    if (count < 2) fail("driver SEED|MODEL FILE ...", "usage");
+    if (count < 3) fail("driver SEED|MODEL LIMIT FILE ...", "usage");
     char *rest;
     Random random = {strtoull(arguments[1], &rest, 10)};
     Made made;
@@ -51,9 +49,10 @@ int main(int count, char **arguments) {
     for (int k = 0; chunker_kernels(tables, k); k++) fprintf(stderr, " %s", chunker_kernels(tables, k));
     fprintf(stderr, "\n");
     printf("tables %016llx\n", (unsigned long long)chunker_tables_digest(tables));
-    for (int i = 2; i < count; i++) {
-        size_t size;
-        uint8_t *content = read_file(arguments[i], LIMIT, &size);
+    size_t size, limit = strtoull(arguments[2], NULL, 10);
+    if (limit > CHUNKER_MAX_BLOCK) limit = CHUNKER_MAX_BLOCK;
+    for (int i = 3; i < count; i++) {
+        uint8_t *content = read_file(arguments[i], limit, &size);
         for (int contexts = 0; contexts < 3; contexts++)
             for (int g = 0; g < 3; g++)
                 code(arguments[i], (ChunkerJob){.tables = tables, .model = gates[g] ? model : NULL, .contexts = contexts, .gate = gates[g]},

@@ -1,0 +1,256 @@
+/* Made-up and mutated payloads through the decoder, to be built with -fsanitize=address,undefined:
+ *
+ *     fuzz CASES [SEED [FIRST [MODEL]]]
+ *
+ * Each case codes a made-up content with made-up settings, with or without a model, harms the payload, and decodes it,
+ * half of the time with two instruction sets. Both must give the same bytes and the same result, the size or
+ * CHUNKER_CORRUPT, and an unharmed payload its content. Some cases give the library too little room, a stop flag, a model or a job that is wrong. A case
+ * depends on SEED and its number alone: `fuzz 1 SEED CASE` repeats it. MODEL: a file of blob.py, used beside those
+ * that are made up. */
+#include "common.h"
+
+#include <time.h>
+
+#define MODELS 8
+#define SLOWEST_S 60.0 /* more than this for one case is a failure */
+
+typedef struct {
+    const ChunkerTables *tables;
+    int sets;
+    Made made[MODELS];
+    ChunkerModel *model[MODELS];
+    long number;
+} Setup;
+
+static void wrong(const Setup *s, const char *what) {
+    fprintf(stderr, "case %ld: %s\n", s->number, what);
+    exit(1);
+}
+
+/* ---- contents ---- */
+
+static void fill(Random *r, uint8_t *content, size_t size) {
+    static const char *words[] = {"the ", "of ", "and ", "history ", "level ", "\n", "0, ", "17.25, ", "\"name\": ", "</a>"};
+    uint32_t kind = below(r, 6), period = 1 + below(r, 64), counter = below(r, 1000);
+    size_t n = 0;
+    while (n < size) {
+        char piece[64];
+        switch (kind) {
+        case 0: piece[0] = (char)next(r), piece[1] = 0; break;                       /* noise */
+        case 1: piece[0] = (char)('a' + below(r, 4)), piece[1] = 0; break;           /* few letters */
+        case 2: snprintf(piece, sizeof piece, "%s", words[below(r, 10)]); break;     /* words */
+        case 3: snprintf(piece, sizeof piece, "id=%u,ok=%u\n", counter++, below(r, 2)); break; /* records */
+        case 4: piece[0] = n < period ? (char)next(r) : (char)content[n - period], piece[1] = 0; break;
+        default: piece[0] = 0, piece[1] = 0;                                         /* zeros */
+        }
+        size_t length = strlen(piece) ? strlen(piece) : 1;
+        for (size_t i = 0; i < length && n < size; i++) content[n++] = (uint8_t)piece[i];
+    }
+}
+
+static size_t some_size(Random *r) {
+    if (below(r, 200) == 0) return below(r, 5000);
+    return below(r, 4) ? below(r, 120) : below(r, 12);
+}
+
+/* ---- harm ---- */
+
+/* A buffer of exactly the new size, freed by the caller; the old one is freed here. */
+static uint8_t *harm(Random *r, uint8_t *payload, size_t *size) {
+    size_t old = *size, n = old;
+    uint32_t kind = below(r, 5);
+    if (kind == 0) n = below(r, (uint32_t)old + 1);
+    if (kind == 1) n = old + 1 + below(r, 40);
+    if (kind == 2) n = below(r, 200);
+    uint8_t *made = allocate(n);
+    memcpy(made, payload, n < old ? n : old);
+    free(payload);
+    if (kind == 2)
+        for (size_t i = 0; i < n; i++) made[i] = (uint8_t)next(r);
+    if (kind == 1)
+        for (size_t i = old; i < n; i++) made[i] = (uint8_t)(below(r, 2) ? next(r) : 0);
+    for (uint32_t k = kind >= 3 ? 1 + below(r, 8) : below(r, 2); n && k; k--) {
+        size_t at = below(r, (uint32_t)n);
+        if (below(r, 2)) made[at] ^= (uint8_t)(1u << below(r, 8));
+        else made[at] = (uint8_t)(below(r, 2) ? 255 : 0);
+    }
+    *size = n;
+    return made;
+}
+
+/* ---- cases ---- */
+
+static ChunkerJob some_job(const Setup *s, Random *r) {
+    ChunkerJob job = {.tables = s->tables, .kernels = (int32_t)below(r, (uint32_t)s->sets), .contexts = (int32_t)below(r, 3)};
+    uint32_t kind = below(r, 4);
+    job.gate = kind == 0 ? 0 : kind == 1 ? CHUNKER_GATE_ALWAYS : between(r, 1, kind == 2 ? 4095 : 1500);
+    if (job.gate || below(r, 8) == 0) job.model = s->model[below(r, MODELS)];
+    return job;
+}
+
+/* Decodes with two instruction sets; returns the result, and content if it is whole. */
+static int64_t decode(const Setup *s, Random *r, ChunkerJob job, const uint8_t *payload, size_t n, uint8_t *content, size_t size) {
+    volatile int64_t done = -1;
+    job.done = &done;
+    if (below(r, 2)) job.bits = allocate(4 * size);
+    if (below(r, 2)) job.levels = allocate(size);
+    int64_t result = chunker_decode_block(&job, payload, (int64_t)n, content, (int64_t)size);
+    if (result != (int64_t)size && result != CHUNKER_CORRUPT) wrong(s, "the decoder's result");
+    if (done > (int64_t)size || (result == (int64_t)size && done != result)) wrong(s, "the decoder's progress");
+    for (size_t i = 0; result >= 0 && i < size; i++) {
+        if (job.bits && !(job.bits[i] >= 0 && job.bits[i] <= 8 * 17)) wrong(s, "bits of a byte");
+        if (job.levels && job.levels[i] > (job.gate ? CHUNKER_MAX_LEVELS : 0)) wrong(s, "levels of a byte");
+    }
+    free(job.bits);
+    free(job.levels);
+    if (below(r, 2)) return result;
+    job.bits = NULL, job.levels = NULL, job.kernels = (job.kernels + 1) % s->sets;
+    uint8_t *again = allocate(size);
+    if (chunker_decode_block(&job, payload, (int64_t)n, again, (int64_t)size) != result) wrong(s, "two results");
+    if (result >= 0 && memcmp(again, content, size)) wrong(s, "two contents");
+    free(again);
+    return result;
+}
+
+static void code_and_decode(const Setup *s, Random *r) {
+    size_t size = some_size(r), capacity = 2 * size + 64, n;
+    uint8_t *content = allocate(size), *payload = allocate(capacity);
+    fill(r, content, size);
+    ChunkerJob job = some_job(s, r);
+    int64_t result = chunker_encode_block(&job, content, (int64_t)size, payload, (int64_t)capacity);
+    if (result < 0) wrong(s, "the encoder's result");
+    n = (size_t)result;
+    payload = realloc(payload, n ? n : 1);
+    if (!payload) wrong(s, "no memory");
+    int whole = below(r, 8) == 0;
+    if (!whole) payload = harm(r, payload, &n);
+    size_t claimed = whole || below(r, 4) ? size : below(r, 400);
+    if (!whole && below(r, 8) == 0) { /* other settings, another model */
+        ChunkerJob other = some_job(s, r);
+        job = other;
+    }
+    uint8_t *back = allocate(claimed);
+    result = decode(s, r, job, payload, n, back, claimed);
+    if (whole && (result != (int64_t)size || memcmp(back, content, size))) wrong(s, "the content did not come back");
+    free(back);
+    free(payload);
+    free(content);
+}
+
+/* Too little room: never a byte beyond it, and the payload whole or CHUNKER_TOO_LARGE. Or a stop flag that is set. */
+static void cut_short(const Setup *s, Random *r) {
+    size_t size = some_size(r), capacity = below(r, (uint32_t)size + 8);
+    uint8_t *content = allocate(size), *payload = allocate(capacity);
+    fill(r, content, size);
+    ChunkerJob job = some_job(s, r);
+    int64_t result = chunker_encode_block(&job, content, (int64_t)size, payload, (int64_t)capacity);
+    if (result > (int64_t)capacity || (result < 0 && result != CHUNKER_TOO_LARGE)) wrong(s, "the encoder without room");
+    volatile int32_t stop = 1;
+    job.stop = &stop;
+    if (size && chunker_encode_block(&job, content, (int64_t)size, payload, (int64_t)capacity) != CHUNKER_STOPPED)
+        wrong(s, "the encoder was not stopped");
+    if (size && chunker_decode_block(&job, payload, 0, content, (int64_t)size) != CHUNKER_STOPPED)
+        wrong(s, "the decoder was not stopped");
+    free(payload);
+    free(content);
+}
+
+static void wrong_job(const Setup *s, Random *r) {
+    uint8_t byte = 0;
+    ChunkerJob job = some_job(s, r);
+    int64_t size = 1;
+    switch (below(r, 7)) {
+    case 0: job.kernels = below(r, 2) ? -1 : s->sets + (int)below(r, 10); break;
+    case 1: job.contexts = below(r, 2) ? -1 : 3; break;
+    case 2: job.gate = below(r, 2) ? -1 : CHUNKER_GATE_ALWAYS + 1; break;
+    case 3: job.gate = 1, job.model = NULL; break;
+    case 4: job.tables = NULL; break;
+    case 5: size = -1; break;
+    default: size = CHUNKER_MAX_BLOCK + 1;
+    }
+    if (chunker_encode_block(&job, &byte, size, &byte, 1) != CHUNKER_BAD_JOB) wrong(s, "a wrong job was encoded");
+    if (chunker_decode_block(&job, &byte, 1, &byte, size) != CHUNKER_BAD_JOB) wrong(s, "a wrong job was decoded");
+}
+
+static void wrong_model(const Setup *s, Random *r) {
+    Made made;
+    made_up_stack(&made, r);
+    ChunkerStack *k = &made.stack;
+    ChunkerLevel *l = &k->level[below(r, (uint32_t)k->levels)];
+    switch (below(r, 16)) {
+    case 0: k->levels = below(r, 2) ? 0 : CHUNKER_MAX_LEVELS + 1; break;
+    case 1: k->cell = below(r, 2) ? -1 : 3; break;
+    case 2: k->rule = below(r, 2) ? -1 : 2; break;
+    case 3: k->catch_up = -1; break;
+    case 4: k->orders = below(r, 2) ? -1 : CHUNKER_MAX_ORDERS + 1; break;
+    case 5: l->width = below(r, 2) ? 0 : l->width + 1; break;
+    case 6: l->recurrent.rows++; break;
+    case 7: l->readout.columns--; break;
+    case 8: l->symbol_input.q = NULL; break;
+    case 9: l->recurrent.multiplier = NULL; break;
+    case 10: l->bias = NULL; break;
+    case 11: k->level[0].readout_bias = NULL; break;
+    case 12: ((int32_t *)(uintptr_t)l->bias)[0] = below(r, 2) ? 1 << 24 : INT32_MIN; break;
+    case 13: ((int32_t *)(uintptr_t)l->readout.multiplier)[below(r, 256)] = below(r, 2) ? 0 : -5; break;
+    case 14: /* too heavy a column */
+        memset((void *)(uintptr_t)l->symbol_input.q, 127, (size_t)256 * (size_t)l->symbol_input.columns);
+        ((int32_t *)(uintptr_t)l->symbol_input.multiplier)[0] = INT32_MAX;
+        break;
+    default: k->thresholds[0] = -1 - (int32_t)below(r, 1000), k->rule = CHUNKER_GATE_SURPRISE, k->levels = 2, k->level[1] = k->level[0];
+    }
+    ChunkerModel *model = chunker_model_new(k);
+    if (model) wrong(s, "a wrong model was accepted");
+    chunker_model_free(model);
+    forget(&made);
+}
+
+static void new_model(Setup *s, Random *r, uint32_t k) {
+    chunker_model_free(s->model[k]);
+    forget(&s->made[k]);
+    made_up_stack(&s->made[k], r);
+    s->model[k] = chunker_model_new(&s->made[k].stack);
+    if (!s->model[k]) wrong(s, "a model was refused");
+}
+
+int main(int count, char **arguments) {
+    if (count < 2) fail("fuzz CASES [SEED [FIRST [MODEL]]]", "usage");
+    long cases = atol(arguments[1]), first = count > 3 ? atol(arguments[3]) : 0;
+    uint64_t seed = count > 2 ? strtoull(arguments[2], NULL, 10) : 1;
+    static Setup s;
+    double slowest = 0;
+    ChunkerTables *tables = chunker_tables_new();
+    s.tables = tables;
+    if (!tables) wrong(&s, "no memory");
+    while (chunker_kernels(tables, s.sets)) s.sets++;
+    for (long last = first + cases, round = -1; first < last; first++) {
+        s.number = first;
+        if (first / 256 != round) { /* other models every so often, the same for the same case */
+            round = first / 256;
+            Random random = {seed * 1000003 + (uint64_t)round};
+            for (uint32_t k = 0; k < MODELS; k++) new_model(&s, &random, k);
+            if (count > 4) {
+                chunker_model_free(s.model[0]);
+                forget(&s.made[0]);
+                read_stack(&s.made[0], arguments[4]);
+                s.model[0] = chunker_model_new(&s.made[0].stack);
+                if (!s.model[0]) wrong(&s, "the model was refused");
+            }
+        }
+        Random random = {seed << 40 ^ (uint64_t)first};
+        clock_t start = clock();
+        switch (below(&random, 32)) {
+        case 0: cut_short(&s, &random); break;
+        case 1: wrong_job(&s, &random); break;
+        case 2: wrong_model(&s, &random); break;
+        default: code_and_decode(&s, &random);
+        }
+        double taken = (double)(clock() - start) / CLOCKS_PER_SEC;
+        if (taken > slowest) slowest = taken;
+        if (taken > SLOWEST_S) wrong(&s, "it took too long");
+    }
+    for (int k = 0; k < MODELS; k++) chunker_model_free(s.model[k]), forget(&s.made[k]);
+    chunker_tables_free(tables);
+    printf("%ld cases with %d instruction sets, seed %llu: no fault; the slowest took %.0f ms\n", cases, s.sets,
+           (unsigned long long)seed, slowest * 1000);
+    return 0;
+}
