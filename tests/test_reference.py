@@ -59,27 +59,27 @@ KNOWN = {
     "few": (
         CONTENTS["text"][:60],
         Settings(Contexts.FEW, 0),
-        "8b3e9a91585af6c0fdeedbb6fa87ebfc25629f58d7d22788a6e49339ca3c67433247604e3743bf79d3",
+        "8b3e9a91585af6b961e66e49525ae47f11563c4437b642d34fcf9cc4a44e0fa23630fba64af6e641e8",
     ),
     "many": (
         CONTENTS["csv"][:80],
         Settings(Contexts.MANY, 0),
-        "9ad94ed3881e3ece2b1d6010f729bb53dfe3387be9aa787431c4b9462acc3e0905662083dd61eb622a",
+        "9ad94ed3881e3ece2b1d601106a9944083203ec613178bd8afcabd588ccbb19410501450d900b9e1b6",
     ),
     "all": (
         CONTENTS["json"][:70],
         Settings(Contexts.ALL, 0),
-        "844e95bd87f665ccd8c707d589f0e436d65cf15dba2cf6b9318e4d1b359ef4562fb1a923887c3a95ee4f9b82cd8fca",
+        "845156e7fd309d27b91d462bdc7b976910b68fe66fbd4e60192141568f535f7a42650c029acec4d473c54782e6e489",
     ),
     "woken": (
         CONTENTS["log"][:100],
         Settings(Contexts.MANY, 1200),
-        "cbd818ad396edaeb34b914dc77dbf60da9249dced670e2c69e96695043b6e6090a5f93f9d5634b4e4319833c409f3c1564",
+        "cbd818ad39825b6807da240af8a4668f3fbefd0c4e10b65969862ca0317212b15e28cf0160e0dece08609177c163d874",
     ),
     "always": (
         CONTENTS["code"][:90],
         Settings(Contexts.ALL, GATE_ALWAYS),
-        "8abe2f17187de035b70ef926d5094c7a4c1e07be8307882820d364d694ad47c7710b89",
+        "8abd0312304bb552f07d61a59159e0172a203996dbb923d2b0cd1d307ef72ff2a8f078b6",
     ),
     "empty": (b"", Settings(Contexts.FEW, 0), "ff"),
 }

@@ -24,29 +24,22 @@ class Context(IntEnum):
     O2 = auto()
     O3 = auto()
     O4 = auto()
-    O5 = auto()
     O6 = auto()
-    O8 = auto()
-    # words: the letters so far of this one, with the ones before
+    # words: the letters so far of this one, with the ones before; and what stands between
     WORD = auto()
     WORD2 = auto()
     WORD_SKIP = auto()
     WORD3 = auto()
-    # identifiers and what stands between them
-    TOKEN1 = auto()
-    TOKEN2 = auto()
-    TOKEN3 = auto()
-    TOKEN4 = auto()
-    # the last n coarse bytes, runs taken as one; with the last m bytes as they are
+    WORD_GAP = auto()
+    # classes of characters, runs of a class taken as one
     RUNS2 = auto()
     RUNS4 = auto()
     RUNS6 = auto()
     RUNS8 = auto()
     RUNS12 = auto()
     RUNS7_2 = auto()
-    RUNS5_3 = auto()
-    # the last n bytes, or the whole line, with every number taken as one digit
-    TEMPLATE5 = auto()
+    CLASSES = auto()
+    # bytes with every number taken as one digit
     TEMPLATE8 = auto()
     TEMPLATE12 = auto()
     LINE_TEMPLATE = auto()
@@ -59,38 +52,27 @@ class Context(IntEnum):
     FIELD_A_ABOVE = auto()
     FIELD_A_BEFORE = auto()
     FIELD_B = auto()
-    FIELD_B_ABOVE = auto()
-    FIELD_B_BEFORE = auto()
     NUMBER_ABOVE = auto()
     FIRST_FIELD = auto()
-    # structure: keys, brackets, indents, first word of the line, the line so far
+    # structure: keys, brackets, indents, the line so far, the place in the block
     KEY = auto()
-    KEY_GAP = auto()
     BRACKET = auto()
-    TAG = auto()
     INDENT = auto()
-    FIRST_WORD = auto()
     LINE = auto()
-    LINE2 = auto()
+    PAGE = auto()
     # what followed here before: the last bytes seen after these 2, 3 bytes, this token
     AFTER2 = auto()
     AFTER3 = auto()
     AFTER_WORD = auto()
     # the byte that the longest match expects
     MATCH = auto()
-    MATCH1 = auto()
     MATCH3 = auto()
-    # the rest
-    FOLDED4 = auto()
-    CLASSES = auto()
-    WORD_GAP = auto()
-    PAGE = auto()
 
 
 C = Context
-ORDERS = frozenset({C.O1, C.O2, C.O3, C.O4, C.O5, C.O6, C.O8})  # the last n bytes
+ORDERS = frozenset({C.O1, C.O2, C.O3, C.O4, C.O6})  # the last n bytes
 SETS: dict[backend.Contexts, tuple[Context, ...]] = {
-    backend.Contexts.FEW: (C.O1, C.O2, C.O3, C.O4, C.O6, C.WORD, C.RUNS4, C.FIELD_B_BEFORE),
+    backend.Contexts.FEW: (C.O2, C.O3, C.O4, C.O6, C.WORD, C.RUNS4, C.LINE_TEMPLATE, C.FIELD_A_ABOVE),
     backend.Contexts.MANY: (
         *(C.O1, C.O2, C.O3, C.O4, C.O6, C.WORD, C.WORD2, C.WORD_SKIP),
         *(C.RUNS2, C.RUNS4, C.RUNS8, C.RUNS7_2, C.TEMPLATE8, C.LINE_TEMPLATE),
@@ -136,23 +118,16 @@ def _bytes_and_words(r: Reading, h: list[int]) -> None:
     h[C.O2] = last4 & 0xFFFF
     h[C.O3] = last4 & 0xFFFFFF
     h[C.O4] = last4
-    h[C.O5] = mix(last4, before4 & 0xFF)
     h[C.O6] = mix(last4, before4 & 0xFFFF)
-    h[C.O8] = mix(last4, before4)
-    h[C.FOLDED4] = r.folded4
     h[C.WORD] = mix(r.word, last)
     h[C.WORD2] = mix(h[C.WORD], r.word1)
     h[C.WORD_SKIP] = mix(h[C.WORD], r.word2)
     h[C.WORD3] = mix(h[C.WORD2], r.word2)
     h[C.WORD_GAP] = mix(r.word1, mix(r.gap, r.word))
-    h[C.TOKEN1] = mix(r.token, r.gap)
-    h[C.TOKEN2] = mix(h[C.TOKEN1], r.token1)
-    h[C.TOKEN3] = mix(h[C.TOKEN2], r.gap1)
-    h[C.TOKEN4] = mix(h[C.TOKEN3], r.token2)
 
 
 def _shapes(r: Reading, h: list[int]) -> None:
-    last, last2, last3 = r.last8 & 0xFF, r.last8 & 0xFFFF, r.last8 & 0xFFFFFF
+    last, last2 = r.last8 & 0xFF, r.last8 & 0xFFFF
     runs4, runs_5_to_8, runs_9_to_12 = r.runs & MASK, r.runs >> 32 & MASK, r.runs >> 64 & MASK
     h[C.RUNS2] = mix(runs4 & 0xFFFF, r.in_run)
     h[C.RUNS4] = mix(runs4, r.in_run)
@@ -160,9 +135,7 @@ def _shapes(r: Reading, h: list[int]) -> None:
     h[C.RUNS8] = mix(mix(runs4, runs_5_to_8), r.in_run)
     h[C.RUNS12] = mix(h[C.RUNS8], runs_9_to_12)
     h[C.RUNS7_2] = mix(mix(runs4, runs_5_to_8 & 0xFFFFFF), last2 << 1 | r.in_run)
-    h[C.RUNS5_3] = mix(mix(runs4, runs_5_to_8 & 0xFF), last3 << 1 | r.in_run)
     shown4, shown_5_to_8, shown_9_to_12 = r.template & MASK, r.template >> 32 & MASK, r.template >> 64 & MASK
-    h[C.TEMPLATE5] = mix(shown4, shown_5_to_8 & 0xFF | r.digits << 8)
     h[C.TEMPLATE8] = mix(mix(shown4, shown_5_to_8), r.digits)
     h[C.TEMPLATE12] = mix(h[C.TEMPLATE8], shown_9_to_12)
     h[C.LINE_TEMPLATE] = mix(r.line_template, r.digits)
@@ -182,8 +155,6 @@ def _places(r: Reading, h: list[int]) -> None:
     h[C.FIELD_A_ABOVE] = mix(above_a | last << 16 | a.number << 24, a.order)
     h[C.FIELD_A_BEFORE] = mix(mix(a.hash, a.before), a.number)
     h[C.FIELD_B] = mix(b.hash, b.number)
-    h[C.FIELD_B_ABOVE] = mix(above_b | next_above_b << 8 | last << 16 | b.number << 24, b.order)
-    h[C.FIELD_B_BEFORE] = mix(mix(b.hash, b.before), last)
     number = mix(mix(r.digits, b.number), b.order << 16 | above_b << 8 | next_above_b)
     h[C.NUMBER_ABOVE] = number + (last if is_digit(last) else 0)
     h[C.FIRST_FIELD] = mix(r.line_start_template, h[C.FIELD_B])
@@ -192,15 +163,11 @@ def _places(r: Reading, h: list[int]) -> None:
 
 def _structure(r: Reading, h: list[int]) -> None:
     last = r.last8 & 255
-    bracket, bracket_key = r.bracket
+    bracket, _ = r.bracket
     h[C.KEY] = mix(mix(r.key, r.fields.hash), last)
-    h[C.KEY_GAP] = mix(r.key, h[C.TOKEN1])
     h[C.BRACKET] = mix(mix(bracket, r.depth), r.token + last)
-    h[C.TAG] = mix(bracket_key, mix(r.key, last))
     h[C.INDENT] = mix(mix(r.indent << 8 | r.indent_above, r.line_word), r.token + last)
-    h[C.FIRST_WORD] = mix(r.line_word, last)
     h[C.LINE] = r.line_hash
-    h[C.LINE2] = mix(r.line_hash, r.line_hash1)
 
 
 def _memories(r: Reading, h: list[int], expected: int, length: int) -> None:
@@ -210,5 +177,4 @@ def _memories(r: Reading, h: list[int], expected: int, length: int) -> None:
     h[C.AFTER3] = mix(after3, last)
     h[C.AFTER_WORD] = mix(after_token, last)
     h[C.MATCH] = mix(expected, length)
-    h[C.MATCH1] = mix(expected, length >> 2 | last << 8)
     h[C.MATCH3] = mix(mix(expected, length >> 3), r.last8 & 0xFFFFFF)

@@ -89,19 +89,18 @@ class Reading:
     def __init__(self) -> None:
         self.content = bytearray()  # all bytes so far
         self.last8 = 0  # the last eight bytes, the latest lowest; 64 bits
-        self.folded4 = 0  # the last four, capitals as small letters
         self.kinds = 0  # kinds of the last 16 bytes, four bits each; 64 bits
         # hashes of the word that is being read, 0 if none is, and of the two before; its length
         self.word = self.word1 = self.word2 = self.word_length = 0
         # the same of identifiers, and of what stands behind the last one and before it
-        self.token = self.token1 = self.token2 = self.token_length = 0
-        self.gap = self.gap1 = 0
+        self.token = self.token1 = self.token_length = 0
+        self.gap = 0
         self.runs = 0  # the last 16 coarse bytes, a run of letters or digits as one; 128 bits
         self.in_run = 0  # 1: the last byte went on with one
         self.template = 0  # the last 16 bytes, every number as one digit; 128 bits
         self.digits = 0  # of the number that is being read
         self.line = self.line_above = 0  # where the lines begin
-        self.line_hash = self.line_hash1 = 0  # of the line so far, of the line above
+        self.line_hash = 0  # of the line so far
         self.line_template = self.line_start_template = (
             0  # hash of the line's template, of its first 24 bytes'
         )
@@ -156,7 +155,6 @@ class Reading:
         above = self.field_above(self.table_fields, 0), self.field_above(self.fields, 0)
         self.content.append(c)
         self.last8 = (self.last8 << 8 | c) & MASK64
-        self.folded4 = (self.folded4 << 8 | (c | 32 if ord("A") <= c <= ord("Z") else c)) & MASK
         self._add_to_words(c)
         self._add_to_runs(c)
         self._add_to_template(c)
@@ -189,8 +187,8 @@ class Reading:
         else:
             self.token_length = 0
             if self.token:
-                self.token2, self.token1, self.token = self.token1, self.token, 0
-                self.gap1, self.gap = self.gap, 0
+                self.token1, self.token = self.token, 0
+                self.gap = 0
             self.gap = mix(self.gap, c + 1)
 
     def _add_to_runs(self, c: int) -> None:
@@ -230,7 +228,7 @@ class Reading:
             self.line_start_template = self.line_template
         self.line_hash = mix(self.line_hash, c + 1)
         if c == ord("\n"):
-            self.line_hash1, self.line_hash = self.line_hash, 0
+            self.line_hash = 0
             self.indent_above, self.indent = self.indent, 0
             self.line_above, self.line = self.line, self.position
             self.line_template = self.line_start_template = self.line_word = 0
