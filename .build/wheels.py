@@ -21,6 +21,7 @@ from pathlib import Path
 
 import backend
 import library
+from setuptools import build_meta
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def pure_wheel(folder: str) -> Path:
     os.environ.setdefault("SOURCE_DATE_EPOCH", "946684800")  # the same sources give the same wheels
     quiet = io.StringIO()  # setuptools tells much
     with backend.clean_folders(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-        return Path(folder, backend.build_meta.build_wheel(folder))
+        return Path(folder, build_meta.build_wheel(folder))
 
 
 def main(folder: str = "dist", *platforms: str) -> None:

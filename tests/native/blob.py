@@ -46,7 +46,9 @@ def blob(model: Model) -> bytes:
     catch_up = config.wake.catch_up if config.wake else 0
     thresholds = tensors["thresholds"].data
     parts = [
-        integers(MAGIC, CELLS.index(config.cell), len(config.levels), int(config.gate.rule != "argmax"), catch_up),
+        integers(
+            MAGIC, CELLS.index(config.cell), len(config.levels), int(config.gate.rule != "argmax"), catch_up
+        ),
         thresholds + bytes(4 * MAX_LEVELS - len(thresholds)),
     ]
     orders = list(config.ngrams.orders) if config.ngrams else []

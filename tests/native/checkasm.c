@@ -23,8 +23,9 @@
 #endif
 #define BEYOND (SANITIZED ? 0 : 128) /* bytes on both sides of a buffer that no kernel may touch; a multiple of 64 */
 
-#define MAX_BUFFERS 5
+#define MAX_BUFFERS 7
 #define WIDTH 352 /* of the level whose sizes are timed */
+#define LANES 32  /* and the contexts, a multiple of 16 */
 
 typedef struct {
     uint8_t *memory; /* aligned to 64 bytes */
@@ -99,8 +100,65 @@ static size_t any_shift(Source *s) { return 4 * (size_t)below(&s->random, 16); }
 
 /* ---- the kernels: what each may be called with, and the call ---- */
 
+static void fill_states(Call *c, Source *s) {
+    c->n = size_of(s, 16, 4, LANES);
+    numbers(c, s, c->n, 0, 255, 0);
+    numbers(c, s, c->n, -STRETCH_MAX, STRETCH_MAX, 0);
+    numbers(c, s, c->n, 0, 1, 0);
+    int32_t *entry = numbers(c, s, c->n, INT32_MIN, INT32_MAX, 0);
+    for (int i = 0; i < c->n; i++) entry[i] ^= s->style == 4 ? INT32_MIN : 0; /* probabilities of about a half */
+    for (int k = 0; k < 3; k++) add_buffer(c, s, (size_t)c->n * 2, 0);
+}
+
+static void call_states(const Kernels *k, Call *c) {
+    StateInputs in = {at(c, 0), at(c, 1), at(c, 2), at(c, 3)};
+    k->state_inputs(&in, c->n, at(c, 4), at(c, 5), at(c, 6));
+}
+
+static void fill_runs(Call *c, Source *s) {
+    c->n = size_of(s, 16, 4, LANES);
+    c->m = between(&s->random, 0, 7);                                     /* bit of the byte */
+    c->scalar = 1 << c->m | (int32_t)below(&s->random, 1u << c->m);       /* bits before it, with a leading 1 */
+    for (int k = 0; k < 2; k++) {
+        int32_t *byte = numbers(c, s, c->n, 256, 511, 0);
+        for (int i = 0; i < c->n; i++) {
+            uint32_t kind = below(&s->random, 4);
+            if (kind == 0) byte[i] = 0; /* none */
+            if (kind == 1) byte[i] = c->scalar << (8 - c->m) | (int32_t)below(&s->random, 1u << (8 - c->m)); /* it agrees */
+        }
+    }
+    for (int k = 0; k < 2; k++) numbers(c, s, c->n, 0, 1 << 20, 0);
+    numbers(c, s, c->n, 0, 1, 0);
+    for (int k = 0; k < 2; k++) add_buffer(c, s, (size_t)c->n * 4, 0);
+}
+
+static void call_runs(const Kernels *k, Call *c) {
+    RunInputs in = {at(c, 0), at(c, 1), at(c, 2), at(c, 3), at(c, 4)};
+    k->choose_runs(&in, c->n, (uint32_t)c->scalar, (uint32_t)c->m, at(c, 5), at(c, 6));
+}
+
+static void fill_run_inputs(Call *c, Source *s) {
+    c->n = size_of(s, 16, 4, LANES);
+    numbers(c, s, c->n, -STRETCH_MAX, STRETCH_MAX, 0);
+    numbers(c, s, c->n, 0, 1, 0);
+    add_buffer(c, s, (size_t)c->n * 2, 0);
+}
+
+static void call_run_inputs(const Kernels *k, Call *c) { k->run_inputs(at(c, 0), at(c, 1), c->n, at(c, 2)); }
+
+static void fill_adapt(Call *c, Source *s) {
+    c->n = size_of(s, 16, 4, LANES), c->m = between(&s->random, 1, 1023);
+    numbers(c, s, c->n, INT32_MIN, INT32_MAX, 0);
+    int32_t *target = numbers(c, s, c->n, 0, 1, 0);
+    for (int i = 0; i < c->n; i++) target[i] = target[i] ? (1 << 22) - 1 : 0;
+    uint32_t *reciprocal = add_buffer(c, s, 1024 * 4, 0);
+    for (uint32_t i = 0; i < 1024; i++) reciprocal[i] = 131072 / (2 * i + 3); /* tables.c */
+}
+
+static void call_adapt(const Kernels *k, Call *c) { k->adapt(at(c, 0), at(c, 1), c->n, (uint32_t)c->m, at(c, 2)); }
+
 static void fill_mixture(Call *c, Source *s) {
-    c->n = size_of(s, INPUT_STEP, 9, 160);
+    c->n = size_of(s, INPUT_STEP, 9, 4 * LANES + 11);
     int16_t *x = add_buffer(c, s, (size_t)c->n * 2, 0);
     for (int i = 0; i < c->n; i++) x[i] = (int16_t)number(s, -32767, 32767);
     numbers(c, s, c->n, -WEIGHT_MAX, WEIGHT_MAX, 0);
@@ -207,6 +265,8 @@ static const struct {
     void (*fill)(Call *c, Source *s);
     void (*call)(const Kernels *k, Call *c);
 } tests[] = {
+    {"state_inputs", fill_states, call_states}, {"choose_runs", fill_runs, call_runs},
+    {"run_inputs", fill_run_inputs, call_run_inputs}, {"adapt", fill_adapt, call_adapt},
     {"dot", fill_mixture, call_dot},         {"train", fill_mixture, call_train},
     {"product", fill_product, call_product}, {"rescale", fill_rescale, call_rescale},
     {"look_up", fill_look_up, call_look_up}, {"weigh", fill_weigh, call_weigh},
@@ -270,11 +330,11 @@ static double time_of(int test, const Kernels *kernels) {
 }
 
 static void print_times(const Kernels *const *found, int sets) {
-    printf("%-10s", "ns a call");
+    printf("%-12s", "ns a call");
     for (int k = sets - 1; k >= 0; k--) printf("%22s", found[k]->name);
     for (int test = 0; test < N_TESTS; test++) {
         double portable = time_of(test, &chunker_portable);
-        printf("\n%-10s%15.0f       ", tests[test].name, portable);
+        printf("\n%-12s%15.0f       ", tests[test].name, portable);
         for (int k = sets - 2; k >= 0; k--) {
             double taken = time_of(test, found[k]);
             printf("%13.0f (x%5.1f)", taken, portable / taken);
