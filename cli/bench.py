@@ -107,7 +107,7 @@ def bench(
         click.get_current_context().exit(FAILURE)
 
 
-def _ablate(paths: tuple[str, ...], piece: int | None, threads: int, as_json: bool) -> list[Failure]:
+def _ablate(paths: tuple[str, ...], piece: int | None, threads: int, as_json: bool) -> list[dict[str, str]]:
     """Prints the table: a row for each part, a column for each file, of which `piece` bytes are coded at most."""
     from chunker.core.ablation import ablate
 
@@ -120,7 +120,10 @@ def _ablate(paths: tuple[str, ...], piece: int | None, threads: int, as_json: bo
     failures = each_file(paths, read)
     table = ablate(list(contents.values()), threads)
     if as_json:
-        rows = [{"without": name, "growth_percent": dict(zip(contents, row, strict=True))} for name, row in table.items()]
+        rows = [
+            {"without": name, "growth_percent": dict(zip(contents, row, strict=True))}
+            for name, row in table.items()
+        ]
         print_json({"ablation": rows, "errors": failures})
     else:
         columns = ("<without", *(Path(path).name for path in contents))

@@ -39,10 +39,14 @@ PARTS = (
 """Names of the bits of `without_parts`, lowest first (level0.h)."""
 
 
-def _payload_bytes(core: NativeBackend, content: bytes, without_contexts: int = 0, without_parts: int = 0) -> int:
+def _payload_bytes(
+    core: NativeBackend, content: bytes, without_contexts: int = 0, without_parts: int = 0
+) -> int:
     """The size of a block's payload, all contexts but those left out, no recurrent level."""
     settings = Settings(Contexts.ALL, 0)
-    return core.trace(content, settings, None, Stop(), Progress(), without_contexts, without_parts).payload_bytes
+    return core.trace(
+        content, settings, None, Stop(), Progress(), without_contexts, without_parts
+    ).payload_bytes
 
 
 def ablate(contents: list[bytes], threads: int = 1) -> dict[str, list[float]]:

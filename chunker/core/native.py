@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chunker.modelfile import Model, RawTensor
 
 ABI = 1
-TABLES_DIGEST = 0xe577621715d4eb3e
+TABLES_DIGEST = 0xE577621715D4EB3E
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
 
@@ -230,7 +230,9 @@ class _Packed:
     def __init__(self, library: ctypes.CDLL, config: StackConfig, tensors: Mapping[str, RawTensor]) -> None:
         self.address = library.chunker_model_new(_describe(config, tensors))
         if not self.address:
-            raise NotAModel("the model does not fit the codec's integers, or there is no memory for it; train it again")
+            raise NotAModel(
+                "the model does not fit the codec's integers, or there is no memory for it; train it again"
+            )
         weakref.finalize(self, library.chunker_model_free, self.address).atexit = False
 
 
@@ -261,7 +263,9 @@ def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
         q = tensors[f"{name}.q"]
         return _Matrix(q.data, tensors[f"{name}.multiplier"].data, *q.shape)
 
-    stack = _Stack(cell=_CELLS[config.cell], levels=len(config.levels), rule=int(config.gate.rule != "argmax"))
+    stack = _Stack(
+        cell=_CELLS[config.cell], levels=len(config.levels), rule=int(config.gate.rule != "argmax")
+    )
     thresholds = array("i", tensors["thresholds"].data)
     stack.thresholds[: len(thresholds)] = thresholds
     if config.ngrams is not None:
