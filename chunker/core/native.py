@@ -128,7 +128,7 @@ def _load() -> tuple[NativeBackend, ...]:
         raise MemoryError
     if library.chunker_tables_digest(tables) != TABLES_DIGEST:
         raise ExactnessError(f"the tables of {LIBRARY} came out different: install chunker again")
-    found = []
+    found: list[NativeBackend] = []
     while name := library.chunker_kernels(tables, len(found)):
         found.append(NativeBackend(library, tables, len(found), name.decode()))
     return tuple(found)
