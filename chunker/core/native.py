@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chunker.modelfile import Model, RawTensor
 
 ABI = 1
-TABLES_DIGEST = 0xE577621715D4EB3E
+TABLES_DIGEST = 0x2CE88AFFFE9CB473
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
 
@@ -128,7 +128,7 @@ def _load() -> tuple[NativeBackend, ...]:
         raise MemoryError
     if library.chunker_tables_digest(tables) != TABLES_DIGEST:
         raise ExactnessError(f"the tables of {LIBRARY} came out different: install chunker again")
-    found = []
+    found: list[NativeBackend] = []
     while name := library.chunker_kernels(tables, len(found)):
         found.append(NativeBackend(library, tables, len(found), name.decode()))
     return tuple(found)
@@ -151,6 +151,8 @@ class NativeBackend:
         progress: Progress,
     ) -> bytes | None:
         """See Backend.encode."""
+        if limit_bytes < 1:
+            return None
         return self._encode(content, limit_bytes - 1, self._job(settings, model, stop, progress))
 
     def trace(
