@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chunker.modelfile import Model
 
 NAMES = ("fast", "default", "best")  # of the presets
+ABLATION_BYTES = 100_000  # of each file, if --piece does not say otherwise
 COLUMNS = ("<compressor", "bytes", "bits/char", "pack KB/s", "unpack KB/s", "<check")
 
 
@@ -53,6 +54,9 @@ COLUMNS = ("<compressor", "bytes", "bits/char", "pack KB/s", "unpack KB/s", "<ch
     metavar="NAME",
     help='Of the others, only those whose name contains this; or "none".',
 )
+@click.option(
+    "--ablation", is_flag=True, help="Instead: how much larger a block is without each part of level 0."
+)
 @options.quiet_option
 def bench(
     paths: tuple[str, ...],
@@ -63,6 +67,7 @@ def bench(
     repeat: int,
     piece: int | None,
     only: tuple[str, ...],
+    ablation: bool,
     quiet: bool,
 ) -> None:
     """Compress and decompress every FILE with each preset and with others, in a table per file and in total.
@@ -75,6 +80,9 @@ def bench(
     """
     from chunker.core.backend import backend
 
+    if ablation:
+        leave(_ablate(paths, piece, threads, as_json))
+        return
     ours = our_peers(model, threads, presets or NAMES)
     peers = _chosen(all_peers(threads), only)
     results: list[tuple[str, list[Result]]] = []
@@ -97,6 +105,30 @@ def bench(
     leave(failures)
     if any(row.error for _, rows in results for row in rows[: len(ours)]):
         click.get_current_context().exit(FAILURE)
+
+
+def _ablate(paths: tuple[str, ...], piece: int | None, threads: int, as_json: bool) -> list[dict[str, str]]:
+    """Prints the table: a row for each part, a column for each file, of which `piece` bytes are coded at most."""
+    from chunker.core.ablation import ablate
+
+    contents: dict[str, bytes] = {}
+
+    def read(path: str) -> None:
+        with Path(path).open("rb") as file:
+            contents[path] = file.read(piece or ABLATION_BYTES)
+
+    failures = each_file(paths, read)
+    table = ablate(list(contents.values()), threads)
+    if as_json:
+        rows = [
+            {"without": name, "growth_percent": dict(zip(contents, row, strict=True))}
+            for name, row in table.items()
+        ]
+        print_json({"ablation": rows, "errors": failures})
+    else:
+        columns = ("<without", *(Path(path).name for path in contents))
+        print_table(columns, [[name, *(f"{growth:+.2f} %" for growth in row)] for name, row in table.items()])
+    return failures
 
 
 def our_peers(model: str | None, threads: int, presets: tuple[str, ...]) -> list[Peer]:

@@ -59,27 +59,27 @@ KNOWN = {
     "few": (
         CONTENTS["text"][:60],
         Settings(Contexts.FEW, 0),
-        "8b3e9a91585af6b961e66e49525ae47f11563c4437b642d34fcf9cc4a44e0fa23630fba64af6e641e8",
+        "8b88039550844364cbc16f0486a96b95aa83bd93d8a7165604bf2653ef82698469a8049738ce14a7bc",
     ),
     "many": (
         CONTENTS["csv"][:80],
         Settings(Contexts.MANY, 0),
-        "9ad94ed3881e3ece2b1d601106a9944083203ec613178bd8afcabd588ccbb19410501450d900b9e1b6",
+        "9b6e2d57c14f861f64c2eceaddad9bb4bb32799a1ac978bae9877084e0962458e19b145713f5d23027",
     ),
     "all": (
         CONTENTS["json"][:70],
         Settings(Contexts.ALL, 0),
-        "845156e7fd309d27b91d462bdc7b976910b68fe66fbd4e60192141568f535f7a42650c029acec4d473c54782e6e489",
+        "84dd9ffca9648dfb65ceae85a4767c4ddfb6651527e1301fbe3ab663ca8f5d9bad4a0477a163ce0e7213e576cf5d73",
     ),
     "woken": (
         CONTENTS["log"][:100],
         Settings(Contexts.MANY, 1200),
-        "cbd818ad39825b6807da240af8a4668f3fbefd0c4e10b65969862ca0317212b15e28cf0160e0dece08609177c163d874",
+        "cc59c0452ffc349dbafd6807c108687d535cc9e0f30a8dac20fda775bfc55cb14c7c916103fdb798808076dac956569c",
     ),
     "always": (
         CONTENTS["code"][:90],
         Settings(Contexts.ALL, GATE_ALWAYS),
-        "8abd0312304bb552f07d61a59159e0172a203996dbb923d2b0cd1d307ef72ff2a8f078b6",
+        "8b62a4da8bfca91ba206bd759d6807f6b6038e42f14213c325d978a9ae39294563da22e5",
     ),
     "empty": (b"", Settings(Contexts.FEW, 0), "ff"),
 }

@@ -171,7 +171,9 @@ def check_stack(config: StackConfig) -> None:
     UsageError: they cannot.
     """
     if config.symbols != 256:
-        raise UsageError(f"the model predicts {config.symbols} symbols, not bytes: compress with a model of 256")
+        raise UsageError(
+            f"the model predicts {config.symbols} symbols, not bytes: compress with a model of 256"
+        )
     if config.mode != "joint" and len(config.levels) > 1:
         raise UsageError("the codec runs joint stacks: compress with a model trained with --mode joint")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chunker.modelfile import Model, RawTensor
 
 ABI = 1
-TABLES_DIGEST = 0xe577621715d4eb3e
+TABLES_DIGEST = 0x2CE88AFFFE9CB473
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
 
@@ -128,7 +128,7 @@ def _load() -> tuple[NativeBackend, ...]:
         raise MemoryError
     if library.chunker_tables_digest(tables) != TABLES_DIGEST:
         raise ExactnessError(f"the tables of {LIBRARY} came out different: install chunker again")
-    found = []
+    found: list[NativeBackend] = []
     while name := library.chunker_kernels(tables, len(found)):
         found.append(NativeBackend(library, tables, len(found), name.decode()))
     return tuple(found)
@@ -151,6 +151,8 @@ class NativeBackend:
         progress: Progress,
     ) -> bytes | None:
         """See Backend.encode."""
+        if limit_bytes < 1:
+            return None
         return self._encode(content, limit_bytes - 1, self._job(settings, model, stop, progress))
 
     def trace(
@@ -230,7 +232,9 @@ class _Packed:
     def __init__(self, library: ctypes.CDLL, config: StackConfig, tensors: Mapping[str, RawTensor]) -> None:
         self.address = library.chunker_model_new(_describe(config, tensors))
         if not self.address:
-            raise NotAModel("the model does not fit the codec's integers, or there is no memory for it; train it again")
+            raise NotAModel(
+                "the model does not fit the codec's integers, or there is no memory for it; train it again"
+            )
         weakref.finalize(self, library.chunker_model_free, self.address).atexit = False
 
 
@@ -261,7 +265,9 @@ def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
         q = tensors[f"{name}.q"]
         return _Matrix(q.data, tensors[f"{name}.multiplier"].data, *q.shape)
 
-    stack = _Stack(cell=_CELLS[config.cell], levels=len(config.levels), rule=int(config.gate.rule != "argmax"))
+    stack = _Stack(
+        cell=_CELLS[config.cell], levels=len(config.levels), rule=int(config.gate.rule != "argmax")
+    )
     thresholds = array("i", tensors["thresholds"].data)
     stack.thresholds[: len(thresholds)] = thresholds
     if config.ngrams is not None:

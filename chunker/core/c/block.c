@@ -123,7 +123,7 @@ static uint32_t code_byte(Block *b, uint32_t byte) {
         if (b->decodes) bit = decode_bit(&b->coder, p);
         else encode_bit(&b->coder, p, bit);
         if (b->job->bits) cost += 16 * 4096 - log2_12(b->tables, (uint32_t)(bit ? p : 65536 - p));
-        level0_update(l, &advice, bit);
+        level0_update(l, bit);
     }
     byte = l->partial & 255;
     if (advice.awake) stack_saw(b->stack, byte);

@@ -135,7 +135,6 @@ void reading_hashes(Reading *r, int expected, uint32_t match_length, uint32_t h[
     uint32_t a0 = field_above(r, a, 0), a1 = field_above(r, a, 1), b0 = field_above(r, b, 0), b1 = field_above(r, b, 1);
     uint32_t low_runs = (uint32_t)r->runs, high_runs = (uint32_t)(r->runs >> 32);
     if (column > 255) column = 255;
-    r->above_byte = above;
 
     h[CTX_O1] = c1;
     h[CTX_O2] = c4 & 0xffff;

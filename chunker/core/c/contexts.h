@@ -56,8 +56,6 @@ typedef struct {
     Fields fields[2];
     uint32_t seen_after3, seen_after_word; /* which entry the next byte goes to */
     uint16_t after2[65536], after3[65536], after_word[65536]; /* the last two bytes that followed */
-    /* for selectors: */
-    uint32_t above_byte;
 } Reading;
 
 void reading_start(Reading *r, const ChunkerTables *tables, const uint8_t *bytes);

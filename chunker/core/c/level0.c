@@ -232,7 +232,7 @@ static void second_nibble(Level0 *l) {
 static void gather_contexts(Level0 *l) {
     const ChunkerTables *t = l->tables;
     const Kernels *k = l->kernels;
-    int n = l->contexts, lanes = l->lanes, node = l->node, seen = 0, seen_orders = 0;
+    int n = l->contexts, lanes = l->lanes, node = l->node, seen = 0;
     int16_t *x = l->x;
     for (int i = 0; i < n; i++) {
         int32_t state = l->slot[i]->state[node - 1];
@@ -240,10 +240,9 @@ static void gather_contexts(Level0 *l) {
         l->state_used[i] = at, l->state[i] = state, l->state_entry[i] = entry;
         l->odds_of[i] = t->stretch[entry >> 20];
         l->mixed[i] = t->state_mixed[state];
-        seen += state != 0;
-        if (i + 1 == l->orders) seen_orders = seen;
+        if (i < l->orders) seen += state != 0;
     }
-    l->seen = seen, l->seen_orders = seen_orders;
+    l->seen_orders = seen;
     StateInputs states = {l->state, l->odds_of, l->mixed, l->state_entry};
     k->state_inputs(&states, lanes, x, x + 2 * lanes, x + 3 * lanes);
     RunInputs runs = {l->run_last, l->run_before, l->run_at, l->run_at_before, (const uint32_t *)l->mixed};
@@ -397,7 +396,7 @@ static void train_mixer(Level0 *l, int bit) {
     for (int s = 0; s < N_SETS; s++) {
         if (l->without_parts & (uint32_t)PART_SETS << s) continue;
         uint16_t *count = &l->trained[s][l->selected[s]];
-        int rate = RATE_LEAST + RATE_MORE * RATE_FADE / (RATE_FADE + (*count ? *count - 1 : 0));
+        int rate = RATE_LEAST + RATE_MORE * RATE_FADE / (RATE_FADE + *count);
         if (*count < 65535) ++*count;
         int error = (bit << 16) - squash(t, l->output[s]);
         if (error > least || error < -least)
@@ -427,9 +426,8 @@ static void adapt_contexts(Level0 *l, int bit) {
     l->run_map[0] = 1u << 31;
 }
 
-void level0_update(Level0 *l, const Advice *advice, int bit) {
+void level0_update(Level0 *l, int bit) {
     const ChunkerTables *t = l->tables;
-    (void)advice;
     train_mixer(l, bit);
     adapt_contexts(l, bit);
     for (int k = 0; k < N_MATCHES; k++) {
@@ -482,7 +480,7 @@ static void find_match(Level0 *l, int k) {
     uint32_t length = 0;
     while (length < 48 && length < at && r->bytes[at - 1 - length] == end[-1 - (int)length]) length++;
     if (length < least || length <= m->length) return;
-    if (!(m->length || m->misses) || at != m->at) m->misses = 0;
+    if (at != m->at) m->misses = 0;
     m->length = length, m->at = at;
 }
 

@@ -101,7 +101,7 @@ typedef struct {
     uint32_t partial;          /* bits of this byte so far, with a leading 1 */
     int bit;                   /* 0 .. 7 */
     int node;                  /* in the nibble's tree, from 1 */
-    int seen, seen_orders;     /* contexts in which something was seen here */
+    int seen_orders;           /* of the last n bytes: contexts in which something was seen here */
     int p;                     /* 16 bits, of a 1 */
     int odds;                  /* its logarithm of odds before the adaptive maps */
     void *memory[32];          /* all that was allocated */
@@ -117,7 +117,7 @@ void level0_begin_byte(Level0 *l);
 /* The probability of a 1, 1 .. 65535 of 65536; inputs first, then the mixture, again if the advice changes. */
 void level0_gather(Level0 *l);
 int level0_mix(Level0 *l, const Advice *advice);
-void level0_update(Level0 *l, const Advice *advice, int bit);
+void level0_update(Level0 *l, int bit);
 void level0_end_byte(Level0 *l);
 
 /* Level 0's likeliest byte, 256 if it has none, and how sure it is of it, 0 .. 15; before the first bit. */

@@ -407,7 +407,7 @@ void stack_saw(Stack *s, uint32_t byte) {
         state->since++;
         if (!goes_up) continue;
         const uint32_t *weight = s->weight[i - 1];
-        int missed = weight[byte] != weight[s->likeliest[i - 1]] || byte != s->likeliest[i - 1];
+        int missed = byte != s->likeliest[i - 1];
         if (m->rule == CHUNKER_GATE_SURPRISE) {
             uint64_t total = 0;
             for (int k = 0; k < SYMBOLS; k++) total += weight[k];

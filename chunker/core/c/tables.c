@@ -39,8 +39,8 @@ static void make_squash(ChunkerTables *t) {
         square = x ? times(square, factor) : factor;
     }
     int x = -STRETCH_MAX;
-    for (int i = 0; i < 4096; i++) { /* the inverse at the middle of each step */
-        while (x < STRETCH_MAX && t->squash[x + STRETCH_MAX] < i * 16 + 8) x++;
+    for (int i = 0; i < 4096; i++) { /* the inverse: 0 for a probability of 1/2 */
+        while (x < STRETCH_MAX && t->squash[x + STRETCH_MAX] < i * 16) x++;
         t->stretch[i] = (int16_t)x;
     }
 }

@@ -79,7 +79,7 @@ class Mixer:
         """w = w + (x * error + 128 >> 8); the error times a rate that fades as a set is trained more often."""
         steps = []
         for row, output in zip(self._rows, self._outputs, strict=True):
-            rate = RATE_LEAST + RATE_MORE * RATE_FADE // (RATE_FADE + max(self._trained[row] - 1, 0))
+            rate = RATE_LEAST + RATE_MORE * RATE_FADE // (RATE_FADE + self._trained[row])
             self._trained[row] = min(self._trained[row] + 1, 65535)
             error = (bit << 16) - squash(output)
             steps.append(error * rate >> 10 if abs(error) > SURE_ERROR else 0)

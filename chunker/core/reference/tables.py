@@ -34,10 +34,10 @@ def _squash() -> list[int]:
 
 
 def _stretch() -> list[int]:
-    """Entry i is the first x whose squash(x) reaches the middle of the i-th of 4096 steps, 16 i + 8."""
+    """Entry i is the first x whose squash(x) reaches 16 i; so the odds of 1/2 are 0."""
     table, x = [], -STRETCH_LIMIT
     for i in range(4096):
-        while x < STRETCH_LIMIT and SQUASH[x + STRETCH_LIMIT] < 16 * i + 8:
+        while x < STRETCH_LIMIT and SQUASH[x + STRETCH_LIMIT] < 16 * i:
             x += 1
         table.append(x)
     return table
