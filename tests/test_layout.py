@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cli_support import ROOT, environment
 
-FOLDERS = (".ci", "chunker", "cli", "data", "tests")
+FOLDERS = (".build", ".ci", "chunker", "cli", "data", "tests")
 HEAVY = {"numpy", "rich", "safetensors", "torch"}
 
 
