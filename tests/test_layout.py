@@ -1,11 +1,10 @@
-"""Who may import whom, what the package must not contain, and that the README's tree is the repository's."""
+"""Who may import whom, what the package must not contain, and what is installed."""
 
 from __future__ import annotations
 
 import ast
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cli_support import ROOT, environment
+from documents import tracked
 
 FOLDERS = (".build", ".ci", "chunker", "cli", "data", "tests")
 HEAVY = {"numpy", "rich", "safetensors", "torch"}
@@ -203,56 +203,16 @@ def test_folders_at_the_top_are_linked_into_the_package(name):
 
 
 @pytest.fixture(scope="module")
-def files() -> list[str]:
+def files() -> tuple[str, ...]:
     """Every file that git tracks, or would add; links are files."""
-    git = shutil.which("git")
-    if git is None or not (ROOT / ".git").exists():
+    names = tracked()
+    if names is None:
         pytest.skip("not a checkout of git")
-    command = [git, "ls-files", "-z", "--cached"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"git: {done.stderr.decode().strip()}")
-    return sorted(
-        {name for name in done.stdout.decode().split("\0") if name and os.path.lexists(ROOT / name)}
-    )
+    return names
 
 
-def readme_tree() -> dict[str, str]:
-    """Path -> purpose of every line of the README's tree; folders end in a slash."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"^```text\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    assert block is not None
-    found: dict[str, str] = {}
-    folders: list[str] = []
-    for line in block[1].splitlines():
-        entry = re.fullmatch(r"((?:  )*)(\S+)(?: -> \S+)?(?:  +(\S.*))?", line)
-        assert entry is not None, line
-        depth = len(entry[1]) // 2
-        assert depth <= len(folders), line
-        del folders[depth:]
-        path = "".join(folders) + entry[2]
-        assert path not in found, line
-        found[path] = entry[3] or ""
-        if path.endswith("/"):
-            folders.append(entry[2])
-    return found
-
-
-def test_the_readme_names_every_file_and_no_other(files):
-    tree = readme_tree()
-    named = {path for path in tree if not path.endswith("/")}
-    golden = {path for path in files if path.startswith("tests/golden/")}
-    assert golden
-    assert tree["tests/golden/"]
-    there = set(files) - golden
-    assert {path.split("/")[0] for path in there if "/" in path} == set(FOLDERS)
-    assert named - there == set(), "named, but not there"
-    assert there - named == set(), "there, but not named"
-
-
-def test_the_readme_gives_every_file_a_purpose():
-    tree = readme_tree()
-    assert not [path for path, purpose in tree.items() if not purpose and path != ".ci/"]
+def test_folders_at_the_top(files):
+    assert {name.split("/")[0] for name in files if "/" in name} == set(FOLDERS)
 
 
 # Written so that this file does not match itself.
