@@ -191,6 +191,16 @@ def test_every_package_is_installed():
     }
 
 
+def test_documents_of_packages_are_installed(files):
+    """Each beside what it describes; those of the C sources stay with these."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"*" = ["*.md"]' in text
+    assert '"chunker" = ["py.typed", "models/*"]' in text
+    packages = {path.parent for path in MODULES.values() if path.name == "__init__.py"}
+    elsewhere = {ROOT, ROOT / "chunker" / "models", ROOT / "chunker" / "core" / "c", ROOT / "tests"}
+    assert {(ROOT / name).parent for name in files if name.endswith(".md")} <= packages | elsewhere
+
+
 @pytest.mark.parametrize("name", ["cli", "data"])
 def test_folders_at_the_top_are_linked_into_the_package(name):
     link = ROOT / "chunker" / name
