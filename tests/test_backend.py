@@ -22,7 +22,7 @@ from chunker.core.backend import (
 )
 from chunker.errors import CorruptArchive, UsageError
 
-TEXT = b"".join(b"It was the %dth of them, and not the last.\n" % number for number in range(30))
+TEXT = b"".join(b"It was the %dth of them, and not the last.\n" % number for number in range(8))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ SETTINGS = [Settings(contexts, gate) for contexts in Contexts for gate in (0, 12
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_content_comes_back(tiny_model, settings):
     model = tiny_model if settings.needs_model else None
-    for content in (b"x", TEXT, noise(500), bytes(700), skewed(300)):
+    for content in (b"x", TEXT, noise(120), bytes(150), skewed(100)):
         stop, progress = Stop(), Progress()
         payload = backend().encode(content, settings, model, 10**6, stop, progress)
         assert payload is not None

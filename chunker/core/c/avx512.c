@@ -13,7 +13,11 @@ TARGET static int32_t dot(const int16_t *x, const int32_t *w, int n) {
         __m512i ab = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
         sum = _mm512_dpwssd_epi32(sum, ab, _mm512_load_si512(x + i));
     }
-    return _mm512_reduce_add_epi32(sum);
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e)); /* _mm512_reduce_add_epi32 must not overflow */
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+    return _mm_cvtsi128_si32(s);
 }
 
 TARGET static void train(const int16_t *x, int32_t *w, int n, int32_t error) {
