@@ -41,7 +41,7 @@ from chunker.learning.corpus import Source, Streams, TextFile
 from chunker.learning.recipe import Recipe
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
-from chunker.modelfile import Model
+from chunker.modelfile import Model, raw
 
 NET = "history-compressor"
 NETS = (NET, "xz", "ppmd")  # ppmd if pyppmd is installed
@@ -148,7 +148,7 @@ def train(
     trainer = Trainer(stack, streams, recipe)
     trainer.run()
     config, tensors, _ = trainer.result()
-    return Model("source", Path("source"), config, {}, to_file(tensors)), trainer.characters, trainer.seconds
+    return Model("source", Path("source"), config, {}, raw(to_file(tensors))), trainer.characters, trainer.seconds
 
 
 def _rows(
