@@ -7,7 +7,8 @@
 #include <sys/mman.h>
 #endif
 
-/* ---- constants; each has its measurement in ABLATIONS.md ---- */
+/* ---- constants; ABLATIONS.md has what other values gave ---- */
+
 static const uint8_t FEW[] = {CTX_O2, CTX_O3, CTX_O4, CTX_O6, CTX_WORD, CTX_RUNS4, CTX_LINE_TEMPLATE, CTX_FIELD_A_ABOVE};
 static const uint8_t MANY[] = {
     CTX_O1, CTX_O2, CTX_O3, CTX_O4, CTX_O6, CTX_WORD, CTX_WORD2, CTX_WORD_SKIP, CTX_RUNS2, CTX_RUNS4, CTX_RUNS8, CTX_RUNS7_2,
