@@ -148,7 +148,11 @@ def train(
     trainer = Trainer(stack, streams, recipe)
     trainer.run()
     config, tensors, _ = trainer.result()
-    return Model("source", Path("source"), config, {}, raw(to_file(tensors))), trainer.characters, trainer.seconds
+    return (
+        Model("source", Path("source"), config, {}, raw(to_file(tensors))),
+        trainer.characters,
+        trainer.seconds,
+    )
 
 
 def _rows(
