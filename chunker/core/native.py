@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chunker.core.backend import MISFIT, Progress, Settings, Stop, Stopped, Trace, check_stack
+from chunker.core.interface import MISFIT, Progress, Settings, Stop, Stopped, Trace, check_stack
 from chunker.errors import CorruptArchive, ExactnessError, NotAModel
 
 if TYPE_CHECKING:

@@ -30,38 +30,9 @@ enum { SET_STACK, SET_CLASSES, SET_ORDER, SET_THIRD, SET_CLASS, SET_LENGTH, SET_
 #define MIXED_LIMIT 2047  /* of a set's output, in 1/256 nat */
 #define FINAL_MAX (1 << 22)
 
-/* ---- memory ---- */
-
-static void *take(Level0 *l, size_t bytes) {
-    if (l->allocations == (int)(sizeof l->memory / sizeof *l->memory)) return NULL;
-    bytes = (bytes + 63) & ~(size_t)63;
-    void *p = NULL;
-#if defined(_WIN32)
-    p = _aligned_malloc(bytes, 64);
-    if (p) memset(p, 0, bytes);
-#else
-    /* calloc hands out fresh pages untouched, so that small blocks do not pay for zeroing; it aligns to 16 */
-    char *raw = calloc(1, bytes + 64);
-    if (raw) {
-        l->memory[l->allocations++] = raw;
-        return raw + (64 - ((uintptr_t)raw & 63)) % 64;
-    }
-#endif
-    if (p) l->memory[l->allocations++] = p;
-    return p;
-}
-
-static void give_back(void *p) {
-#if defined(_WIN32)
-    _aligned_free(p);
-#else
-    free(p);
-#endif
-}
-
 void level0_free(Level0 *l) {
     if (!l) return;
-    for (int i = 0; i < l->allocations; i++) give_back(l->memory[i]);
+    give_back(&l->memory);
     free(l);
 }
 
@@ -101,39 +72,39 @@ static int make_tables(Level0 *l, uint32_t size) {
     int n = l->contexts;
     /* two slots a context and byte at most, of which text fills about a third */
     l->bucket_bits = bits_for((uint32_t)((uint64_t)size * (uint32_t)n / 4 + 64), 8, 20);
-    l->buckets = take(l, sizeof(Bucket) << l->bucket_bits);
+    l->buckets = take(&l->memory, sizeof(Bucket) << l->bucket_bits);
     if (!l->buckets) return 0;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     madvise((void *)(((uintptr_t)l->buckets + 4095) & ~(uintptr_t)4095), (sizeof(Bucket) << l->bucket_bits) - 4096, MADV_HUGEPAGE);
 #endif
-    l->state_map = take(l, (size_t)n * 256 * 4 + 4);
-    l->run_map = take(l, ((size_t)n * 18 * 16 + 8) * 4);
-    l->order1 = take(l, 65536 * 4);
+    l->state_map = take(&l->memory, (size_t)n * 256 * 4 + 4);
+    l->run_map = take(&l->memory, ((size_t)n * 18 * 16 + 8) * 4);
+    l->order1 = take(&l->memory, 65536 * 4);
     l->match_bits = bits_for(size, 10, 20);
     for (int k = 0; k < N_MATCHES; k++)
-        if (!(l->match_table[k] = take(l, (size_t)4 << l->match_bits))) return 0;
+        if (!(l->match_table[k] = take(&l->memory, (size_t)4 << l->match_bits))) return 0;
     for (int a = 0; a < N_APMS; a++)
-        if (!(l->apm[a] = take(l, 65536 * 33 * 2))) return 0;
+        if (!(l->apm[a] = take(&l->memory, 65536 * 33 * 2))) return 0;
     return l->state_map && l->run_map && l->order1;
 }
 
 static int make_mixer(Level0 *l, int with_stack) {
     int n = l->contexts, lanes = l->lanes = (n + 15) / 16 * 16, k = 4 * lanes;
     l->inputs = (4 * lanes + 2 * N_MATCHES + 5 + INPUT_STEP - 1) / INPUT_STEP * INPUT_STEP;
-    l->x = take(l, (size_t)l->inputs * 2);
-    l->initial = take(l, (size_t)l->inputs * 4);
+    l->x = take(&l->memory, (size_t)l->inputs * 2);
+    l->initial = take(&l->memory, (size_t)l->inputs * 4);
     if (!l->x || !l->initial) return 0;
     for (int i = 0; i < n; i++) l->initial[i] = (1 << 20) / (n + 8), l->initial[lanes + i] = (2 << 20) / (n + 8);
     for (int j = 0; j < N_MATCHES; j++) l->initial[k + j] = (1 << 20) / 4;
     k += 2 * N_MATCHES + 2;
     if (with_stack) l->initial[k] = (int32_t)(.35 * (1 << 20));
     for (int s = 0; s < N_SETS; s++) {
-        l->weights[s] = take(l, (size_t)SET_SIZE[s] * (size_t)l->inputs * 4);
-        l->trained[s] = take(l, (size_t)SET_SIZE[s] * 2);
+        l->weights[s] = take(&l->memory, (size_t)SET_SIZE[s] * (size_t)l->inputs * 4);
+        l->trained[s] = take(&l->memory, (size_t)SET_SIZE[s] * 2);
         if (!l->weights[s] || !l->trained[s]) return 0;
     }
     for (int f = 0; f < 2; f++) {
-        l->final[f] = take(l, sizeof *l->final[f] * (f ? 13 * 3 * 8 : 256));
+        l->final[f] = take(&l->memory, sizeof *l->final[f] * (f ? 13 * 3 * 8 : 256));
         if (!l->final[f]) return 0;
         for (int i = 0; i < (f ? 13 * 3 * 8 : 256); i++)
             for (int s = 0; s < N_SETS; s++) l->final[f][i][s] = (1 << 20) / N_SETS;

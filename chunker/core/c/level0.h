@@ -4,6 +4,7 @@
 
 #include "contexts.h"
 #include "kernels.h"
+#include "memory.h"
 
 #define N_MATCHES 3
 #define N_SETS 7
@@ -104,8 +105,7 @@ typedef struct {
     int seen_orders;           /* of the last n bytes: contexts in which something was seen here */
     int p;                     /* 16 bits, of a 1 */
     int odds;                  /* its logarithm of odds before the adaptive maps */
-    void *memory[32];          /* all that was allocated */
-    int allocations;
+    Memory memory;
 } Level0;
 
 /* NULL: no memory. size: bytes of the block. */

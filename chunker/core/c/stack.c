@@ -19,7 +19,6 @@ typedef struct {
 
 typedef struct {
     int width, gates;           /* units; columns of the pre-activations, padded: COLUMN_STEP divides each */
-    int block;                  /* columns of one gate, padded to 1: gates of a cell stand at 0, width, 2 width, .. */
     int32_t *symbol, *time, *guess, *confidence; /* rows of pre-activations, bias in `symbol`; NULL: none */
     int32_t *candidate_bias, *readout_bias;      /* readout_bias NULL: none */
     Packed below, recurrent, readout;            /* below.q NULL: none */
@@ -31,21 +30,12 @@ struct ChunkerModel {
     int8_t *ngrams;             /* (orders * ngram_rows, ngram_width) */
     int32_t *ngram_multiplier;
     Level level[CHUNKER_MAX_LEVELS];
-    void *memory[CHUNKER_MAX_LEVELS * 24 + 8];
-    int allocations;
+    Memory memory;
 };
 
 /* ---- packing ---- */
 
 static size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
-
-static void *take(ChunkerModel *m, size_t bytes) {
-    if (m->allocations == (int)(sizeof m->memory / sizeof *m->memory)) return NULL;
-    char *raw = calloc(1, bytes + 64);
-    if (!raw) return NULL;
-    m->memory[m->allocations++] = raw;
-    return raw + (64 - ((uintptr_t)raw & 63)) % 64;
-}
 
 static int has_shape(const ChunkerMatrix *m, int64_t rows, int64_t columns) {
     return m->q && m->multiplier && m->rows == rows && m->columns == columns;
@@ -64,9 +54,9 @@ static int bounded(const ChunkerMatrix *m) {
 static int pack_matrix(ChunkerModel *model, const ChunkerMatrix *m, Packed *p) {
     if (!bounded(m)) return 0;
     p->rows = (int)round_up((size_t)m->rows, ROW_STEP), p->columns = (int)round_up((size_t)m->columns, COLUMN_STEP);
-    p->q = take(model, (size_t)p->rows * (size_t)p->columns);
-    p->offset = take(model, (size_t)p->columns * 4);
-    p->multiplier = take(model, (size_t)p->columns * 4);
+    p->q = take(&model->memory, (size_t)p->rows * (size_t)p->columns);
+    p->offset = take(&model->memory, (size_t)p->columns * 4);
+    p->multiplier = take(&model->memory, (size_t)p->columns * 4);
     if (!p->q || !p->offset || !p->multiplier) return 0;
     for (int32_t k = 0; k < m->rows; k++)
         for (int32_t j = 0; j < m->columns; j++) {
@@ -82,7 +72,7 @@ static int pack_matrix(ChunkerModel *model, const ChunkerMatrix *m, Packed *p) {
 
 /* Rows of pre-activations: the product with a one-hot vector whose 1 is 128. */
 static int32_t *unpack_rows(ChunkerModel *model, const ChunkerMatrix *m, size_t padded, const int32_t *bias) {
-    int32_t *rows = take(model, (size_t)m->rows * padded * 4);
+    int32_t *rows = take(&model->memory, (size_t)m->rows * padded * 4);
     if (!rows) return NULL;
     for (int32_t k = 0; k < m->rows; k++)
         for (int32_t j = 0; j < m->columns; j++) {
@@ -93,7 +83,7 @@ static int32_t *unpack_rows(ChunkerModel *model, const ChunkerMatrix *m, size_t 
 }
 
 static int32_t *copy_bias(ChunkerModel *model, const int32_t *bias, int n, int padded) {
-    int32_t *copy = take(model, (size_t)padded * 4);
+    int32_t *copy = take(&model->memory, (size_t)padded * 4);
     for (int i = 0; copy && i < n; i++) {
         if (bias[i] <= -MAX_BIAS || bias[i] >= MAX_BIAS) return NULL;
         copy[i] = bias[i];
@@ -150,8 +140,8 @@ static int pack_ngrams(ChunkerModel *model, const ChunkerStack *stack) {
     for (int i = 0; i < stack->orders; i++)
         if ((model->order[i] = stack->order[i]) < 1 || stack->order[i] > 8) return 0;
     size_t bytes = (size_t)rows * (size_t)stack->orders * (size_t)width;
-    model->ngrams = take(model, bytes);
-    model->ngram_multiplier = take(model, (size_t)width * 4);
+    model->ngrams = take(&model->memory, bytes);
+    model->ngram_multiplier = take(&model->memory, (size_t)width * 4);
     if (!model->ngrams || !model->ngram_multiplier) return 0;
     memcpy(model->ngrams, table->q, bytes);
     memcpy(model->ngram_multiplier, table->multiplier, (size_t)width * 4);
@@ -176,7 +166,7 @@ ChunkerModel *chunker_model_new(const ChunkerStack *stack) {
 
 void chunker_model_free(ChunkerModel *m) {
     if (!m) return;
-    for (int i = 0; i < m->allocations; i++) free(m->memory[i]);
+    give_back(&m->memory);
     free(m);
 }
 
@@ -205,16 +195,8 @@ struct Stack {
     uint32_t weight[CHUNKER_MAX_LEVELS][SYMBOLS]; /* of the symbols, as levels 1 .. l predict together */
     uint32_t tree[2 * SYMBOLS]; /* sums of the last ones: node n has children 2n and 2n + 1 */
     uint32_t likeliest[CHUNKER_MAX_LEVELS];
-    void *memory[CHUNKER_MAX_LEVELS * 3 + 8];
-    int allocations;
+    Memory memory;
 };
-
-static void *take_for(Stack *s, size_t bytes) {
-    char *raw = calloc(1, bytes + 64);
-    if (!raw) return NULL;
-    s->memory[s->allocations++] = raw;
-    return raw + (64 - ((uintptr_t)raw & 63)) % 64;
-}
 
 static void read_out(Stack *s, int index);
 
@@ -228,15 +210,15 @@ Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const K
         const Level *level = &model->level[i];
         if ((size_t)level->gates > widest) widest = (size_t)level->gates;
         State *state = &s->state[i];
-        state->h = take_for(s, round_up((size_t)level->width, 16) * 4);
-        state->c = take_for(s, (size_t)level->width * 4);
-        state->h8 = take_for(s, (size_t)level->recurrent.rows);
+        state->h = take(&s->memory, round_up((size_t)level->width, 16) * 4);
+        state->c = take(&s->memory, (size_t)level->width * 4);
+        state->h8 = take(&s->memory, (size_t)level->recurrent.rows);
         state->fresh = 1;
         sound = sound && state->h && state->c && state->h8;
     }
     int32_t **wide[] = {&s->a, &s->g, &s->sums, &s->gates, &s->fresh};
-    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) sound = (*wide[i] = take_for(s, widest * 4)) && sound;
-    s->ngram8 = take_for(s, round_up((size_t)model->ngram_width + 1, ROW_STEP));
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) sound = (*wide[i] = take(&s->memory, widest * 4)) && sound;
+    s->ngram8 = take(&s->memory, round_up((size_t)model->ngram_width + 1, ROW_STEP));
     if (!sound || !s->ngram8) {
         stack_free(s);
         return NULL;
@@ -247,7 +229,7 @@ Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const K
 
 void stack_free(Stack *s) {
     if (!s) return;
-    for (int i = 0; i < s->allocations; i++) free(s->memory[i]);
+    give_back(&s->memory);
     free(s);
 }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 
-from chunker.core.backend import GATE_ALWAYS, MISFIT, Progress, Settings, Stop, Trace
+from chunker.core.interface import GATE_ALWAYS, MISFIT, Progress, Settings, Stop, Trace
 from chunker.core.reference.coder import Decoder, Encoder
 from chunker.core.reference.level0 import Advice, Level0
 from chunker.core.reference.stack import Stack

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum, auto
 
-from chunker.core import backend
+from chunker.core import interface
 from chunker.core.reference.reading import MASK, Reading, is_digit, mix
 
 
@@ -71,16 +71,16 @@ class Context(IntEnum):
 
 C = Context
 ORDERS = frozenset({C.O1, C.O2, C.O3, C.O4, C.O6})  # the last n bytes
-SETS: dict[backend.Contexts, tuple[Context, ...]] = {
-    backend.Contexts.FEW: (C.O2, C.O3, C.O4, C.O6, C.WORD, C.RUNS4, C.LINE_TEMPLATE, C.FIELD_A_ABOVE),
-    backend.Contexts.MANY: (
+SETS: dict[interface.Contexts, tuple[Context, ...]] = {
+    interface.Contexts.FEW: (C.O2, C.O3, C.O4, C.O6, C.WORD, C.RUNS4, C.LINE_TEMPLATE, C.FIELD_A_ABOVE),
+    interface.Contexts.MANY: (
         *(C.O1, C.O2, C.O3, C.O4, C.O6, C.WORD, C.WORD2, C.WORD_SKIP),
         *(C.RUNS2, C.RUNS4, C.RUNS8, C.RUNS7_2, C.TEMPLATE8, C.LINE_TEMPLATE),
         *(C.COLUMN, C.ABOVE, C.WORD_COLUMN, C.FIELD_A, C.FIELD_A_ABOVE, C.FIELD_A_BEFORE, C.FIELD_B),
         *(C.NUMBER_ABOVE, C.FIRST_FIELD, C.KEY, C.INDENT, C.AFTER2, C.AFTER3, C.AFTER_WORD),
         *(C.MATCH, C.MATCH3, C.CLASSES, C.PAGE),
     ),
-    backend.Contexts.ALL: tuple(Context),
+    interface.Contexts.ALL: tuple(Context),
 }
 
 

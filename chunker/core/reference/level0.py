@@ -15,7 +15,7 @@ from itertools import chain
 
 import numpy as np
 
-from chunker.core.backend import Contexts
+from chunker.core.interface import Contexts
 from chunker.core.reference.contexts import ORDERS, SETS, hashes, length_bucket
 from chunker.core.reference.histories import HISTORY_CHANCE, HISTORY_MIXED, NEXT_HISTORY
 from chunker.core.reference.matches import MIN_LENGTHS, Matches

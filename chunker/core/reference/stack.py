@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunker.config import NO_GUESS
-from chunker.core.backend import check_stack
 from chunker.core.cells import IntegerLevel
+from chunker.core.interface import check_stack
 from chunker.core.levels import time_bucket
 from chunker.core.ngrams import BASE
 from chunker.core.predictions import Weighed, unexpected, weigh

@@ -1,0 +1,174 @@
+"""What the codec asks of a core: the compiled library and the reference in Python both offer it.
+
+Every backend makes the same payloads from the same content, settings and model; they differ in speed alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from chunker.errors import UsageError
+
+if TYPE_CHECKING:
+    from array import array
+
+    from chunker.config import StackConfig
+    from chunker.modelfile import Model
+
+MISFIT = "the archive is damaged (a payload does not fit its block): fetch or restore it again"
+GATE_ALWAYS = 4095  # at every byte: no probability is as far from 1/2 as 4095/256 nats
+
+
+class Stopped(Exception):
+    """Raised within a call because its `Stop` was set."""
+
+
+class Stop:
+    """Asks calls in other threads to end early; a flag that compiled code reads, too."""
+
+    def __init__(self) -> None:
+        self.flag = ctypes.c_int32(0)
+
+    def set(self) -> None:
+        """Ask; it cannot be taken back."""
+        self.flag.value = 1
+
+    def is_set(self) -> bool:
+        """Whether somebody asked."""
+        return self.flag.value != 0
+
+    def check(self) -> None:
+        """Raise Stopped if somebody asked."""
+        if self.is_set():
+            raise Stopped
+
+
+class Progress:
+    """How many bytes of its content a call is through with; a number that compiled code writes, too."""
+
+    def __init__(self) -> None:
+        self.count = ctypes.c_int64(0)
+
+    @property
+    def value(self) -> int:
+        """Bytes so far."""
+        return self.count.value
+
+    @value.setter
+    def value(self, n_bytes: int) -> None:
+        self.count.value = n_bytes
+
+
+class Contexts(enum.IntEnum):
+    """Which contexts level 0 looks at."""
+
+    FEW = 0
+    MANY = 1
+    ALL = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a block is coded.
+
+    gate: the recurrent levels wake, for the rest of a byte, at its first bit whose stretched probability
+    ln(p / (1 - p)) is nearer to 0 than this, in 1/256 nat. 0: never; GATE_ALWAYS: at every byte.
+
+    Raises
+    ------
+    UsageError: the gate is none of 0 .. GATE_ALWAYS.
+    """
+
+    contexts: Contexts
+    gate: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gate <= GATE_ALWAYS:
+            raise UsageError(f"a gate of {self.gate} is out of range: choose one from 0 to {GATE_ALWAYS}")
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether recurrent levels may wake, so that a model has to be there."""
+        return self.gate > 0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What coding a block cost, byte for byte.
+
+    payload_bytes: the size of the payload. bits: array of type "f", one number a byte of content: what its
+    eight decisions cost. levels: one byte a byte of content: 0 where the contexts were alone, 1 where the
+    first recurrent level woke, 2 where the second one took in the byte before, and so on.
+    """
+
+    payload_bytes: int
+    bits: array[float]
+    levels: bytes
+
+
+class Backend(Protocol):
+    """A core. `model` is needed exactly if `settings.needs_model`; calls may run in several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """One of "native avx512vnni", "native avx2", "native neon", "native portable" and "python"."""
+
+    def encode(
+        self,
+        content: bytes,
+        settings: Settings,
+        model: Model | None,
+        limit_bytes: int,
+        stop: Stop,
+        progress: Progress,
+    ) -> bytes | None:
+        """The payload, or None as soon as it cannot become shorter than `limit_bytes`.
+
+        Raises
+        ------
+        Stopped: `stop` was set. MemoryError: there is no room for the tables.
+        """
+
+    def decode(
+        self,
+        payload: bytes,
+        n_bytes: int,
+        settings: Settings,
+        model: Model | None,
+        stop: Stop,
+        progress: Progress,
+    ) -> bytes:
+        """The content, of `n_bytes`.
+
+        Raises
+        ------
+        CorruptArchive: the payload ends too early or too late. Stopped, MemoryError: as above.
+        """
+
+    def trace(
+        self, content: bytes, settings: Settings, model: Model | None, stop: Stop, progress: Progress
+    ) -> Trace:
+        """Code the content and tell what each of its bytes cost.
+
+        Raises
+        ------
+        Stopped, MemoryError: as above.
+        """
+
+
+def check_stack(config: StackConfig) -> None:
+    """Whether archives can be made with stacks of this configuration.
+
+    Raises
+    ------
+    UsageError: they cannot.
+    """
+    if config.symbols != 256:
+        raise UsageError(
+            f"the model predicts {config.symbols} symbols, not bytes: compress with a model of 256"
+        )
+    if config.mode != "joint" and len(config.levels) > 1:
+        raise UsageError("the codec runs joint stacks: compress with a model trained with --mode joint")
