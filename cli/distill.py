@@ -17,7 +17,7 @@ from chunker.errors import UsageError
 if TYPE_CHECKING:
     from chunker.learning.collapse import Collapse
     from chunker.learning.stack import Stack
-    from chunker.modelfile import Model
+    from chunker.models import Model
 
 
 @click.command(
@@ -58,9 +58,9 @@ def distill(ctx: click.Context, /, **options: Any) -> None:
     teacher's upper levels. The budget is for all rounds together. Beside MODEL lie MODEL.jsonl, the log, and
     until the end MODEL.checkpoint, from which --resume goes on.
     """
-    from chunker.learning import require_torch
+    from chunker import extras
 
-    require_torch()
+    extras.require("train", "distilling")
     _Distill(ctx, options).go()
 
 
@@ -73,7 +73,7 @@ class _Distill(Run):
         from chunker.learning.collapse import Collapse
         from chunker.learning.convert import build_stack
         from chunker.learning.recipe import choose_device
-        from chunker.modelfile import load_model
+        from chunker.models import load_model
 
         o = self.options
         lesson, recipe = self._lesson(), recipe_of(o)
@@ -93,7 +93,7 @@ class _Distill(Run):
     def _student(self, teacher: Stack, seed: int) -> Stack:
         from chunker.learning.convert import build_stack
         from chunker.learning.distill import fresh_student, narrower_student
-        from chunker.modelfile import load_model
+        from chunker.models import load_model
 
         o = self.options
         if o["student"] != "fresh":

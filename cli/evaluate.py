@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from chunker.learning.evaluate import Score
     from chunker.learning.stack import Stack
-    from chunker.modelfile import Model
+    from chunker.models import Model
 
 COLUMNS = ("<file", "characters", "lanes", "bits/char", "float", "loss %", "<rates")
 LANES_AT_ONCE = 256  # more only cost memory
@@ -59,7 +59,7 @@ def evaluate(
     is the same for the stack as it was trained, and loss the difference. The rates are the shares of the
     characters that the levels received, lowest first.
     """
-    from chunker.modelfile import load_model
+    from chunker.models import load_model
 
     model = load_model(model_name)
     stack = _float_stack(model)
@@ -78,9 +78,9 @@ def evaluate(
 
 def _float_stack(model: Model) -> Stack | None:
     """The trained stack, if the model file holds it and torch is there."""
-    from chunker.learning import has_torch
+    from chunker import extras
 
-    if not model.is_float or not has_torch():
+    if not model.is_float or not extras.has("train"):
         return None
     from chunker.learning.convert import build_stack
 

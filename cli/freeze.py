@@ -20,7 +20,7 @@ def freeze(model_name: str, output: Path, force: bool) -> None:
 
     What is left out is only of use to `chunker evaluate` and to further training.
     """
-    from chunker.modelfile import load_model, save_stack
+    from chunker.models import load_model, save_model
 
     if output.exists() and not output.is_file():
         raise UsageError(f"{shown(str(output))} is no regular file; choose another name")
@@ -31,6 +31,6 @@ def freeze(model_name: str, output: Path, force: bool) -> None:
         raise UsageError(
             "the integers would take the place of the floats they are made of; choose another name"
         )
-    save_stack(output, model.integer_tensors, model.config, model.summary)
+    save_model(output, model.integer_tensors, model.config, model.summary)
     size = output.stat().st_size
     click.echo(f"{shown(str(output))}: {size:,} bytes, fingerprint {model.fingerprint.hex()[:16]}")

@@ -37,9 +37,9 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     A path may carry a weight: `novels:3` is read three times as often per character. Beside MODEL lie
     MODEL.jsonl, the log, and until the end MODEL.checkpoint, from which --resume goes on.
     """
-    from chunker.learning import require_torch
+    from chunker import extras
 
-    require_torch()
+    extras.require("train", "training")
     _Train(ctx, options).go()
 
 

@@ -221,7 +221,7 @@ class Run:
         import torch
 
         from chunker.learning.convert import to_file
-        from chunker.modelfile import save_stack
+        from chunker.models import save_model
 
         config, tensors, figures = trainer.result()
         summary = {
@@ -238,7 +238,7 @@ class Run:
             **self.more_summary(trainer),
         }
         try:
-            save_stack(self.model, to_file(tensors), config, summary)
+            save_model(self.model, to_file(tensors), config, summary)
         except (OSError, ChunkerError):  # a full disk, say: --resume will only have to write the model
             self._save_checkpoint(trainer)
             raise

@@ -13,8 +13,8 @@ import pytest
 
 from chunker.core import backend as core
 from chunker.core.backend import Progress, Settings, Stop, Trace
+from chunker.core.interface import Model
 from chunker.errors import CorruptArchive
-from chunker.modelfile import Model
 
 
 class FakeModel:

@@ -18,7 +18,7 @@ _PREFIX = "levels."  # of the stack's own names
 
 
 def to_file(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
-    """float32 arrays for chunker.modelfile.save_stack from a stack's state dict."""
+    """float32 arrays for chunker.models.save_model from a stack's state dict."""
     return {name.removeprefix(_PREFIX): tensor.float().cpu().numpy() for name, tensor in tensors.items()}
 
 

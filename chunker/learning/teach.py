@@ -21,7 +21,7 @@ from chunker.learning.distill import Lesson, fresh_student, own_student
 from chunker.learning.meter import LogPoint
 from chunker.learning.recipe import Recipe
 from chunker.learning.stack import Stack
-from chunker.modelfile import Model, fingerprint, load_model, raw, save_stack
+from chunker.models import Model, fingerprint, load_model, raw, save_model
 
 _VALIDATION_CHARACTERS = 1 << 18
 
@@ -42,7 +42,7 @@ class Distilled:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a model file. Raises OSError."""
-        save_stack(path, to_file(self.tensors), self.config, self.summary)
+        save_model(path, to_file(self.tensors), self.config, self.summary)
 
 
 def distill(
