@@ -141,24 +141,28 @@ def builtin_models() -> list[str]:
     return sorted(names, key=lambda name: name != DEFAULT_MODEL)
 
 
-def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
+def load_model(name_or_path: str | bytes | os.PathLike[str] | None = None) -> Model:
     """A built-in model by name, or a model file by path; None is the default model.
+
+    A string is a path if it has a separator or a suffix, and otherwise a name, whatever lies in the current folder.
 
     Raises
     ------
-    ModelNotFound: neither exists. NotAModel: cut, damaged, or no model. ModelVersionError: too new.
+    ModelNotFound: there is none. NotAModel: cut, damaged, or no model. ModelVersionError: too new.
     """
-    wanted = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
+    wanted = DEFAULT_MODEL if name_or_path is None else os.fsdecode(name_or_path)
     path = Path(wanted)
-    if wanted in builtin_models() and (name_or_path is None or not path.is_file()):
-        return _load(BUILTIN / f"{wanted}.safetensors", wanted)
+    if not isinstance(name_or_path, os.PathLike) and not path.suffix and path.name == wanted:
+        if wanted in builtin_models():
+            return _load(BUILTIN / f"{wanted}.safetensors", wanted)
+        known = ", ".join(builtin_models()) or "none"
+        raise ModelNotFound(f"no built-in model {wanted!r} (there is {known}); write a file as ./{wanted}")
     if not path.is_file():
         if path.is_dir():
             raise ModelNotFound(f"{wanted} is a directory; name the model file in it")
         if path.exists():
             raise ModelNotFound(f"{wanted} is no regular file, as a model has to be; name another")
-        known = ", ".join(builtin_models()) or "none"
-        raise ModelNotFound(f"no model file {wanted!r}; give a path, or a built-in model ({known})")
+        raise ModelNotFound(f"no model file {wanted!r}; check the name")
     return _load(path, path.stem)
 
 
