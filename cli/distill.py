@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chunker.cli import options as shared
-from chunker.cli.recipe import corpus_of, ngram_options, ngrams_of, numbers, recipe_of, training_options
+from chunker.cli.training_options import corpus_of, ngram_options, ngrams_of, numbers, config_of, training_options
 from chunker.cli.report import number
 from chunker.cli.training import AnyTrainer, Run
 from chunker.config import CELLS
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
-    from chunker.learning.collapse import Collapse
+    from chunker.learning.rounds import IterativeDistillation
     from chunker.learning.stack import Stack
     from chunker.modelfile import Model
 
@@ -69,30 +69,30 @@ class _Distill(Run):
 
     model_taught: Model
 
-    def trainer(self) -> Collapse:
-        from chunker.learning.collapse import Collapse
+    def trainer(self) -> IterativeDistillation:
+        from chunker.learning.rounds import IterativeDistillation
         from chunker.learning.convert import build_stack
-        from chunker.learning.recipe import choose_device
+        from chunker.learning.config import choose_device
         from chunker.modelfile import load_model
 
         o = self.options
-        lesson, recipe = self._lesson(), recipe_of(o)
+        lesson, config = self._lesson(), config_of(o)
         device = choose_device(o["device"])
         self.model_taught = load_model(o["teacher"])
         teacher = build_stack(self.model_taught.config, self.model_taught.float_tensors)
-        student = self._student(teacher, recipe.seed)
-        sources, lanes = corpus_of(o, recipe)
-        return Collapse(teacher, student, sources, recipe, lesson, lanes, device, o["rounds"])
+        student = self._student(teacher, config.seed)
+        sources, lanes = corpus_of(o, config)
+        return IterativeDistillation(teacher, student, sources, config, lesson, lanes, device, o["rounds"])
 
     def _lesson(self) -> Any:
-        from chunker.learning.distill import Lesson
+        from chunker.learning.distillation import DistillConfig
 
         o = self.options
-        return Lesson(o["own_weight"], o["state_weight"], o["output_weight"], o["temperature"], o["ramp"])
+        return DistillConfig(o["own_weight"], o["state_weight"], o["output_weight"], o["temperature"], o["ramp"])
 
     def _student(self, teacher: Stack, seed: int) -> Stack:
         from chunker.learning.convert import build_stack
-        from chunker.learning.distill import fresh_student, narrower_student
+        from chunker.learning.distillation import fresh_student, narrower_student
         from chunker.modelfile import load_model
 
         o = self.options
@@ -114,10 +114,10 @@ class _Distill(Run):
         return fresh_student(replace(config, levels=tuple(levels), cell=cell, ngrams=ngrams), seed, teacher)
 
     def more_summary(self, trainer: AnyTrainer) -> dict[str, Any]:
-        from chunker.learning.collapse import Collapse
+        from chunker.learning.rounds import IterativeDistillation
         from chunker.learning.teach import lineage
 
-        if not isinstance(trainer, Collapse):
+        if not isinstance(trainer, IterativeDistillation):
             raise TypeError(f"a {type(trainer).__name__} does not distill")
         taught = self.model_taught
         facts = lineage(trainer, taught.name, taught.fingerprint)
@@ -130,11 +130,11 @@ class _Distill(Run):
         recovered = skill["recovered"]
         share = "" if recovered is None else f", {recovered:.0%} of the gap recovered"
         self.watch.say(
-            f"bits/char: level 0 {skill['level0']:.4f}, teacher {skill['teacher']:.4f}, "
+            f"bits/byte: level 0 {skill['level0']:.4f}, teacher {skill['teacher']:.4f}, "
             f"student {skill['student']:.4f}{share}"
         )
         self.watch.say(
-            f"what level 0 expected: {number(skill['old_before'], 4)} bits/char before, "
+            f"what level 0 expected: {number(skill['old_before'], 4)} bits/byte before, "
             f"{number(skill['old_after'], 4)} after; "
             f"passed up: {skill['passed_up_before']:.4f} before, {skill['passed_up_after']:.4f} after"
         )

@@ -1,4 +1,4 @@
-"""`chunker evaluate MODEL FILE...`: bits per character of a model, and what its integer arithmetic costs."""
+"""`chunker evaluate MODEL FILE...`: bits per byte of a model, and what its integer arithmetic costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chunker.learning.stack import Stack
     from chunker.modelfile import Model
 
-COLUMNS = ("<file", "characters", "lanes", "bits/char", "float", "loss %", "<rates")
+COLUMNS = ("<file", "bytes", "lanes", "bits/byte", "float", "loss %", "<rates")
 LANES_AT_ONCE = 256  # more only cost memory
 LANE_BYTES = 1 << 14  # a cold start costs some hundred bits
 
@@ -37,7 +37,7 @@ class Row:
     seconds: float
 
 
-@click.command("evaluate", short_help="Measure bits per character of a model on files.")
+@click.command("evaluate", short_help="Measure bits per byte of a model on files.")
 @click.argument("model_name", metavar="MODEL", shell_complete=options.complete_model)
 @options.files_argument
 @click.option(
@@ -53,11 +53,11 @@ class Row:
 def evaluate(
     model_name: str, paths: tuple[str, ...], lanes: int | None, limit: int | None, as_json: bool
 ) -> None:
-    """Measure bits per character of MODEL alone, without contexts, on every FILE, each lane starting cold.
+    """Measure bits per byte of MODEL alone, without contexts, on every FILE, each lane starting cold.
 
-    bits/char is what the coder's integers cost. Where torch is installed and MODEL is a trained stack, float
+    bits/byte is what the coder's integers cost. Where torch is installed and MODEL is a trained stack, float
     is the same for the stack as it was trained, and loss the difference. The rates are the shares of the
-    characters that the levels received, lowest first.
+    bytes that the levels received, lowest first.
     """
     from chunker.modelfile import load_model
 
@@ -139,10 +139,10 @@ def _cells(row: Row) -> list[str]:
     exact = row.exact
     return [
         files.shown(row.name),
-        f"{row.twin.characters:,}",
+        f"{row.twin.bytes:,}",
         f"{row.lanes:,}",
-        number(row.twin.bits_per_char, 4),
-        number(None if exact is None else exact.bits_per_char, 4),
+        number(row.twin.bits_per_byte, 4),
+        number(None if exact is None else exact.bits_per_byte, 4),
         number(None if exact is None else loss_percent(row.twin, exact), 3),
         " ".join(f"{rate:.3f}" for rate in row.twin.rates),
     ]
@@ -154,10 +154,10 @@ def _to_json(row: Row) -> dict[str, Any]:
     exact = row.exact
     return {
         "name": row.name,
-        "characters": row.twin.characters,
+        "bytes": row.twin.bytes,
         "lanes": row.lanes,
-        "bits_per_char": round(row.twin.bits_per_char, 6),
-        "float_bits_per_char": None if exact is None else round(exact.bits_per_char, 6),
+        "bits_per_byte": round(row.twin.bits_per_byte, 6),
+        "float_bits_per_byte": None if exact is None else round(exact.bits_per_byte, 6),
         "loss_percent": None if exact is None else round(loss_percent(row.twin, exact), 4),
         "rates": [round(rate, 6) for rate in row.twin.rates],
         "float_rates": None if exact is None else [round(rate, 6) for rate in exact.rates],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chunker.cli.recipe import corpus_of, ngram_options, ngrams_of, numbers, recipe_of, training_options
+from chunker.cli.training_options import corpus_of, ngram_options, ngrams_of, numbers, config_of, training_options
 from chunker.cli.training import Run
 from chunker.config import CELLS, MODES, RULES, GateRule, StackConfig
 from chunker.errors import UsageError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def train(ctx: click.Context, /, **options: Any) -> None:
     """Train a stack on files and folders and write MODEL.
 
-    A path may carry a weight: `novels:3` is read three times as often per character. Beside MODEL lie
+    A path may carry a weight: `novels:3` is read three times as often per byte. Beside MODEL lie
     MODEL.jsonl, the log, and until the end MODEL.checkpoint, from which --resume goes on.
     """
     from chunker.learning import require_torch
@@ -50,16 +50,16 @@ class _Train(Run):
         import torch
 
         from chunker.learning.corpus import Streams
-        from chunker.learning.recipe import choose_device
+        from chunker.learning.config import choose_device
         from chunker.learning.stack import Stack
         from chunker.learning.trainer import Trainer
 
-        config, recipe = _config(self.options), recipe_of(self.options)
+        config, config = _config(self.options), config_of(self.options)
         device = choose_device(self.options["device"])
-        sources, lanes = corpus_of(self.options, recipe)
-        streams = Streams(sources, recipe.batch, recipe.window, recipe.piece, recipe.seed)
-        torch.manual_seed(recipe.seed)
-        return Trainer(Stack(config), streams, recipe, lanes, device)
+        sources, lanes = corpus_of(self.options, config)
+        streams = Streams(sources, config.batch, config.window, config.piece, config.seed)
+        torch.manual_seed(config.seed)
+        return Trainer(Stack(config), streams, config, lanes, device)
 
 
 def _config(o: dict[str, Any]) -> StackConfig:

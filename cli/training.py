@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from chunker.config import StackConfig
     from chunker.learning.corpus import Streams
     from chunker.learning.meter import LogPoint
-    from chunker.learning.recipe import Recipe
+    from chunker.learning.config import TrainConfig
     from chunker.learning.stack import Stack
 
 
 # Figures of the saved weights that go into the model's summary.
-_SUMMARY = ("bits_per_char", "validation_bits_per_char", "validation", "rates")
+_SUMMARY = ("bits_per_byte", "validation_bits_per_byte", "validation", "rates")
 _DEFAULT_MINUTES = 30.0
 # Options that a resumed run may change; all others must be as they were.
-_FREE = {"minutes", "characters", "learning_rate", "clip", "patience", "validations", "warmup", "decay"}
+_FREE = {"minutes", "bytes", "learning_rate", "clip", "patience", "validations", "warmup", "decay"}
 _FREE |= {"checkpoint_minutes", "log_seconds", "validate_limit"}
 
 
 class AnyTrainer(Protocol):
-    """What a run needs of a Trainer, and of a Collapse."""
+    """What a run needs of a Trainer, and of a IterativeDistillation."""
 
-    recipe: Recipe
+    config: TrainConfig
     finished: bool
 
     @property
-    def characters(self) -> int: ...
+    def bytes(self) -> int: ...
     @property
     def seconds(self) -> float: ...
     @property
@@ -104,21 +104,21 @@ class Run:
         if self.options["resume"] and self.checkpoint.exists():
             saved = load_checkpoint(self.checkpoint)
             self._take_over(saved[1]["options"])
-        if self.options["minutes"] is None and self.options["characters"] is None:
+        if self.options["minutes"] is None and self.options["bytes"] is None:
             self.options["minutes"] = _DEFAULT_MINUTES
         trainer = self.trainer()
         if saved:
             trainer.restore(*saved)
         else:
             self.checkpoint.unlink(missing_ok=True)
-        self._trim_log(trainer.characters)
+        self._trim_log(trainer.bytes)
         self.watch.say(self._opening(trainer, bool(saved)))
         self.watch.start()
         with _caught_signals(self), contextlib.closing(self.watch):
             trainer.run(self._report, lambda: self._tick(trainer), self.options["log_seconds"])
         if not trainer.finished:
             self._save_checkpoint(trainer)
-            self.watch.say(f"checkpoint written after {trainer.characters:,} characters; go on with --resume")
+            self.watch.say(f"checkpoint written after {trainer.bytes:,} bytes; go on with --resume")
             if self.stopped_by == signal.SIGINT:
                 raise KeyboardInterrupt
             raise Stopped(self.stopped_by or signal.SIGTERM)
@@ -157,13 +157,13 @@ class Run:
 
         Raises CheckpointError.
         """
-        counted = "characters" if before["minutes"] is None else "minutes"
+        counted = "bytes" if before["minutes"] is None else "minutes"
         for name, value in before.items():
             given = self.ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
             here = self.options[name]
             if not given:
                 self.options[name] = tuple(value) if isinstance(value, list) else value
-            elif name in ("minutes", "characters") and name != counted:
+            elif name in ("minutes", "bytes") and name != counted:
                 raise CheckpointError(f"the budget was in {counted} so far; give it in {counted}, or --force")
             elif name not in _FREE and (list(here) if isinstance(here, tuple) else here) != value:
                 option = "--" + name.replace("_", "-")
@@ -171,9 +171,9 @@ class Run:
 
     def _opening(self, trainer: AnyTrainer, resumed: bool) -> str:
         weights = sum(p.numel() for p in trainer.stack.parameters())
-        how = f"resumed after {trainer.characters:,} characters" if resumed else "from the beginning"
+        how = f"resumed after {trainer.bytes:,} bytes" if resumed else "from the beginning"
         return (
-            f"training {weights:,} weights on {trainer.streams.characters:,} characters, {how}, "
+            f"training {weights:,} weights on {trainer.streams.bytes:,} bytes, {how}, "
             f"{trainer.stack.thresholds_bits.device.type}, {'bfloat16' if trainer.bfloat16 else 'float32'}"
         )
 
@@ -204,14 +204,14 @@ class Run:
             stream.write(json.dumps(point.to_json()) + "\n")
         self.watch.show(point)
 
-    def _trim_log(self, characters: int) -> None:
+    def _trim_log(self, bytes: int) -> None:
         """Drop lines that were written after the checkpoint: they will be written again."""
         if not self.log.exists():
             return
         kept = []
         for line in self.log.read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut by a crash
-                if json.loads(line)["characters"] <= characters:
+                if json.loads(line)["bytes"] <= bytes:
                     kept.append(line + "\n")
         self.log.write_text("".join(kept), encoding="utf-8")
 
@@ -229,9 +229,9 @@ class Run:
                 {"name": s.name, "bytes": sum(f.size for f in s.files), "weight": s.weight}
                 for s in trainer.streams.sources
             ],
-            "recipe": dataclasses.asdict(trainer.recipe),
-            "seed": trainer.recipe.seed,
-            "characters": trainer.characters,
+            "config": dataclasses.asdict(trainer.config),
+            "seed": trainer.config.seed,
+            "bytes": trainer.bytes,
             "seconds": round(trainer.seconds, 1),
             **{name: figures.get(name) for name in _SUMMARY},
             "torch": torch.__version__,
@@ -243,9 +243,9 @@ class Run:
             self._save_checkpoint(trainer)
             raise
         self.checkpoint.unlink(missing_ok=True)
-        bits = summary["validation_bits_per_char"]
-        told = "" if bits is None else f", {bits:.4f} bits/char on validation text"
-        self.watch.say(f"{shown(str(self.model))}: {trainer.characters:,} characters{told}")
+        bits = summary["validation_bits_per_byte"]
+        told = "" if bits is None else f", {bits:.4f} bits/byte on validation text"
+        self.watch.say(f"{shown(str(self.model))}: {trainer.bytes:,} bytes{told}")
 
 
 def _spelled(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Bits per character: the twin's from integers, the float stack's lane by lane, both on the same lanes."""
+"""Bits per byte: the twin's from integers, the float stack's lane by lane, both on the same lanes."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_the_twin_is_charged_for_the_frequencies_of_what_came():
     score = score_twin(OrderZero(), symbols, np.array([3, 2, 1]))
     rare = TOTAL // 2 // 255
     expected = 3 * -math.log2(1 - 255 * rare / TOTAL) + 3 * -math.log2(rare / TOTAL)
-    assert score.characters == 6
+    assert score.bytes == 6
     assert score.bits == pytest.approx(expected, rel=1e-12)
     assert score.ticks == (6, 3)
     assert score.rates == [1.0, 0.5]
-    assert score.bits_per_char == pytest.approx(expected / 6)
+    assert score.bits_per_byte == pytest.approx(expected / 6)
 
 
 def test_scores_add_up_and_compare():

@@ -77,7 +77,7 @@ def test_twin_and_float_stack_agree():
     config = StackConfig(levels=(12,), symbols=11, ngrams=NGRAMS)
     tensors, symbols = random_tensors(config), some_symbols(60, 4)
     stack = build_stack(config, tensors)
-    session, state = stack.twin().session(4), stack.start(4)
+    session, state = stack.integer_stack().session(4), stack.start(4)
     predicted = torch.log_softmax(stack.first(state), 1)
     for row in symbols:
         p = (session.frequencies() + 1) / 2**24

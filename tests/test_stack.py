@@ -243,6 +243,6 @@ def test_what_a_level_is_told_when_it_wakes_survives_its_file():
     stack = Stack(config)
     arrays = to_file(stack.state_dict())
     assert {name: array.shape for name, array in arrays.items()} == float_shapes(config)
-    assert stack.twin().config == config == StackConfig.from_json(config.to_json())
+    assert stack.integer_stack().config == config == StackConfig.from_json(config.to_json())
     again = build_stack(config, arrays)
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in stack.state_dict().items())

@@ -95,7 +95,7 @@ def _student(
     begun, tested = time.monotonic(), 0.0
     task: Task = experiment.task
     student = Stack(StackConfig(levels=(plan.width,), mode="faithful", symbols=task.symbols))
-    level = student._level(0)
+    level = student.level(0)
     length = len(symbols) // plan.lanes
     lanes = symbols[: length * plan.lanes].view(plan.lanes, length).t().contiguous()
     wanted = _upper_states(teacher, lanes) if net == "distilled-level-0" else None

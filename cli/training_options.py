@@ -1,4 +1,4 @@
-"""Options that the commands that train share, and what they ask for: a recipe, a corpus."""
+"""Options that the commands that train share, and what they ask for: a config, a corpus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chunker.config import NGrams
 
 if TYPE_CHECKING:
     from chunker.learning.corpus import Lanes, Source
-    from chunker.learning.recipe import Recipe
+    from chunker.learning.config import TrainConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,11 +34,11 @@ _OPTIONS = (
     click.option("--resume", is_flag=True, help="Go on from the checkpoint beside MODEL, if there is one."),
     click.option("--minutes", type=float, help="Budget in minutes. [default: 30]"),
     click.option(
-        "--characters", type=int, help="Budget in characters instead, rounded up to a window of all streams."
+        "--bytes", type=int, help="Budget in bytes instead, rounded up to a window of all streams."
     ),
     click.option("--batch", default=128, help="Streams read side by side."),
-    click.option("--window", default=128, help="Characters through which gradients flow back."),
-    click.option("--piece", default=8192, help="Mean characters between cold starts of a stream; 0: never."),
+    click.option("--window", default=128, help="Bytes through which gradients flow back."),
+    click.option("--piece", default=8192, help="Mean bytes between cold starts of a stream; 0: never."),
     click.option("--learning-rate", default=2e-3, help="Highest learning rate."),
     click.option("--warmup", default=0.02, help="Share of the budget in which the learning rate rises."),
     click.option(
@@ -47,10 +47,10 @@ _OPTIONS = (
     click.option("--weight-decay", default=0.0, help="Decoupled weight decay of AdamW."),
     click.option("--clip", default=1.0, help="Largest norm of the gradient."),
     click.option("--average", default=0, help="Average the weights over about so many steps; 0: do not."),
-    click.option("--ngram-dropout", default=0.0, help="Share of characters at which n-grams are held back."),
+    click.option("--ngram-dropout", default=0.0, help="Share of bytes at which n-grams are held back."),
     click.option("--validation", default=0.05, help="Share at the end of each file that is not trained on."),
     click.option("--validate", multiple=True, metavar="FILE", help="More validation text; may be repeated."),
-    click.option("--validate-limit", default=1 << 18, help="Characters of validation text that are scored."),
+    click.option("--validate-limit", default=1 << 18, help="Bytes of validation text that are scored."),
     click.option("--validations", default=20, help="How often the budget is interrupted to validate."),
     click.option(
         "--patience", default=6, help="Stop after so many validations without improvement; 0: never."
@@ -90,26 +90,26 @@ def ngrams_of(o: dict[str, Any]) -> NGrams | None:
 
 
 def training_options(command: Command) -> Command:
-    """Target, budget, recipe, validation and what is shown; in this order in --help."""
+    """Target, budget, config, validation and what is shown; in this order in --help."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def recipe_of(o: dict[str, Any]) -> Recipe:
-    """The recipe that the options ask for. Raises UsageError."""
-    from chunker.learning.recipe import Recipe
+def config_of(o: dict[str, Any]) -> TrainConfig:
+    """The config that the options ask for. Raises UsageError."""
+    from chunker.learning.config import TrainConfig
 
-    return Recipe(**{field.name: o[field.name] for field in dataclasses.fields(Recipe)})
+    return TrainConfig(**{field.name: o[field.name] for field in dataclasses.fields(TrainConfig)})
 
 
-def corpus_of(o: dict[str, Any], recipe: Recipe) -> tuple[list[Source], Lanes | None]:
+def corpus_of(o: dict[str, Any], config: TrainConfig) -> tuple[list[Source], Lanes | None]:
     """The corpus and the validation lanes that the options ask for. Raises CorpusError, UsageError."""
     from chunker.learning.corpus import open_source, validation_lanes
 
     sources = [open_source(path, o["validation"]) for path in o["corpus"]]
     texts = [open_source(path) for path in o["validate"]]
     limit = o["validate_limit"]
-    if recipe.characters is not None:  # with minutes, the trainer bounds the time that validation takes
-        limit = min(limit, recipe.characters // recipe.validations)
+    if config.bytes is not None:  # with minutes, the trainer bounds the time that validation takes
+        limit = min(limit, config.bytes // config.validations)
     return sources, validation_lanes(sources, texts, limit)

@@ -10,71 +10,78 @@ import torch
 
 from chunker.errors import UsageError
 
-DECAYS: dict[str, Callable[[float], float]] = {
+SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
     "linear": lambda x: 1 - x,
-    "none": lambda x: 1.0,
+    "constant": lambda x: 1.0,
 }
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to train. Exactly one of `minutes` and `characters` is the budget.
+class TrainConfig:
+    """How to train a stack. Exactly one of `minutes` and `bytes` is the budget.
 
     Attributes
     ----------
     minutes: budget of wall time, validation included; the schedule follows the clock.
-    characters: budget of characters read, counted over all streams; the schedule follows them.
-    batch, window: B streams and T characters each per step.
-    piece: mean characters between two cold starts of a stream; 0: never.
-    learning_rate: its highest value. It rises from 0 over the share `warmup` of the budget and then falls
-        to 0 by `decay`: "cosine", "linear" or "none".
+    bytes: budget of bytes read, summed over all streams; the schedule follows them.
+    batch, window: B streams and T bytes each per step.
+    piece: mean bytes between two cold starts of a stream; 0: never.
+    learning_rate: its peak. It rises linearly over the share `warmup` of the budget and then falls to 0 by the
+        `schedule`: "cosine", "linear", or not at all with "constant".
     weight_decay: of AdamW. clip: largest norm of the gradient.
-    average: horizon in steps of a moving average of the weights, which is then what is validated and saved;
-        0: the weights themselves.
-    ngram_dropout: share of the characters at which level 0 is told nothing from one of its n-grams on.
-    validations: how often the budget is interrupted to validate. patience: stop early after so many
-        validations in a row without improvement; 0: never.
+    average: the weights are averaged exponentially over about this many steps, and the average is what is
+        validated and saved; 0: the weights themselves.
+    ngram_dropout: probability, at each byte, of dropping all n-gram orders from a random one upwards.
+    validation: share at the end of every file that is not trained on but validated on.
+    validation_bytes: how much of it is scored.
+    validations: how many times the budget is interrupted to validate. patience: stop after so many validations
+        in a row without improvement; 0: never.
+    seed: of everything random.
     precision: "auto", "float32" or "bfloat16", see `wants_bfloat16`.
 
     Raises
     ------
-    UsageError: a value that makes no sense.
+    UsageError: a value out of range.
     """
 
     minutes: float | None = 30.0
-    characters: int | None = None
+    bytes: int | None = None
     batch: int = 128
     window: int = 128
     piece: int = 8192
     learning_rate: float = 2e-3
     warmup: float = 0.02
-    decay: str = "cosine"
+    schedule: str = "cosine"
     weight_decay: float = 0.0
     clip: float = 1.0
     average: int = 0
     ngram_dropout: float = 0.0
+    validation: float = 0.05
+    validation_bytes: int = 1 << 18
     validations: int = 20
     patience: int = 6
     seed: int = 0
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        if (self.minutes is None) == (self.characters is None):
-            raise UsageError("give the budget either in minutes or in characters")
+        if (self.minutes is None) == (self.bytes is None):
+            raise UsageError("give the budget either in minutes or in bytes")
         if not 0 < self.budget < math.inf:
-            raise UsageError("minutes and characters, the budget, must be above 0 and finite")
+            raise UsageError("minutes and bytes, the budget, must be above 0 and finite")
         if self.batch < 1 or self.window < 1 or self.piece < 0:
             raise UsageError("batch and window must be at least 1, piece at least 0")
         if not 0 < self.learning_rate < math.inf or not self.clip > 0 or not self.weight_decay >= 0:
             raise UsageError("learning rate and clip must be above 0, weight decay at least 0")
-        if self.decay not in DECAYS:
-            raise UsageError(f"decay {self.decay!r} is not known; choose one of {', '.join(DECAYS)}")
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"schedule {self.schedule!r} is not known; choose one of {', '.join(SCHEDULES)}")
         if not 0 <= self.warmup < 1:
             raise UsageError("warmup is a share of the budget from 0 to below 1")
         if not 0 <= self.ngram_dropout <= 1:
-            raise UsageError("n-gram dropout is a share of the characters from 0 to 1")
+            raise UsageError("n-gram dropout is a probability from 0 to 1")
+        if not 0 <= self.validation <= 1 or self.validation_bytes < 1:
+            raise UsageError("validation is a share of every file from 0 to 1, validation_bytes at least 1")
         if self.average < 0 or self.patience < 0 or self.validations < 1 or self.seed < 0:
             raise UsageError("average, patience and seed must be at least 0, validations at least 1")
         if self.precision not in PRECISIONS:
@@ -82,17 +89,17 @@ class Recipe:
 
     @property
     def budget(self) -> float:
-        """Characters or seconds, whichever counts."""
-        if self.characters is not None:
-            return float(self.characters)
+        """The budget, in bytes or in seconds."""
+        if self.bytes is not None:
+            return float(self.bytes)
         return 60 * (self.minutes or 0.0)
 
-    def rate_at(self, share: float) -> float:
+    def learning_rate_at(self, share: float) -> float:
         """The learning rate when the share 0 <= share <= 1 of a level's budget is used."""
         if share < self.warmup:
-            # Not from 0: the very first step would be lost.
-            return self.learning_rate * max(share / self.warmup, 0.01)
-        return self.learning_rate * DECAYS[self.decay](min((share - self.warmup) / (1 - self.warmup), 1.0))
+            return self.learning_rate * max(share / self.warmup, 0.01)  # not 0: the first step would be wasted
+        after = min((share - self.warmup) / (1 - self.warmup), 1.0)
+        return self.learning_rate * SCHEDULES[self.schedule](after)
 
 
 def wants_bfloat16(precision: str, device: torch.device) -> bool:
@@ -106,7 +113,7 @@ def wants_bfloat16(precision: str, device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: torch.device | str) -> torch.device:
     """The torch device of that name; "auto" is a GPU if there is one.
 
     Raises
@@ -119,5 +126,5 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"device {name!r} is not available here; use --device auto") from error
+        raise UsageError(f"device {str(name)!r} is not available here; use --device auto") from error
     return device
