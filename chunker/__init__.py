@@ -19,28 +19,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from chunker.errors import ChunkerError, MissingExtra
-from chunker.learning import has_torch as _has_torch
+from chunker.extras import has as _has
+from chunker.extras import require as _require
+from chunker.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from chunker.codec.files import open
     from chunker.codec.stream import Compressor, Decompressor, compress, decompress
     from chunker.config import GateRule, StackConfig
     from chunker.learning.stack import Stack
-    from chunker.modelfile import Model, builtin_models, load_model
-
-__version__ = "0.1.0"
+    from chunker.models import Model, builtin_models, load_model
 
 _HOMES = {
     "Compressor": "chunker.codec.stream",
     "Decompressor": "chunker.codec.stream",
     "GateRule": "chunker.config",
-    "Model": "chunker.modelfile",
+    "Model": "chunker.models",
     "Stack": "chunker.learning.stack",
     "StackConfig": "chunker.config",
-    "builtin_models": "chunker.modelfile",
+    "builtin_models": "chunker.models",
     "compress": "chunker.codec.stream",
     "decompress": "chunker.codec.stream",
-    "load_model": "chunker.modelfile",
+    "load_model": "chunker.models",
     "open": "chunker.codec.files",
 }
 
@@ -60,15 +60,18 @@ __all__ = [
 ]
 
 
-if not _has_torch():  # so that help() and `import *` work without it
+if not _has("train"):  # so that help() and `import *` work without it
     __all__.remove("Stack")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'chunker' has no attribute {name!r}")
-    if name == "Stack" and not _has_torch():
-        raise AttributeError(str(MissingExtra.of("chunker.Stack needs torch", "train")))
+    if name == "Stack":
+        try:
+            _require("train", "chunker.Stack")
+        except MissingExtra as error:
+            raise AttributeError(str(error)) from error
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -33,11 +33,6 @@ class UsageError(ChunkerError, ValueError):
 class MissingExtra(ChunkerError, ImportError):
     """An optional dependency is not installed; the message names the extra."""
 
-    @classmethod
-    def of(cls, what: str, extra: str) -> MissingExtra:
-        """what: as in "drawing needs matplotlib"."""
-        return cls(f'{what}: pip install ".[{extra}]" in the folder of chunker')
-
 
 class CorpusError(ChunkerError):
     """Training or evaluation text that cannot be used."""

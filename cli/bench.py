@@ -22,7 +22,7 @@ from chunker.errors import UsageError
 
 if TYPE_CHECKING:
     from chunker.core.backend import Settings
-    from chunker.modelfile import Model
+    from chunker.models import Model
 
 NAMES = ("fast", "default", "best")  # of the presets
 ABLATION_BYTES = 100_000  # of each file, if --piece does not say otherwise
@@ -134,7 +134,7 @@ def _ablate(paths: tuple[str, ...], piece: int | None, threads: int, as_json: bo
 def our_peers(model: str | None, threads: int, presets: tuple[str, ...]) -> list[Peer]:
     """Our own codec with each preset. Raises ModelNotFound, NotAModel, ModelVersionError, UsageError."""
     from chunker.core.backend import backend
-    from chunker.modelfile import load_model
+    from chunker.models import load_model
 
     settings = {name: work.settings_of(name, model) for name in presets}
     chosen = None

@@ -127,9 +127,9 @@ def fit(
     """
     import os
 
-    from chunker.classification import require_extras
+    from chunker import extras
 
-    require_extras()  # before what follows loads torch
+    extras.require("sklearn", "classifying")  # before what follows loads torch
     from chunker.classification import HistoryClassifier, save_classifier
     from chunker.classification.labelled import is_vectors, read_labelled
 
@@ -205,10 +205,10 @@ def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool)
 
     Of a file .ts or .ts.gz every case is classified; its labels are not looked at.
     """
-    from chunker.classification import require_extras
+    from chunker import extras
     from chunker.classification.labelled import is_vectors
 
-    require_extras()
+    extras.require("sklearn", "classifying")
     model = _load(model_path)
     rows: list[dict[str, Any]] = []
 
@@ -254,10 +254,10 @@ def evaluate(model_path: str, labelled: str, as_json: bool) -> None:
     """
     import numpy as np
 
-    from chunker.classification import require_extras
+    from chunker import extras
     from chunker.classification.labelled import read_labelled
 
-    require_extras()
+    extras.require("sklearn", "classifying")
     model = _load(model_path)
     _check_kind(model, model_path, labelled)
     sequences, labels = read_labelled(labelled)

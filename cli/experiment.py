@@ -10,7 +10,7 @@ import click
 
 from chunker.cli import options
 from chunker.cli.report import print_json, print_table
-from chunker.errors import MissingExtra, UsageError
+from chunker.errors import UsageError
 
 if TYPE_CHECKING:
     from chunker.experiments.results import Row
@@ -45,17 +45,17 @@ def experiment(
 
     Every net gets the same budget; a seed that fails is printed as failed. `--json` prints a list of rows.
     """
+    from chunker import extras
     from chunker.experiments.registry import EXPERIMENTS, Options, run_experiment
-    from chunker.learning import require_torch
 
     if listing or name is None:
         if not listing:
             raise UsageError(f"which one? {', '.join(EXPERIMENTS)}; --list says what they are")
         _list(as_json)
         return
-    require_torch()
+    extras.require("train", "an experiment")
     if plot is not None:
-        _require_matplotlib()
+        extras.require("plot", "drawing")
         _check_target(plot)
     if threads is not None:
         import torch
@@ -143,13 +143,6 @@ def _check_target(path: Path) -> None:
         raise UsageError(f"{path}: give a picture's name that ends in .png, .svg or .pdf")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{path}: there is no such folder; make it first")
-
-
-def _require_matplotlib() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise MissingExtra.of("drawing needs matplotlib", "plot")
 
 
 def _draw(name: str, rows: list[Row], path: Path) -> None:

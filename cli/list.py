@@ -104,7 +104,7 @@ def _kinds(info: ArchiveInfo) -> dict[str, int]:
 def _model_name(fingerprint: bytes) -> str | None:
     """The built-in model whose fingerprint begins like this; None if there is none."""
     from chunker.codec.finder import builtin
-    from chunker.modelfile import builtin_models
+    from chunker.models import builtin_models
 
     for name in builtin_models():
         if builtin(name).fingerprint.startswith(fingerprint):

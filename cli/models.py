@@ -12,7 +12,7 @@ from chunker.cli.guard import each_file, leave
 from chunker.cli.report import number, print_json, print_table
 
 if TYPE_CHECKING:
-    from chunker.modelfile import Model
+    from chunker.models import Model
 
 TEACHER = "<teacher"  # a column of its own where a model has one
 COLUMNS = ("<model", "<levels", "<cell", "<mode", "parameters", "bytes", "bits/char", "<fingerprint")
@@ -28,7 +28,7 @@ def models(paths: tuple[str, ...], as_json: bool) -> None:
     coding. An archive names its model by the first bytes of the fingerprint. teacher: name and fingerprint of
     the model that a distilled one learnt from.
     """
-    from chunker.modelfile import builtin_models, load_model
+    from chunker.models import builtin_models, load_model
 
     found: list[Model] = []
     failures = each_file(paths or builtin_models(), lambda path: found.append(load_model(path)))

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from chunker import __version__
 from chunker.errors import ChunkerError
+from chunker.version import __version__
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 SEEDS = click.IntRange(0, 2**32 - 1)  # those that every generator takes
@@ -18,7 +18,7 @@ NO_MODEL = "\0"  # in place of a model's name, and none that one could have: con
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """For the shell: the names of built-in models, and its own completion of files."""
-    from chunker.modelfile import builtin_models
+    from chunker.models import builtin_models
 
     names = [CompletionItem(name) for name in builtin_models() if name.startswith(incomplete)]
     return [*names, CompletionItem(incomplete, type="file")]

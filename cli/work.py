@@ -19,7 +19,7 @@ from chunker.errors import ArchiveError
 
 if TYPE_CHECKING:
     from chunker.core.backend import Settings
-    from chunker.modelfile import Model
+    from chunker.models import Model
 
 CHUNK_BYTES = 1 << 17
 
@@ -106,7 +106,7 @@ class Worker:
         """The model that was asked for; None: none was."""
         if self.job.model in (None, NO_MODEL):
             return None
-        from chunker.modelfile import load_model
+        from chunker.models import load_model
 
         return load_model(self.job.model)
 

@@ -19,7 +19,7 @@ from small_blocks import cut_small
 from stand_in import StandIn, use
 
 from chunker.codec import presets
-from chunker.modelfile import Model, load_model
+from chunker.models import Model, load_model
 
 # Started in the background, a shell's jobs ignore these, and so would the commands that are to be interrupted.
 for _name in ("SIGINT", "SIGHUP", "SIGQUIT"):

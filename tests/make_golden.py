@@ -32,7 +32,7 @@ from chunker.errors import (
     TruncatedArchive,
     WrongModel,
 )
-from chunker.modelfile import Model, load_model
+from chunker.models import Model, load_model
 
 VOCABULARY = """
     the of and to in a is that for it as was with be by on not he his but at are this have from or had an

@@ -13,8 +13,9 @@ import pytest
 
 from chunker.core import backend as core
 from chunker.core.backend import Progress, Settings, Stop, Trace
+from chunker.core.interface import Model as CodingModel
 from chunker.errors import CorruptArchive
-from chunker.modelfile import Model
+from chunker.models import Model
 
 
 class FakeModel:
@@ -40,19 +41,21 @@ class StandIn:
         self.calls = 0
         self._before = before
 
-    def _begin(self, settings: Settings, model: Model | None, stop: Stop) -> bytes:
+    def _begin(self, settings: Settings, model: CodingModel | None, stop: Stop) -> bytes:
         self.calls += 1
         self._before(self.calls, stop)
         stop.check()
         if settings.needs_model != (model is not None):
             raise AssertionError("a model that is not needed, or none where one is")
-        return bytes([settings.contexts, settings.gate & 255]) + (model.fingerprint[-1:] if model else b"")
+        return bytes([settings.contexts, settings.gate & 255]) + (
+            cast(Model, model).fingerprint[-1:] if model else b""
+        )
 
     def encode(
         self,
         content: bytes,
         settings: Settings,
-        model: Model | None,
+        model: CodingModel | None,
         limit_bytes: int,
         stop: Stop,
         progress: Progress,
@@ -66,7 +69,7 @@ class StandIn:
         payload: bytes,
         n_bytes: int,
         settings: Settings,
-        model: Model | None,
+        model: CodingModel | None,
         stop: Stop,
         progress: Progress,
     ) -> bytes:
@@ -84,7 +87,7 @@ class StandIn:
         return content
 
     def trace(
-        self, content: bytes, settings: Settings, model: Model | None, stop: Stop, progress: Progress
+        self, content: bytes, settings: Settings, model: CodingModel | None, stop: Stop, progress: Progress
     ) -> Trace:
         """A new byte costs 8 bits, one that was there before 1 bit; the net wakes for the former."""
         self._begin(settings, model, stop)

@@ -20,14 +20,14 @@ from click.testing import Result
 from small_blocks import cut_small
 from stand_in import StandIn, skewed
 
-from chunker import __version__
 from chunker.cli import measure, peers, report
 from chunker.cli.main import COMMANDS, chunker
 from chunker.codec.archive import read_info
 from chunker.codec.stream import compress
 from chunker.core.backend import backend
 from chunker.errors import ChunkerError, UsageError
-from chunker.modelfile import load_model, save_stack
+from chunker.models import load_model, save_model
+from chunker.version import __version__
 
 
 @pytest.fixture(autouse=True)
@@ -489,4 +489,4 @@ def test_what_is_no_regular_file_is_not_replaced_and_takes_no_source_with_it(mod
     assert sorted(os.listdir()) == ["a.txt", "a.txt.nhc", "pipe"]
     assert all(stat.S_ISFIFO(os.stat(name).st_mode) for name in ("pipe", "a.txt.nhc"))
     with pytest.raises(UsageError, match="no regular file"):
-        save_stack("pipe", load_model("text").integer_tensors, load_model("text").config, {})
+        save_model("pipe", load_model("text").integer_tensors, load_model("text").config, {})

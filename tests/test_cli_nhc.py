@@ -15,9 +15,9 @@ import click
 import pytest
 from cli_support import ROOT, TEXT, environment
 
-from chunker import __version__
 from chunker.cli.nhc import nhc, without_levels
 from chunker.core.backend import backend
+from chunker.version import __version__
 
 
 @pytest.fixture(autouse=True)

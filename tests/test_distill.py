@@ -21,16 +21,15 @@ from chunker.learning.rounds import IterativeDistillation
 from chunker.learning.corpus import Lanes, Source, Streams, TextFile, validation_lanes
 from chunker.learning.distillation import (
     Distiller,
-    DistillConfig,
     fresh_student,
     narrower_student,
     own_student,
     soft_divergence,
 )
-from chunker.learning.config import TrainConfig
+from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.skill import measure_skill
 from chunker.learning.stack import Stack
-from chunker.learning.teach import distill
+from chunker.learning import distill
 
 TEXT = inspect.getsource(textwrap).encode()
 BATCH, WINDOW = 4, 12
@@ -69,12 +68,12 @@ def lanes(text=None, limit=400) -> Lanes:
     return found
 
 
-def distiller(teacher=None, student=None, lesson=None, steps=20, text=None, **more):
+def distiller(teacher=None, student=None, objective=None, steps=20, text=None, **more):
     teacher = stack() if teacher is None else teacher
     student = own_student(teacher) if student is None else student
     plan, text = config(steps, **more), text or source()
     streams = Streams([text], plan.batch, plan.window, plan.piece, plan.seed)
-    return Distiller(student, streams, plan, lesson or DistillConfig(ramp=0.2), teacher, lanes(text))
+    return Distiller(student, streams, plan, objective or DistillConfig(ramp=0.2), teacher, lanes(text))
 
 
 def weights(subject):
@@ -153,7 +152,7 @@ def test_a_lesson_without_a_teacher_is_plain_training():
     from chunker.learning.trainer import Trainer
 
     plain = DistillConfig(state=0, output=0)
-    taught = distiller(lesson=plain)
+    taught = distiller(objective=plain)
     streams = Streams([source()], BATCH, WINDOW, 60, 0)
     alone = Trainer(own_student(stack()), streams, config(), lanes())
     run(taught)
@@ -163,7 +162,7 @@ def test_a_lesson_without_a_teacher_is_plain_training():
 
 def test_the_state_of_the_teacher_is_learnt():
     """With nothing else to learn, the regressor and the student come closer to the teacher's state."""
-    subject = distiller(lesson=DistillConfig(own=0, state=1, output=0, ramp=0), steps=150, learning_rate=0.02)
+    subject = distiller(objective=DistillConfig(own=0, state=1, output=0, ramp=0), steps=150, learning_rate=0.02)
     losses = []
     real = subject._loss
 
@@ -178,8 +177,8 @@ def test_the_state_of_the_teacher_is_learnt():
 
 
 def test_the_ramp_begins_at_the_students_own_loss():
-    subject = distiller(lesson=DistillConfig(ramp=0.5, output=100.0))
-    alone = distiller(lesson=DistillConfig(state=0, output=0))
+    subject = distiller(objective=DistillConfig(ramp=0.5, output=100.0))
+    alone = distiller(objective=DistillConfig(state=0, output=0))
     run(subject, 1)
     run(alone, 1)
     assert same(weights(subject.stack), weights(alone.stack))
@@ -200,8 +199,8 @@ def test_a_student_learns_from_the_teacher_what_the_text_alone_does_not_tell():
     bits = []
     for output in (0.0, 1.0):
         student = fresh_student(teacher.config, 3)
-        lesson = DistillConfig(own=1 - output, state=0, output=output, ramp=0)
-        subject = distiller(teacher, student, lesson, 300, text, learning_rate=0.02)
+        objective = DistillConfig(own=1 - output, state=0, output=output, ramp=0)
+        subject = distiller(teacher, student, objective, 300, text, learning_rate=0.02)
         run(subject)
         bits.append(measure_skill(teacher, subject.stack, unseen))
     alone, taught = bits

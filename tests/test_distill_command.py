@@ -19,7 +19,7 @@ from chunker.config import StackConfig
 from chunker.learning.convert import to_file
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
-from chunker.modelfile import load_model, save_stack
+from chunker.models import load_model, save_model
 
 TEXT = inspect.getsource(textwrap)
 TINY = ["--batch", "4", "--window", "16", "--piece", "100", "--precision", "float32"]
@@ -46,7 +46,7 @@ def corpus(tmp_path):
 def untrained(path, levels=(8, 6), mode="joint", seed=0):
     torch.manual_seed(seed)
     config = StackConfig(levels=levels, mode=mode)
-    save_stack(path, to_file(Stack(config).state_dict()), config, {})
+    save_model(path, to_file(Stack(config).state_dict()), config, {})
     return path
 
 
@@ -227,5 +227,5 @@ def test_a_missing_teacher_is_named(corpus, tmp_path):
 
 
 def test_without_torch_the_extra_is_named(teacher, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("chunker.learning.find_spec", lambda name: None)
+    monkeypatch.setattr("chunker.extras.find_spec", lambda name: None)
     assert 'pip install ".[train]"' in one_line(distill(teacher, corpus, tmp_path / "s"))

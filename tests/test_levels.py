@@ -19,7 +19,7 @@ from chunker.core.layout import MATRICES, float_shapes, integer_layout, kind
 from chunker.core.levels import IntegerStack, time_bucket
 from chunker.core.quantize import LOGIT_UNIT, freeze, thaw
 from chunker.errors import NotAModel, UsageError
-from chunker.modelfile import load_model, save_stack
+from chunker.models import load_model, save_model
 
 CELLS = ("rnn", "gru", "lstm")
 NGRAMS = NGrams(orders=(1, 2, 4), rows=16, width=6)
@@ -433,7 +433,7 @@ def test_tiny_weights_are_frozen_to_what_they_are(peak):
 def test_every_size_of_weights_can_be_saved(size, tmp_path):
     config = StackConfig(levels=(7, 5), mode="faithful", ngrams=NGRAMS, wake=Wake(guess=True))
     tensors = some_tensors(config, 2, size)
-    save_stack(tmp_path / "m", tensors, config, {})
+    save_model(tmp_path / "m", tensors, config, {})
     loaded = load_model(tmp_path / "m").integer_tensors
     assert all(np.array_equal(loaded[name], tensor) for name, tensor in tensors.items())
     if size == "limit":
@@ -441,4 +441,4 @@ def test_every_size_of_weights_can_be_saved(size, tmp_path):
             if name.endswith(".multiplier") and kind(name) in MATRICES and tensors[name][0] < 2**31 - 1:
                 over = {**tensors, name: tensors[name] + np.eye(1, len(tensors[name]), dtype=np.int32)[0]}
                 with pytest.raises(NotAModel, match=name):
-                    save_stack(tmp_path / "m", over, config, {})
+                    save_model(tmp_path / "m", over, config, {})

@@ -19,7 +19,7 @@ from chunker.core.backend import GATE_ALWAYS, Backend, Contexts, Progress, Setti
 from chunker.core.quantize import freeze
 from chunker.core.reference import PythonBackend, tables
 from chunker.errors import CorruptArchive, UsageError
-from chunker.modelfile import Model, load_model, raw
+from chunker.models import Model, load_model, raw
 
 REFERENCE = PythonBackend()
 NATIVE = native.load()

@@ -94,8 +94,8 @@ def test_without_a_net_no_model_is_looked_for(monkeypatch, own, n_bytes):
     def lost(*_: object) -> None:
         raise AssertionError("it was looked for")
 
-    monkeypatch.setattr("chunker.modelfile.load_model", lost)
-    monkeypatch.setattr("chunker.modelfile.builtin_models", lost)
+    monkeypatch.setattr("chunker.models.load_model", lost)
+    monkeypatch.setattr("chunker.models.builtin_models", lost)
     data = skewed(n_bytes)
     compressor = Compressor(preset=own)
     packed = compressor.compress(data) + compressor.flush()
@@ -306,7 +306,7 @@ def test_models_may_differ_from_archive_to_archive(monkeypatch):
     other = fake_model(bytes(range(100, 132)))
     known = {"first": MODEL, "second": other}
     monkeypatch.setattr(finder, "builtin", known.__getitem__)
-    monkeypatch.setattr("chunker.modelfile.builtin_models", lambda: list(known))
+    monkeypatch.setattr("chunker.models.builtin_models", lambda: list(known))
     data = skewed(500)
     packed = compress(data, MODEL) + compress(data, other) + fast(data)
     assert decompress(packed) == 3 * data

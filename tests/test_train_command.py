@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from chunker.cli.main import chunker
 from chunker.learning.trainer import Trainer
-from chunker.modelfile import load_model
+from chunker.models import load_model
 
 TEXT = inspect.getsource(textwrap)
 TINY = ["--levels", "8,6", "--batch", "4", "--window", "16", "--piece", "100", "--precision", "float32"]
@@ -168,7 +168,7 @@ def test_a_failed_save_loses_no_training(corpus, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("chunker.modelfile.save_stack", full)
+        patch.setattr("chunker.models.save_model", full)
         assert "No space left" in one_line(train(corpus, tmp_path / "m"))
     monkeypatch.setattr(Trainer, "step", lambda self: pytest.fail("trained again"))
     result = call("train", corpus, "-o", tmp_path / "m", "--resume")
@@ -202,7 +202,7 @@ def test_levels_that_are_no_numbers_are_a_usage_error(corpus, tmp_path):
 
 
 def test_without_torch_the_extra_is_named(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("chunker.learning.find_spec", lambda name: None)
+    monkeypatch.setattr("chunker.extras.find_spec", lambda name: None)
     result = train(corpus, tmp_path / "m")
     assert result.exit_code == 1
     assert 'pip install ".[train]"' in one_line(result)
@@ -238,7 +238,7 @@ def test_evaluate_compares_twin_and_stack(corpus, model):
 
 
 def test_evaluate_without_torch_measures_the_twin(corpus, model, monkeypatch):
-    monkeypatch.setattr("chunker.learning.find_spec", lambda name: None)
+    monkeypatch.setattr("chunker.extras.find_spec", lambda name: None)
     document = json.loads(call("evaluate", model, corpus / "a.txt", "--json", "--limit", "300").stdout)
     assert document["total"]["bits_per_byte"] > 0
     assert document["total"]["loss_percent"] is None

@@ -27,10 +27,7 @@ loads neither.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
-
-from chunker.errors import MissingExtra
 
 if TYPE_CHECKING:
     from chunker.classification.ctc import HistoryTranscriber
@@ -61,20 +58,8 @@ __all__ = [
     "distill_history",
     "load_classifier",
     "load_estimator",
-    "require_extras",
     "save_classifier",
 ]
-
-
-def require_extras() -> None:
-    """Say in one line what to install if torch or scikit-learn is missing.
-
-    Raises
-    ------
-    MissingExtra: one of them is not installed.
-    """
-    if find_spec("torch") is None or find_spec("sklearn") is None:
-        raise MissingExtra.of("classifying needs torch and scikit-learn", "train,sklearn")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from chunker.core import backend as core
 from chunker.core.backend import Progress, Settings, Stop
 
 if TYPE_CHECKING:
-    from chunker.modelfile import Model
+    from chunker.models import Model
 
 WORTHWHILE_BYTES = 1 << 14  # a shorter content takes the core no time
 MONOTONY = 64  # what lzma makes so many times smaller is not worth the core's time

@@ -10,7 +10,7 @@ from chunker.codec.archive import Block
 from chunker.errors import WrongModel
 
 if TYPE_CHECKING:
-    from chunker.modelfile import Model
+    from chunker.models import Model
 
     # A model, its name or file, or None for the built-in one (compressing) or the archive's (decompressing).
     ModelLike = Model | str | os.PathLike[str] | None
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @functools.lru_cache(maxsize=4)
 def builtin(name: str | None = None) -> Model:
     """A built-in model, None for the default one; loaded once, for small records must not pay for it again."""
-    from chunker.modelfile import BUILTIN, load_model
+    from chunker.models import BUILTIN, load_model
 
     return load_model(
         None if name is None else BUILTIN / f"{name}.safetensors"
@@ -31,7 +31,7 @@ def as_model(model: ModelLike) -> Model:
     if model is None:
         return builtin()
     if isinstance(model, (str, os.PathLike)):
-        from chunker.modelfile import load_model
+        from chunker.models import load_model
 
         return load_model(model)
     return model
@@ -59,7 +59,7 @@ class ModelFinder:
     def _find(self, wanted: bytes) -> Model:
         if self._given is not None and self._given.fingerprint.startswith(wanted):
             return self._given
-        from chunker.modelfile import builtin_models
+        from chunker.models import builtin_models
 
         for name in builtin_models():
             if builtin(name).fingerprint.startswith(wanted):

@@ -25,7 +25,7 @@ from chunker.errors import UsageError
 
 if TYPE_CHECKING:
     from chunker.codec.finder import ModelLike
-    from chunker.modelfile import Model
+    from chunker.models import Model
 
 
 class Frame(NamedTuple):

@@ -14,9 +14,11 @@ from chunker.errors import UsageError
 
 if TYPE_CHECKING:
     from array import array
+    from collections.abc import Mapping
 
     from chunker.config import StackConfig
-    from chunker.modelfile import Model
+    from chunker.core.layout import RawTensor
+    from chunker.core.levels import IntegerStack
 
 MISFIT = "the archive is damaged (a payload does not fit its block): fetch or restore it again"
 GATE_ALWAYS = 4095  # at every byte: no probability is as far from 1/2 as 4095/256 nats
@@ -107,6 +109,21 @@ class Trace:
     payload_bytes: int
     bits: array[float]
     levels: bytes
+
+
+class Model(Protocol):
+    """What a core needs of a model; `chunker.models.Model` has it."""
+
+    @property
+    def config(self) -> StackConfig:
+        """The configuration of the stack."""
+
+    @property
+    def raw_tensors(self) -> Mapping[str, RawTensor]:
+        """The integer tensors by name, as they lie in a file."""
+
+    def integer_stack(self) -> IntegerStack:
+        """The stack in numpy."""
 
 
 class Backend(Protocol):

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from chunker.config import CONFIDENCES, GUESSES, TIME_BUCKETS, StackConfig
 
 Shape = tuple[int, ...]
+
+
+class RawTensor(NamedTuple):
+    """A tensor as it lies in a file.
+
+    dtype: "|i1", "<i4" or "<f4", as numpy spells them. data: little-endian, in C order.
+    """
+
+    dtype: str
+    shape: Shape
+    data: bytes
+
 
 # Matrices multiply a state; of tables a row is looked up. Both are int8 with a multiplier a column.
 MATRICES = ("below", "recurrent", "readout", "time_readout")

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chunker.core.interface import MISFIT, Progress, Settings, Stop, Stopped, Trace, check_stack
+from chunker.core.interface import MISFIT, Model, Progress, Settings, Stop, Stopped, Trace, check_stack
 from chunker.errors import CorruptArchive, ExactnessError, NotAModel
 
 if TYPE_CHECKING:
     from chunker.config import StackConfig
-    from chunker.modelfile import Model, RawTensor
+    from chunker.core.layout import RawTensor
 
 ABI = 1
 TABLES_DIGEST = 0x2CE88AFFFE9CB473

@@ -41,7 +41,7 @@ from chunker.learning.corpus import Source, Streams, TextFile
 from chunker.learning.config import TrainConfig
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
-from chunker.modelfile import Model, raw
+from chunker.models import Model, raw
 
 NET = "history-compressor"
 NETS = (NET, "xz", "ppmd")  # ppmd if pyppmd is installed

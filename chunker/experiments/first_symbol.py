@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from chunker.classification import require_extras
+from chunker import extras
 from chunker.data import Case, FirstSymbol
 from chunker.data.tasks import Integers
 from chunker.experiments.results import Row
@@ -66,7 +66,7 @@ def run(
     ------
     MissingExtra: scikit-learn is not installed. UsageError: a length that the task does not have.
     """
-    require_extras()
+    extras.require("sklearn", "this experiment")
     plan = Plan() if plan is None else plan
     task = FirstSymbol(length, jumps=min(8, length // 4))
     rows: list[Row] = []

@@ -1,14 +1,16 @@
-"""How to train: budget, schedule, sizes, precision, device."""
+"""How to train and to distill: budget, schedule, sizes, what is learnt, precision, device."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from chunker.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
@@ -102,8 +104,53 @@ class TrainConfig:
         return self.learning_rate * SCHEDULES[self.schedule](after)
 
 
+@dataclass(frozen=True)
+class DistillConfig:
+    """What a student is trained on; each weight multiplies a mean over symbols.
+
+    Attributes
+    ----------
+    own_weight: of the student's own next input (cross-entropy, nats).
+    state_weight: of the mean squared error of the teacher's normalised state, predicted linearly from the
+        student's.
+    output_weight: of T^2 KL(teacher || student) (nats), both distributions softened by T.
+    temperature: T; 1 leaves the distributions as they are.
+    ramp: share of the budget over which the last two weights rise linearly from 0.
+
+    Raises
+    ------
+    UsageError: a value out of range.
+    """
+
+    own_weight: float = 1.0
+    state_weight: float = 0.1
+    output_weight: float = 1.0
+    temperature: float = 1.0
+    ramp: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_weights(self.own_weight, self.state_weight, self.output_weight)
+        if not 0 < self.temperature < math.inf:
+            raise UsageError("the temperature must be above 0")
+        if not 0 <= self.ramp <= 1:
+            raise UsageError("the ramp is a share of the budget from 0 to 1")
+
+    @property
+    def taught(self) -> bool:
+        """Whether there is anything to learn from the teacher."""
+        return self.state_weight > 0 or self.output_weight > 0
+
+
+def check_weights(*weights: float) -> None:
+    """Of what a student learns. Raises UsageError."""
+    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        raise UsageError("the weights of what is learnt must be at least 0, and one of them above")
+
+
 def wants_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether products are computed in bfloat16; "auto" does where the machine has instructions for it."""
+    import torch
+
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
@@ -120,6 +167,8 @@ def choose_device(name: torch.device | str) -> torch.device:
     ------
     UsageError: there is no such device here.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

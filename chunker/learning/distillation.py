@@ -11,66 +11,22 @@ soft outputs and their temperature are those of Hinton, Vinyals, Dean 2015.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from chunker.config import StackConfig
+from chunker.config import NGrams, StackConfig
 from chunker.errors import UsageError
 from chunker.learning.corpus import Lanes, Streams
-from chunker.learning.config import TrainConfig
+from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.stack import Stack, StackOutput, StackState
 from chunker.learning.trainer import Trainer
 
 _MOMENTUM = 0.99  # of the running mean and variance of the teacher's states, per window
 _SMALLEST_VARIANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class DistillConfig:
-    """What a student is trained on; each weight multiplies a mean over symbols.
-
-    Attributes
-    ----------
-    own_weight: of the student's own next input (cross-entropy, nats).
-    state_weight: of the mean squared error of the teacher's normalised state, predicted linearly from the
-        student's.
-    output_weight: of T^2 KL(teacher || student) (nats), both distributions softened by T.
-    temperature: T; 1 leaves the distributions as they are.
-    ramp: share of the budget over which the last two weights rise linearly from 0.
-
-    Raises
-    ------
-    UsageError: a value out of range.
-    """
-
-    own_weight: float = 1.0
-    state_weight: float = 0.1
-    output_weight: float = 1.0
-    temperature: float = 1.0
-    ramp: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_weights(self.own_weight, self.state_weight, self.output_weight)
-        if not 0 < self.temperature < math.inf:
-            raise UsageError("the temperature must be above 0")
-        if not 0 <= self.ramp <= 1:
-            raise UsageError("the ramp is a share of the budget from 0 to 1")
-
-    @property
-    def taught(self) -> bool:
-        """Whether there is anything to learn from the teacher."""
-        return self.state_weight > 0 or self.output_weight > 0
-
-
-def check_weights(*weights: float) -> None:
-    """Of what a student learns. Raises UsageError."""
-    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-        raise UsageError("the weights of what is learnt must be at least 0, and one of them above")
 
 
 class Distiller(Trainer):
@@ -167,6 +123,38 @@ def own_student(teacher: Stack) -> Stack:
     weights = {name: t for name, t in teacher.state_dict().items() if name.startswith(_LEVEL)}
     student.load_state_dict({**weights, "thresholds_bits": teacher.thresholds_bits[:0]})
     return student
+
+
+def choose_student(
+    teacher: Stack,
+    student: Stack | str = "own",
+    levels: Sequence[int] | None = None,
+    cell: str | None = None,
+    ngrams: NGrams | None = None,
+    seed: int = 0,
+) -> Stack:
+    """A student for a teacher, as `chunker distill` makes it.
+
+    student: "own", the teacher's level 0; "fresh", new weights; or a stack, whose level 0 goes on learning.
+    levels: widths of a fresh student, or how many of its units another one keeps; None: the teacher's, or all.
+    cell, ngrams, seed: of a fresh student; None: the teacher's.
+
+    Raises
+    ------
+    UsageError: a choice that only a fresh student has, or more units than there are.
+    """
+    if student == "fresh":
+        config = teacher.config
+        widths, ngrams = tuple(levels or config.levels[:1]), ngrams or config.ngrams
+        return fresh_student(replace(config, levels=widths, cell=cell or config.cell, ngrams=ngrams), seed, teacher)
+    for name, value in (("cell", cell), ("ngrams", ngrams)):
+        if value is not None:
+            raise UsageError(f"--{name} goes with --student fresh only")
+    net = teacher if isinstance(student, str) else student
+    if levels is not None and len(levels) > 1:
+        raise UsageError("--levels names several widths, which only --student fresh can have")
+    width = levels[0] if levels else net.config.levels[0]
+    return narrower_student(net, width, None if net is teacher else teacher)
 
 
 def fresh_student(config: StackConfig, seed: int = 0, teacher: Stack | None = None) -> Stack:

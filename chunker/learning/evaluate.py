@@ -17,14 +17,11 @@ from chunker.errors import CorpusError
 from chunker.learning.corpus import stack_lanes
 
 if TYPE_CHECKING:
-    from chunker.learning.stack import Stack
-    from chunker.modelfile import Model
+    from chunker.models import Model
 
 Bytes = npt.NDArray[np.uint8]
 LANE_BYTES = 1 << 14  # a cold start costs some hundred bits
 LANES_AT_ONCE = 256  # more would only take memory
-_WINDOW_SYMBOLS = 1 << 16  # per forward call; bounds the memory for logits
-_MAX_WINDOW = 1024
 
 
 class Session(Protocol):
@@ -49,6 +46,15 @@ class IntegerModel(Protocol):
 
     def session(self, lanes: int) -> Session:
         """A new session without history."""
+
+
+class FloatStack(Protocol):
+    """`chunker.learning.stack.Stack` is one."""
+
+    def score_lanes(
+        self, symbols: Bytes, lengths: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Bits of each lane (N,), and the inputs that each level received (levels,)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Evaluation:
         return None if self.floats is None else 100 * (self.integers.bits / self.floats.bits - 1)
 
 
-def evaluate(model: Model, text: bytes | Bytes, stack: Stack | None = None, lanes: int | None = None) -> Evaluation:
+def evaluate(model: Model, text: bytes | Bytes, stack: FloatStack | None = None, lanes: int | None = None) -> Evaluation:
     """Score a model, and the float stack it was made of if given, on a text.
 
     lanes: how many to cut the text into, None: lanes of LANE_BYTES.
@@ -103,7 +109,7 @@ def evaluate(model: Model, text: bytes | Bytes, stack: Stack | None = None, lane
     found: Evaluation | None = None
     for symbols, lengths in lanes_of(text, lanes):
         integers = score_integers(model.integer_stack(), symbols, lengths)
-        floats = None if stack is None else score_stack(stack, symbols, lengths)
+        floats = None if stack is None else score_floats(stack, symbols, lengths)
         one = Evaluation(len(lengths), integers, floats)
         found = one if found is None else found + one
     if found is None:
@@ -147,38 +153,7 @@ def score_integers(model: IntegerModel, symbols: Bytes, lengths: npt.NDArray[np.
     return Score(int(lengths.sum()), bits, tuple(map(int, session.ticks)))
 
 
-def score_stack(stack: Stack, symbols: Bytes, lengths: npt.NDArray[np.int64]) -> Score:
-    """Cost of lanes (T, N) under the float stack, in float32."""
-    bits, ticks = score_lanes(stack, symbols, lengths)
+def score_floats(stack: FloatStack, symbols: Bytes, lengths: npt.NDArray[np.int64]) -> Score:
+    """Cost of lanes (T, N) under a float stack; lengths as for `score_integers`."""
+    bits, ticks = stack.score_lanes(symbols, lengths)
     return Score(int(lengths.sum()), float(bits.sum()), tuple(map(int, ticks)))
-
-
-def score_lanes(
-    stack: Stack, symbols: Bytes, lengths: npt.NDArray[np.int64], bfloat16: bool = False
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Bits of each lane (N,) under the float stack, and the inputs that each level received (levels,).
-
-    Only the first lengths[n] symbols of lane n of `symbols` (T, N) count.
-    """
-    import torch
-
-    device = stack.thresholds_bits.device
-    steps, lanes = symbols.shape
-    window = max(1, min(_MAX_WINDOW, _WINDOW_SYMBOLS // lanes))
-    bits = torch.zeros(lanes, dtype=torch.float64, device=device)
-    ticks = torch.zeros(len(stack.config.levels), dtype=torch.int64, device=device)
-    ends = torch.from_numpy(lengths).to(device)
-    training = stack.training
-    stack.eval()
-    with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        state = stack.start(lanes)
-        for start in range(0, steps, window):
-            part = torch.from_numpy(symbols[start : start + window]).to(device).long()
-            counted = torch.arange(start, start + len(part), device=device).unsqueeze(1) < ends
-            output = stack(part, state)
-            state = output.state
-            bits += (stack.bits(output, part) * counted).sum(0, dtype=torch.float64)
-            for level, events in enumerate(output.events):
-                ticks[level] += (events & counted).sum()
-    stack.train(training)
-    return bits.cpu().numpy(), ticks.cpu().numpy()

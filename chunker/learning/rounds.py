@@ -21,9 +21,9 @@ from torch import Tensor
 from chunker.config import GateRule, StackConfig
 from chunker.errors import CheckpointError, UsageError
 from chunker.learning.corpus import Lanes, Source, Streams
-from chunker.learning.distillation import Distiller, DistillConfig
+from chunker.learning.distillation import Distiller
 from chunker.learning.meter import LogPoint
-from chunker.learning.config import TrainConfig
+from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.skill import Skill, measure_skill
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer

@@ -27,10 +27,9 @@ from torch import Tensor
 from chunker.config import StackConfig
 from chunker.errors import CheckpointError, UsageError
 from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
-from chunker.learning.config import TrainConfig, choose_device
+from chunker.learning.config import DistillConfig, TrainConfig, choose_device
 from chunker.learning.corpus import Lanes, Source, Streams, TextFile, open_source, validation_lanes
 from chunker.learning.distillation import (
-    DistillConfig,
     fresh_student,
     has_shared_ngrams,
     own_student,
@@ -40,7 +39,7 @@ from chunker.learning.meter import LogPoint
 from chunker.learning.rounds import IterativeDistillation
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
-from chunker.modelfile import Model, load_model
+from chunker.models import Model, load_model
 
 Path_ = str | os.PathLike[str]
 Data = bytes | Path_ | Iterable[Path_]
@@ -337,7 +336,7 @@ def start_distillation(
         taught = Stack.from_model(model)
     rounds = 1 if before is None else before["iterations"]
     if settings.get("rounds", rounds) != rounds and before is not None:
-        raise CheckpointError(f"rounds was {rounds} so far; leave it out, or begin anew")
+        raise CheckpointError(f"rounds was {rounds} so far; leave it out, or begin anew (--force)")
     rounds = settings.get("rounds", rounds)
     learner = _student(student, taught, config.seed, before)
     sources, lanes, texts = _corpus(data, validate, config)
@@ -414,12 +413,12 @@ def _configured(
     for name in ("minutes", "bytes"):
         if name in given and getattr(saved, name) is None:
             counted = "bytes" if name == "minutes" else "minutes"
-            raise CheckpointError(f"the budget was in {counted} so far; give it in {counted}, or begin anew")
+            raise CheckpointError(f"the budget was in {counted} so far; give it in {counted}, or begin anew (--force)")
     now = replace(saved, **given)
     for name in given:
         if name not in _MAY_CHANGE and getattr(now, name) != getattr(saved, name):
             raise CheckpointError(
-                f"{name} was {_spelled(getattr(saved, name))} so far; leave it out, or begin anew"
+                f"{name} was {_spelled(getattr(saved, name))} so far; leave it out, or begin anew (--force)"
             )
     return now  # type: ignore[return-value]  # mypy does not see that `saved` is of this kind
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from chunker.config import StackConfig
 from chunker.errors import CorpusError, UsageError
 from chunker.learning.convert import from_file, to_file
+from chunker.learning.evaluate import lanes_of, score_floats
 from chunker.learning.gate import NATS_PER_BIT, expected_set, follow_rate, surprise_bits, unexpected
 from chunker.learning.level import Level, LevelState
 from chunker.learning.ngrams import follow
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 
     from chunker.core.history import History, Reduced, Symbols
     from chunker.core.levels import IntegerStack
-    from chunker.modelfile import Model
+    from chunker.models import Model
 
-_WINDOW = 1024  # symbols per forward call of `Stack.surprise`
+_WINDOW = 1024  # symbols of each row per forward call where nothing is trained
+_WINDOW_SYMBOLS = 1 << 16  # symbols of all rows; bounds the memory for logits
 
 
 @dataclass(frozen=True)
@@ -364,14 +366,40 @@ class Stack(nn.Module):
         ------
         CorpusError: the text is empty. UsageError: the alphabet is not that of bytes.
         """
-        from chunker.learning.evaluate import lanes_of, score_stack
-
         if self.config.symbols != 256:
             raise UsageError(f"a stack of {self.config.symbols} symbols reads no bytes; use surprise")
-        scores = [score_stack(self, *part) for part in lanes_of(_bytes(text), lanes)]
+        scores = [score_floats(self, *part) for part in lanes_of(_bytes(text), lanes)]
         if not scores:
             raise CorpusError("the text is empty; give some with something in it")
         return sum(score.bits for score in scores) / sum(score.bytes for score in scores)
+
+    def score_lanes(
+        self, symbols: NDArray[np.uint8], lengths: NDArray[np.int64], bfloat16: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Bits of each lane (N,), and the inputs that each level received (levels,), all lanes from a cold start.
+
+        Only the first lengths[n] symbols of lane n of `symbols` (T, N) count.
+        """
+        device = self.thresholds_bits.device
+        steps, lanes = symbols.shape
+        window = max(1, min(_WINDOW, _WINDOW_SYMBOLS // lanes))
+        bits = torch.zeros(lanes, dtype=torch.float64, device=device)
+        ticks = torch.zeros(len(self.config.levels), dtype=torch.int64, device=device)
+        ends = torch.from_numpy(lengths).to(device)
+        training = self.training
+        self.eval()
+        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            state = self.start(lanes)
+            for start in range(0, steps, window):
+                part = torch.from_numpy(symbols[start : start + window]).to(device).long()
+                counted = torch.arange(start, start + len(part), device=device).unsqueeze(1) < ends
+                output = self(part, state)
+                state = output.state
+                bits += (self.bits(output, part) * counted).sum(0, dtype=torch.float64)
+                for level, events in enumerate(output.events):
+                    ticks[level] += (events & counted).sum()
+        self.train(training)
+        return bits.cpu().numpy(), ticks.cpu().numpy()
 
     @torch.no_grad()
     def surprise(self, sequence: Symbols | str) -> Surprise:
@@ -430,13 +458,13 @@ class Stack(nn.Module):
         ------
         ModelNotFound, NotAModel, ModelVersionError: as `chunker.load_model`.
         """
-        from chunker.modelfile import load_model
+        from chunker.models import load_model
 
         return cls.from_model(load_model(name_or_path))
 
     def to_model(self, name: str = "stack") -> Model:
         """A copy of the levels that are trained, as a model that `chunker.compress` takes."""
-        from chunker.modelfile import Model, raw
+        from chunker.models import Model, raw
 
         config, arrays = self._trained()
         return Model(name, Path(name), config, dict(self.summary), raw(arrays))
@@ -448,10 +476,10 @@ class Stack(nn.Module):
         ------
         OSError: the folder cannot be written to. NotAModel: a weight is not finite.
         """
-        from chunker.modelfile import save_stack
+        from chunker.models import save_model
 
         config, arrays = self._trained()
-        save_stack(path, arrays, config, self.summary)
+        save_model(path, arrays, config, self.summary)
 
     def _trained(self) -> tuple[StackConfig, dict[str, NDArray[Any]]]:
         there = self.growing + 1

@@ -24,7 +24,6 @@ from torch import Tensor
 from chunker.config import StackConfig
 from chunker.errors import TrainingError
 from chunker.learning.corpus import Lanes, Streams
-from chunker.learning.evaluate import score_lanes
 from chunker.learning.level import Level
 from chunker.learning.meter import LogPoint, Meter
 from chunker.learning.config import TrainConfig, wants_bfloat16
@@ -205,7 +204,7 @@ class Trainer:
     def _read_meter(self) -> LogPoint:
         bits, rates = self._meter.read()
         if not math.isfinite(bits):
-            raise TrainingError("the loss is no longer finite; start again with a lower --learning-rate")
+            raise TrainingError("the loss is no longer finite; start again with a lower learning rate")
         trained = self.stack.growing + 1
         point = LogPoint(
             bytes=self.bytes,
@@ -226,7 +225,7 @@ class Trainer:
             return point
         lanes = self.validation
         with self._averaged():
-            bits, _ = score_lanes(self.stack, lanes.symbols, lanes.lengths, bfloat16=self.bfloat16)
+            bits, _ = self.stack.score_lanes(lanes.symbols, lanes.lengths, self.bfloat16)
         by_name = lanes.by_name(bits)
         overall = sum(s * b for s, b in zip(lanes.shares, by_name.values(), strict=True))
         self.stale = 0 if overall < self.best_bits - _MIN_GAIN else self.stale + 1

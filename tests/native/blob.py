@@ -10,7 +10,7 @@ import struct
 import sys
 from pathlib import Path
 
-from chunker.modelfile import Model, load_model
+from chunker.models import Model, load_model
 
 MAGIC = 0x4B484331
 MAX_LEVELS, MAX_ORDERS = 16, 8  # CHUNKER_MAX_LEVELS, CHUNKER_MAX_ORDERS

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from array import array
 
-from chunker.core.interface import GATE_ALWAYS, MISFIT, Progress, Settings, Stop, Trace
+from chunker.core.interface import GATE_ALWAYS, MISFIT, Model, Progress, Settings, Stop, Trace
 from chunker.core.reference.coder import Decoder, Encoder
 from chunker.core.reference.level0 import Advice, Level0
 from chunker.core.reference.stack import Stack
 from chunker.core.reference.tables import LOG_BITS, log2
 from chunker.errors import CorruptArchive
-from chunker.modelfile import Model
 
 LOOK_EVERY = 64  # bytes between two looks at the stop flag
 MAX_BEYOND = 3  # bytes that a sound payload lacks at its end

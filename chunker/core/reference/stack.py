@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from chunker.config import NO_GUESS
 from chunker.core.cells import IntegerLevel
-from chunker.core.interface import check_stack
+from chunker.core.interface import Model, check_stack
 from chunker.core.levels import time_bucket
 from chunker.core.ngrams import BASE
 from chunker.core.predictions import Weighed, unexpected, weigh
@@ -20,7 +20,6 @@ from chunker.core.products import Integers, narrow
 from chunker.core.reference.level0 import Advice
 from chunker.core.reference.reading import MASK
 from chunker.core.reference.tables import STRETCH_LIMIT, clamp, log2
-from chunker.modelfile import Model
 
 LN2 = 2839  # of 2**-12, within 1e-5
 

@@ -15,12 +15,12 @@ import pytest
 from cli_support import environment
 from safetensors.numpy import save_file
 
-from chunker import modelfile
+from chunker import models
 from chunker.config import GateRule, StackConfig, Wake
 from chunker.core.layout import float_shapes
 from chunker.core.quantize import freeze
 from chunker.errors import ModelError, ModelNotFound, ModelVersionError, NotAModel, UsageError
-from chunker.modelfile import METADATA_KEY, load_model, load_stack_tensors, raw, save_stack
+from chunker.models import METADATA_KEY, load_model, raw, save_model
 
 CONFIG = StackConfig(levels=(6, 5), gate=GateRule("surprise", 2.0))
 
@@ -33,28 +33,28 @@ def tensors():
 
 @pytest.fixture
 def path(tmp_path, tensors):
-    save_stack(tmp_path / "m.safetensors", tensors, CONFIG, {"characters": 5})
+    save_model(tmp_path / "m.safetensors", tensors, CONFIG, {"characters": 5})
     return tmp_path / "m.safetensors"
 
 
 def test_what_is_saved_comes_back(path, tensors):
-    config, loaded, summary = load_stack_tensors(path)
-    assert config == CONFIG
-    assert summary == {"characters": 5}
-    assert loaded.keys() == tensors.keys()
-    assert all(np.array_equal(loaded[name], tensors[name]) for name in tensors)
-    assert load_model(path).name == "m"
+    model = load_model(path)
+    assert model.config == CONFIG
+    assert model.summary == {"characters": 5}
+    assert model.float_tensors.keys() == tensors.keys()
+    assert all(np.array_equal(model.float_tensors[name], tensors[name]) for name in tensors)
+    assert model.name == "m"
 
 
 def test_saving_twice_gives_the_same_bytes(path, tensors, tmp_path):
-    save_stack(tmp_path / "again", tensors, CONFIG, {"characters": 5})
+    save_model(tmp_path / "again", tensors, CONFIG, {"characters": 5})
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "m.safetensors"]
 
 
 def test_the_frozen_copy_has_the_same_fingerprint_and_a_fraction_of_the_size(path, tensors, tmp_path):
     model = load_model(path)
-    save_stack(tmp_path / "frozen", model.integer_tensors, CONFIG, {})
+    save_model(tmp_path / "frozen", model.integer_tensors, CONFIG, {})
     frozen = load_model(tmp_path / "frozen")
     assert frozen.fingerprint == model.fingerprint
     assert len(frozen.fingerprint) == 32
@@ -65,12 +65,12 @@ def test_the_frozen_copy_has_the_same_fingerprint_and_a_fraction_of_the_size(pat
 def test_the_fingerprint_tells_weights_and_configurations_apart(path, tensors, tmp_path):
     before = load_model(path).fingerprint
     tensors["0.bias"][0] += np.float32(2**-10)
-    save_stack(tmp_path / "other", tensors, CONFIG, {"characters": 5})
+    save_model(tmp_path / "other", tensors, CONFIG, {"characters": 5})
     assert load_model(tmp_path / "other").fingerprint != before
     tensors["0.bias"][0] -= np.float32(2**-10)
-    save_stack(tmp_path / "other", tensors, StackConfig(levels=(6, 5), gate=GateRule("argmax")), {})
+    save_model(tmp_path / "other", tensors, StackConfig(levels=(6, 5), gate=GateRule("argmax")), {})
     assert load_model(tmp_path / "other").fingerprint != before
-    save_stack(tmp_path / "other", tensors, CONFIG, {"other": "summary"})
+    save_model(tmp_path / "other", tensors, CONFIG, {"other": "summary"})
     assert load_model(tmp_path / "other").fingerprint == before
 
 
@@ -172,7 +172,7 @@ def test_a_failed_save_leaves_the_old_model_and_nothing_else(path, tensors, monk
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="No space"):
-        save_stack(path, tensors, CONFIG, {})
+        save_model(path, tensors, CONFIG, {})
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -180,7 +180,7 @@ def test_a_failed_save_leaves_the_old_model_and_nothing_else(path, tensors, monk
 def test_a_diverged_model_is_not_saved(tmp_path, tensors):
     tensors["0.bias"][:] = np.inf
     with pytest.raises(NotAModel, match="not finite"):
-        save_stack(Path(tmp_path, "m"), tensors, CONFIG, {})
+        save_model(Path(tmp_path, "m"), tensors, CONFIG, {})
 
 
 def changed(frozen, name, index, value):
@@ -203,7 +203,7 @@ def changed(frozen, name, index, value):
 def test_numbers_that_no_model_has_are_refused(path, tensors, tmp_path, name, index, value):
     damaged = changed(freeze(tensors), name, index, value)
     with pytest.raises(NotAModel, match=f"{name} holds values that no model has"):
-        save_stack(tmp_path / "odd", damaged, CONFIG, {})
+        save_model(tmp_path / "odd", damaged, CONFIG, {})
     _resave(path, damaged)
     with pytest.raises(NotAModel, match=f"{name} holds values that no model has"):
         load_model(path)
@@ -219,18 +219,18 @@ def test_products_must_fit_whatever_the_states_are(tmp_path):
     most = (2**50 - 1) // (127 * sums)
     assert (most < 2**31).all()
     frozen["0.recurrent.multiplier"] = most.astype(np.int32)
-    save_stack(tmp_path / "m", frozen, config, {})
+    save_model(tmp_path / "m", frozen, config, {})
     assert load_model(tmp_path / "m").fingerprint
     for column in (0, 150, 599):
         beyond = changed(frozen, "0.recurrent.multiplier", column, most[column] + 1)
         with pytest.raises(NotAModel, match=r"0\.recurrent\.multiplier"):
-            save_stack(tmp_path / "m", beyond, config, {})
+            save_model(tmp_path / "m", beyond, config, {})
 
 
 def test_weights_too_large_for_integers_are_found_when_they_are_wanted(tmp_path):
     config = StackConfig(levels=(100,), symbols=5)
     tensors = {name: np.full(shape, 1e6, np.float32) for name, shape in float_shapes(config).items()}
-    save_stack(tmp_path / "m", tensors, config, {})
+    save_model(tmp_path / "m", tensors, config, {})
     with pytest.raises(NotAModel, match="too large"):
         load_model(tmp_path / "m").integer_tensors  # noqa: B018
 
@@ -238,14 +238,14 @@ def test_weights_too_large_for_integers_are_found_when_they_are_wanted(tmp_path)
 def test_a_model_that_wakes_comes_back(tmp_path):
     config = StackConfig(levels=(6,), wake=Wake(slept=True, guess=True, catch_up=4))
     tensors = {name: np.ones(shape, np.float32) for name, shape in float_shapes(config).items()}
-    save_stack(tmp_path / "m", tensors, config, {})
+    save_model(tmp_path / "m", tensors, config, {})
     assert load_model(tmp_path / "m").config == config
-    save_stack(tmp_path / "frozen", freeze(tensors), config, {})
+    save_model(tmp_path / "frozen", freeze(tensors), config, {})
     assert load_model(tmp_path / "frozen").raw_tensors["0.guess_input.q"].shape == (257, 18)
     for lacking in ("0.guess_input", "0.confidence_input", "0.time_input"):
         fewer = {name: tensor for name, tensor in tensors.items() if name != lacking}
         with pytest.raises(NotAModel, match="do not fit"):
-            save_stack(tmp_path / "m", fewer, config, {})
+            save_model(tmp_path / "m", fewer, config, {})
 
 
 @pytest.mark.parametrize(
@@ -270,9 +270,9 @@ def test_waking_that_makes_no_sense_is_refused(wake):
 
 
 def test_an_integer_model_is_read_without_numpy(path, tensors):
-    save_stack(path, freeze(tensors), CONFIG, {})
+    save_model(path, freeze(tensors), CONFIG, {})
     code = (
-        "import sys, chunker, chunker.modelfile as m\n"
+        "import sys, chunker, chunker.models as m\n"
         "text, other = m.load_model('text'), m.load_model(sys.argv[1])\n"
         "print(text.fingerprint.hex(), other.fingerprint.hex(), text.parameters, len(other.raw_tensors))\n"
         "sys.exit('numpy' in sys.modules)"
@@ -296,7 +296,7 @@ def test_raw_tensors_are_the_integer_ones(path, tensors):
                 np.frombuffer(tensor.data, tensor.dtype).reshape(tensor.shape), wanted[name]
             )
             assert np.array_equal(model.integer_tensors[name], wanted[name])
-        save_stack(path, wanted, CONFIG, {})
+        save_model(path, wanted, CONFIG, {})
 
 
 # ---- the format page --------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_raw_tensors_are_the_integer_ones(path, tensors):
 
 SIZES = {"I8": 1, "I32": 4, "F32": 4}
 TYPES = {"I8": "|i1", "I32": "<i4", "F32": "<f4"}
-BUILTIN_FILES = sorted(modelfile.BUILTIN.glob("*.safetensors"))
+BUILTIN_FILES = sorted(models.BUILTIN.glob("*.safetensors"))
 
 
 def read_by_hand(path):
@@ -329,7 +329,7 @@ def test_the_format_page_says_how_to_read_a_model(path):
     for name, (kind, shape, data) in sorted(tensors.items()):
         hasher.update(f"\n{name} {kind} {shape}\n".encode() + data)
     assert hasher.hexdigest() == description["checksum"] == load_model(path).fingerprint.hex()
-    page = (Path(modelfile.__file__).parent / "core" / "FORMAT.md").read_text()
+    page = (Path(models.__file__).parents[1] / "core" / "FORMAT.md").read_text()
     for key in (*description, *description["config"], *description["config"]["gate"]):
         assert f"`{key}`" in page or f'"{key}"' in page, key
     for name in tensors:

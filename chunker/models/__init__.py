@@ -23,7 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chunker.config import StackConfig, canonical_json
-from chunker.core.layout import BIAS_LIMIT, MATRICES, PRODUCT_LIMIT, float_shapes, integer_layout, kind
+from chunker.core.layout import (
+    BIAS_LIMIT,
+    MATRICES,
+    PRODUCT_LIMIT,
+    RawTensor,
+    float_shapes,
+    integer_layout,
+    kind,
+)
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel, UsageError
 from chunker.wholefile import write_whole
 
@@ -37,23 +45,12 @@ if TYPE_CHECKING:
 VERSION = 1
 METADATA_KEY = "chunker"
 DEFAULT_MODEL = "text"
-BUILTIN = Path(__file__).parent / "models"
+BUILTIN = Path(__file__).parent
 MAX_HEADER = 2**20  # of JSON in a safetensors file; checked before it is read
 
 # Types of safetensors and numpy's names for them, little-endian; a model has no others.
 _TYPES = {"I8": "|i1", "I32": "<i4", "F32": "<f4"}
 _MAGNITUDES = bytes(min(byte, 256 - byte) for byte in range(256))  # |q| of an int8's byte
-
-
-class RawTensor(NamedTuple):
-    """A tensor as it lies in a file.
-
-    dtype: "|i1", "<i4" or "<f4", as numpy spells them. data: little-endian, in C order.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    data: bytes
 
 
 RawTensors = dict[str, RawTensor]
@@ -165,7 +162,7 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
     return _load(path, path.stem)
 
 
-def save_stack(
+def save_model(
     path: str | os.PathLike[str], tensors: Tensors, config: StackConfig, summary: dict[str, Any]
 ) -> None:
     """Write a model file, float or integer as its tensors are; whole or not at all.
@@ -187,12 +184,6 @@ def save_stack(
     }
     arrays = _arrays(dict(sorted(stored.items())))
     write_whole(path, save(arrays, metadata={METADATA_KEY: canonical_json(fields)}))
-
-
-def load_stack_tensors(path: str | os.PathLike[str]) -> tuple[StackConfig, Tensors, dict[str, Any]]:
-    """Configuration, float tensors and training summary of a model file."""
-    model = load_model(path)
-    return model.config, model.float_tensors, model.summary
 
 
 def _load(path: Path, name: str) -> Model:
