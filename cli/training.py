@@ -93,9 +93,7 @@ def _refuse_bad_target(o: dict[str, Any], model: Path, checkpoint: Path) -> None
     elif not o["force"]:
         for path in (model, checkpoint):
             if path.exists():
-                raise UsageError(
-                    f"{shown(str(path))} exists; replace it with --force or go on with --resume"
-                )
+                raise UsageError(f"{shown(str(path))} exists; replace it with --force or go on with --resume")
     probe = model.with_name(f".{os.getpid()}.part")
     try:
         probe.touch(exist_ok=False)

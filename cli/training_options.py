@@ -51,7 +51,9 @@ _OPTIONS: tuple[Any, ...] = (
     _train("weight_decay", "Decoupled weight decay of AdamW."),
     _train("clip", "Largest norm of the gradient."),
     _train("average", "Average the weights over about this many steps; 0: do not."),
-    _train("ngram_dropout", "Probability, at each byte, of dropping n-gram orders from a random one upwards."),
+    _train(
+        "ngram_dropout", "Probability, at each byte, of dropping n-gram orders from a random one upwards."
+    ),
     _train("validation", "Share at the end of each file that is not trained on."),
     click.option("--validate", multiple=True, metavar="FILE", help="More validation text; may be repeated."),
     _train("validation_bytes", "Bytes of validation text that are scored."),

@@ -98,7 +98,7 @@ def test_a_student_a_log_and_nothing_else_is_left(teacher, corpus, tmp_path):
     summary = learnt.summary
     assert summary["teacher"] == taught.fingerprint.hex()
     assert summary["teacher_name"] == "teacher"
-    assert summary["lesson"]["output"] == 1.0
+    assert summary["distillation"]["output_weight"] == 1.0
     assert summary["bytes"] == 20 * 64
     assert summary["skill"]["old_before"] is None  # the untrained teacher expects nothing
     assert summary["skill"]["new_after"] > 0
@@ -117,11 +117,11 @@ def test_models_shows_the_lineage(teacher, corpus, tmp_path):
     assert "teacher" not in call("models", "text").stdout
 
 
-def test_the_frozen_student_keeps_fingerprint_and_lineage(teacher, corpus, tmp_path):
-    student, frozen = tmp_path / "student", tmp_path / "frozen"
+def test_the_quantized_student_keeps_fingerprint_and_lineage(teacher, corpus, tmp_path):
+    student, integers = tmp_path / "student", tmp_path / "integers"
     distill(teacher, corpus, student)
-    assert call("freeze", student, "-o", frozen).exit_code == 0
-    one, other = load_model(student), load_model(frozen)
+    assert call("quantize", student, "-o", integers).exit_code == 0
+    one, other = load_model(student), load_model(integers)
     assert one.fingerprint == other.fingerprint
     assert one.summary["teacher"] == other.summary["teacher"]
 
@@ -168,14 +168,14 @@ def test_rounds_resume_between_phases(teacher, corpus, tmp_path, stop_after, mon
     assert log == sorted(log)
 
 
-def test_resuming_with_another_teacher_or_lesson_is_refused(teacher, corpus, tmp_path, stop_after):
+def test_resuming_with_other_settings_is_refused(teacher, corpus, tmp_path, stop_after):
     stop_after(3, signal.SIGTERM)
     distill(teacher, corpus, tmp_path / "s")
     other = untrained(tmp_path / "other", seed=1)
     result = call("distill", other, corpus, "-o", tmp_path / "s", "--resume")
     assert "teacher is not the one" in one_line(result)
     result = call("distill", teacher, corpus, "-o", tmp_path / "s", "--resume", "--temperature", "3")
-    assert "--temperature was 1.0 so far" in one_line(result)
+    assert "temperature was 1.0 so far" in one_line(result)
 
 
 def test_the_built_in_model_is_a_teacher(corpus, tmp_path):
@@ -191,7 +191,7 @@ def test_the_built_in_model_is_a_teacher(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--levels", "9"], "--levels may name 8 at most"),
+        (["--levels", "9"], "levels may name 8 at most"),
         (["--levels", "5,4"], "which only --student fresh can have"),
         (["--student", "nothing"], "no model file 'nothing'"),
         (["--cell", "rnn"], "--cell goes with --student fresh"),

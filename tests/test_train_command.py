@@ -107,9 +107,7 @@ def test_stopped_and_resumed_gives_the_same_model(corpus, tmp_path, stop_after, 
     assert result.exit_code == 0, result.stderr
     assert not (tmp_path / "cut.checkpoint").exists()
     assert load_model(cut).fingerprint == load_model(whole).fingerprint
-    bytes = [
-        json.loads(line)["bytes"] for line in (tmp_path / "cut.jsonl").read_text().splitlines()
-    ]
+    bytes = [json.loads(line)["bytes"] for line in (tmp_path / "cut.jsonl").read_text().splitlines()]
     assert bytes == sorted(bytes)
     assert bytes[-1] == 20 * 64
 
@@ -124,9 +122,9 @@ def test_resuming_with_other_options_is_refused(corpus, tmp_path, stop_after):
     stop_after(3, signal.SIGTERM)
     train(corpus, tmp_path / "m")
     for option, message in (
-        (("--levels", "8,7"), "--levels was 8,6 so far"),
-        (("--batch", "5"), "--batch was 4 so far"),
-        (("--seed", "1"), "--seed was 0 so far"),
+        (("--levels", "8,7"), "levels was 8,6 so far"),
+        (("--batch", "5"), "batch was 4 so far"),
+        (("--seed", "1"), "seed was 0 so far"),
         (("--minutes", "1"), "budget was in bytes"),
     ):
         result = call("train", corpus, "-o", tmp_path / "m", "--resume", *option)
@@ -223,7 +221,7 @@ def model(corpus, tmp_path):
     return tmp_path / "m"
 
 
-def test_evaluate_compares_twin_and_stack(corpus, model):
+def test_evaluate_compares_integers_and_floats(corpus, model):
     result = call("evaluate", model, corpus / "a.txt", corpus / "b.txt", "--json", "--limit", "2000")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
@@ -237,7 +235,7 @@ def test_evaluate_compares_twin_and_stack(corpus, model):
     assert document["total"]["bits_per_byte"] == pytest.approx(mean, abs=1e-5)
 
 
-def test_evaluate_without_torch_measures_the_twin(corpus, model, monkeypatch):
+def test_evaluate_without_torch_measures_the_integers(corpus, model, monkeypatch):
     monkeypatch.setattr("chunker.extras.find_spec", lambda name: None)
     document = json.loads(call("evaluate", model, corpus / "a.txt", "--json", "--limit", "300").stdout)
     assert document["total"]["bits_per_byte"] > 0

@@ -17,10 +17,9 @@ torch = pytest.importorskip("torch")
 from chunker.config import GateRule, StackConfig
 from chunker.errors import TrainingError, UsageError
 from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
-from chunker.learning.corpus import Source, Streams, TextFile, validation_lanes
-from chunker.learning.evaluate import score_lanes
-from chunker.learning.meter import LogPoint
 from chunker.learning.config import TrainConfig, choose_device, wants_bfloat16
+from chunker.learning.corpus import Source, Streams, TextFile, validation_lanes
+from chunker.learning.meter import LogPoint
 from chunker.learning.stack import Stack, StackState
 from chunker.learning.trainer import Trainer
 
@@ -221,10 +220,10 @@ def test_the_learning_rate_rises_and_falls():
     assert config.learning_rate_at(0.1) == 1
     assert config.learning_rate_at(0.55) == pytest.approx(0.5)
     assert config.learning_rate_at(1) == 0
-    assert TrainConfig(minutes=1, learning_rate=1.0, warmup=0.1, decay="linear").learning_rate_at(0.775) == pytest.approx(
-        0.25
-    )
-    assert TrainConfig(minutes=1, learning_rate=1.0, warmup=0, decay="none").learning_rate_at(1) == 1
+    assert TrainConfig(minutes=1, learning_rate=1.0, warmup=0.1, schedule="linear").learning_rate_at(
+        0.775
+    ) == pytest.approx(0.25)
+    assert TrainConfig(minutes=1, learning_rate=1.0, warmup=0, schedule="constant").learning_rate_at(1) == 1
 
 
 def test_minutes_are_counted_by_the_clock_validation_included(monkeypatch):
@@ -235,13 +234,15 @@ def test_minutes_are_counted_by_the_clock_validation_included(monkeypatch):
         now += 1.0
         return now
 
-    def slow(*arguments, **options):
+    real = Stack.score_lanes
+
+    def slow(*arguments):
         nonlocal now
         now += 10
-        return score_lanes(*arguments, **options)
+        return real(*arguments)
 
     monkeypatch.setattr("chunker.learning.trainer.time.monotonic", clock)
-    monkeypatch.setattr("chunker.learning.trainer.score_lanes", slow)
+    monkeypatch.setattr(Stack, "score_lanes", slow)
     subject = trainer(bytes=None, minutes=1)
     points = run(subject)
     assert subject.finished
@@ -325,7 +326,7 @@ def test_a_loss_that_is_not_finite_ends_training():
     subject = trainer(20)
     with torch.no_grad():
         subject.stack.levels[0].readout_bias.fill_(math.nan)
-    with pytest.raises(TrainingError, match="--learning-rate"):
+    with pytest.raises(TrainingError, match="lower learning rate"):
         run(subject)
 
 
@@ -343,7 +344,7 @@ def test_a_loss_that_is_not_finite_ends_training():
         {"learning_rate": math.nan},
         {"clip": 0},
         {"weight_decay": -1},
-        {"decay": "sudden"},
+        {"schedule": "sudden"},
         {"warmup": 1},
         {"average": -1},
         {"patience": -1},
@@ -352,7 +353,7 @@ def test_a_loss_that_is_not_finite_ends_training():
         {"seed": -1},
     ],
 )
-def test_recipes_that_make_no_sense_are_refused(wrong):
+def test_configurations_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UsageError):
         TrainConfig(**wrong)
 

@@ -36,12 +36,11 @@ from chunker.config import StackConfig
 from chunker.data import HiddenMarkov, MarkovChain, ReberSource
 from chunker.errors import MissingExtra
 from chunker.experiments.results import Row
-from chunker.learning.convert import to_file
-from chunker.learning.corpus import Source, Streams, TextFile
 from chunker.learning.config import TrainConfig
+from chunker.learning.corpus import Source, Streams, TextFile
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
-from chunker.models import Model, raw
+from chunker.models import Model
 
 NET = "history-compressor"
 NETS = (NET, "xz", "ppmd")  # ppmd if pyppmd is installed
@@ -147,12 +146,8 @@ def train(
     stack = Stack(StackConfig(levels=(settings.width,), cell=settings.cell))
     trainer = Trainer(stack, streams, config)
     trainer.run()
-    config, tensors, _ = trainer.result()
-    return (
-        Model("source", Path("source"), config, {}, raw(to_file(tensors))),
-        trainer.bytes,
-        trainer.seconds,
-    )
+    shape, tensors, _ = trainer.result()
+    return Stack.complete(shape, tensors).to_model("source"), trainer.bytes, trainer.seconds
 
 
 def _rows(

@@ -46,7 +46,9 @@ _AFTER = 8  # at least after it
 _FIRST = 4096  # symbols of each stream that level 0 is trained on
 _CHUNK = 4096
 _LONGEST_ROUND = 1024
-LOWER = GrowConfig(width=16, cell="rnn", gate=GateRule("surprise", 0.2), window=3, lanes=TRAINED, max_levels=1)
+LOWER = GrowConfig(
+    width=16, cell="rnn", gate=GateRule("surprise", 0.2), window=3, lanes=TRAINED, max_levels=1
+)
 # a window over all that is left of a stream: in shorter ones few see both ends of what they are to join
 UPPER = GrowConfig(width=32, cell="gru", gate=GateRule("surprise", 0.2), restart=0.1, upper_window=16)
 

@@ -99,7 +99,9 @@ class TrainConfig:
     def learning_rate_at(self, share: float) -> float:
         """The learning rate when the share 0 <= share <= 1 of a level's budget is used."""
         if share < self.warmup:
-            return self.learning_rate * max(share / self.warmup, 0.01)  # not 0: the first step would be wasted
+            return self.learning_rate * max(
+                share / self.warmup, 0.01
+            )  # not 0: the first step would be wasted
         after = min((share - self.warmup) / (1 - self.warmup), 1.0)
         return self.learning_rate * SCHEDULES[self.schedule](after)
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from chunker.config import NGrams, StackConfig
 from chunker.errors import UsageError
-from chunker.learning.corpus import Lanes, Streams
 from chunker.learning.config import DistillConfig, TrainConfig
+from chunker.learning.corpus import Lanes, Streams
 from chunker.learning.stack import Stack, StackOutput, StackState
 from chunker.learning.trainer import Trainer
 
@@ -89,7 +89,9 @@ class Distiller(Trainer):
         ramp = min(self.level_share / objective.ramp, 1.0) if objective.ramp else 1.0
         if objective.output_weight:
             found = self.stack.log_probs(output)
-            loss = loss + ramp * objective.output_weight * soft_divergence(wanted, found, objective.temperature)
+            loss = loss + ramp * objective.output_weight * soft_divergence(
+                wanted, found, objective.temperature
+            )
         if objective.state_weight:
             predicted = self.regressor(_before(output, self.state, range(1))).float()
             loss = loss + ramp * objective.state_weight * nn.functional.mse_loss(predicted, self.norm(target))
@@ -146,7 +148,9 @@ def choose_student(
     if student == "fresh":
         config = teacher.config
         widths, ngrams = tuple(levels or config.levels[:1]), ngrams or config.ngrams
-        return fresh_student(replace(config, levels=widths, cell=cell or config.cell, ngrams=ngrams), seed, teacher)
+        return fresh_student(
+            replace(config, levels=widths, cell=cell or config.cell, ngrams=ngrams), seed, teacher
+        )
     for name, value in (("cell", cell), ("ngrams", ngrams)):
         if value is not None:
             raise UsageError(f"--{name} goes with --student fresh only")

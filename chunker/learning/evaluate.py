@@ -97,7 +97,9 @@ class Evaluation:
         return None if self.floats is None else 100 * (self.integers.bits / self.floats.bits - 1)
 
 
-def evaluate(model: Model, text: bytes | Bytes, stack: FloatStack | None = None, lanes: int | None = None) -> Evaluation:
+def evaluate(
+    model: Model, text: bytes | Bytes, stack: FloatStack | None = None, lanes: int | None = None
+) -> Evaluation:
     """Score a model, and the float stack it was made of if given, on a text.
 
     lanes: how many to cut the text into, None: lanes of LANE_BYTES.
@@ -117,9 +119,7 @@ def evaluate(model: Model, text: bytes | Bytes, stack: FloatStack | None = None,
     return found
 
 
-def lanes_of(
-    text: bytes | Bytes, lanes: int | None = None
-) -> Iterator[tuple[Bytes, npt.NDArray[np.int64]]]:
+def lanes_of(text: bytes | Bytes, lanes: int | None = None) -> Iterator[tuple[Bytes, npt.NDArray[np.int64]]]:
     """A text as lanes of about equal length, symbols (T, N) and lengths (N,), at most LANES_AT_ONCE at a time.
 
     lanes: how many in all, None: so many that each has at most LANE_BYTES.

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from chunker.config import GateRule, StackConfig
 from chunker.errors import CheckpointError, UsageError
+from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.corpus import Lanes, Source, Streams
 from chunker.learning.distillation import Distiller
 from chunker.learning.meter import LogPoint
-from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.skill import Skill, measure_skill
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
@@ -175,7 +175,9 @@ class IterativeDistillation:
         entry: dict[str, Any] = {"student": bits}
         if self.validation is not None:
             config, tensors, _ = self.trainer.result()
-            skill = measure_skill(self.teacher, Stack.complete(config, tensors).to(self.device), self.validation)
+            skill = measure_skill(
+                self.teacher, Stack.complete(config, tensors).to(self.device), self.validation
+            )
             entry |= {
                 "rates_before": [round(rate, 6) for rate in skill.rates],
                 "passed_up_before": round(skill.passed_up_before, 6),

@@ -325,7 +325,9 @@ def start_distillation(
 ) -> Run:
     """The run behind `distill`, ready to begin; settings: rounds and budget included."""
     place, saved = choose_device(device), _saved(resume)
-    _check_known({name: value for name, value in settings.items() if name != "rounds"}, DistillConfig, TrainConfig)
+    _check_known(
+        {name: value for name, value in settings.items() if name != "rounds"}, DistillConfig, TrainConfig
+    )
     before = None if saved is None else saved[1]
     config = _configured(TrainConfig, settings, before, "training")
     objective = _configured(DistillConfig, settings, before, "distillation")
@@ -413,14 +415,16 @@ def _configured(
     for name in ("minutes", "bytes"):
         if name in given and getattr(saved, name) is None:
             counted = "bytes" if name == "minutes" else "minutes"
-            raise CheckpointError(f"the budget was in {counted} so far; give it in {counted}, or begin anew (--force)")
+            raise CheckpointError(
+                f"the budget was in {counted} so far; give it in {counted}, or begin anew (--force)"
+            )
     now = replace(saved, **given)
     for name in given:
         if name not in _MAY_CHANGE and getattr(now, name) != getattr(saved, name):
             raise CheckpointError(
                 f"{name} was {_spelled(getattr(saved, name))} so far; leave it out, or begin anew (--force)"
             )
-    return now  # type: ignore[return-value]  # mypy does not see that `saved` is of this kind
+    return now
 
 
 def _spelled(value: Any) -> str:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from chunker.config import StackConfig
-from chunker.errors import CorpusError, UsageError
+from chunker.errors import CorpusError, NotAModel, UsageError
 from chunker.learning.convert import from_file, to_file
 from chunker.learning.evaluate import lanes_of, score_floats
 from chunker.learning.gate import NATS_PER_BIT, expected_set, follow_rate, surprise_bits, unexpected
@@ -444,9 +444,24 @@ class Stack(nn.Module):
         return stack
 
     @classmethod
+    def from_tensors(cls, config: StackConfig, arrays: Mapping[str, NDArray[Any]]) -> Stack:
+        """A complete stack in evaluation mode from float tensors named as in a model file.
+
+        Raises
+        ------
+        NotAModel: tensors are missing or have other shapes than the configuration says.
+        """
+        try:
+            return cls.complete(config, from_file(arrays)).eval()
+        except RuntimeError as error:
+            raise NotAModel(
+                "the model's float tensors do not fit its configuration; train it again"
+            ) from error
+
+    @classmethod
     def from_model(cls, model: Model) -> Stack:
         """The float stack of a model; of one that holds only integers the nearest floats."""
-        stack = cls.complete(model.config, from_file(model.float_tensors)).eval()
+        stack = cls.from_tensors(model.config, model.float_tensors)
         stack.summary = dict(model.summary)
         return stack
 

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from chunker.config import StackConfig
 from chunker.errors import TrainingError
+from chunker.learning.config import TrainConfig, wants_bfloat16
 from chunker.learning.corpus import Lanes, Streams
 from chunker.learning.level import Level
 from chunker.learning.meter import LogPoint, Meter
-from chunker.learning.config import TrainConfig, wants_bfloat16
 from chunker.learning.stack import Stack, StackOutput, StackState, lower_levels
 
 _MIN_GAIN = 1e-4  # bits per byte; less does not count as an improvement
