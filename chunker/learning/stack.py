@@ -416,7 +416,7 @@ class Stack(nn.Module):
         training, state = self.training, self.start(1)
         self.eval()
         whole, levels, received = [], [], []
-        for window in torch.split(symbols, _WINDOW):
+        for window in torch.split(symbols, _WINDOW) if len(symbols) else ():
             output = self(window, state)
             state = output.state
             whole.append(self.bits(output, window))
