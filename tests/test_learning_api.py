@@ -67,6 +67,7 @@ def test_every_field_of_the_configurations_is_a_setting():
         ({"leevels": 3}, "'leevels' is not known"),
         ({"minutes": 1}, "either in minutes or in bytes"),
         ({"cell": "x"}, "cell 'x'"),
+        ({"symbols": 5}, "reads no bytes"),
         ({"device": "abacus"}, "--device auto"),
     ],
 )

@@ -304,6 +304,7 @@ def start_training(
     before = None if saved is None else saved[1]
     shape = _configured(StackConfig, settings, before, "stack")
     config = _configured(TrainConfig, settings, before, "training")
+    _check_reads_bytes(shape)
     sources, lanes, texts = _corpus(data, validate, config)
     streams = Streams(sources, config.batch, config.window, config.piece, config.seed)
     torch.manual_seed(config.seed)
@@ -336,6 +337,7 @@ def start_distillation(
     else:
         model = teacher if isinstance(teacher, Model) else load_model(teacher)
         taught = Stack.from_model(model)
+    _check_reads_bytes(taught.config)
     rounds = 1 if before is None else before["iterations"]
     if settings.get("rounds", rounds) != rounds and before is not None:
         raise CheckpointError(f"rounds was {rounds} so far; leave it out, or begin anew (--force)")
@@ -392,6 +394,11 @@ def _check_known(settings: Mapping[str, Any], *kinds: type[Any]) -> None:
     for name in settings:
         if name not in known:
             raise UsageError(f"setting {name!r} is not known; choose one of {', '.join(sorted(known))}")
+
+
+def _check_reads_bytes(config: StackConfig) -> None:
+    if config.symbols < 256:
+        raise UsageError(f"a stack of {config.symbols} symbols reads no bytes; give it 256")
 
 
 def _saved(resume: Path_ | None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
