@@ -48,4 +48,4 @@ def trace(
             bits.extend(each.bits)
             levels += each.levels
             woke += each.woke
-    return Trace(bits, bytes(levels), bytes(woke), array("H"), array("f"))
+    return Trace(bits, bytes(levels), bytes(woke), array("H"), b"", array("H"), array("f"))

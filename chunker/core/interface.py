@@ -104,13 +104,16 @@ class Trace:
     bits: array of type "f", (n,): what coding each byte would cost. levels: (n,) 0 where the contexts were alone, 1
     where the first recurrent level woke, 2 where the second one took in the byte before, and so on. woke: (n,) the
     number, from 0, of the bit before which the first level woke, 8 where it slept. In detail only, else empty:
-    probabilities: array of type "H", (n, 8): of a 1, before each bit, 65536 to 1. level_bits: array of type "f",
+    guesses: array of type "H", (n,): the byte that level 0 held for the likeliest, 256 for none. confidences: (n,) how
+    sure it was, 0 .. 15. probabilities: array of type "H", (n, 8): of a 1, before each bit, 65536 to 1. level_bits: array of type "f",
     (n, levels): what levels 1 .. l alone would take for each byte, in bits; NaN where they slept.
     """
 
     bits: array[float]
     levels: bytes
     woke: bytes
+    guesses: array[int]
+    confidences: bytes
     probabilities: array[int]
     level_bits: array[float]
 

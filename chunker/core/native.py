@@ -84,7 +84,8 @@ class _Job(ctypes.Structure):
 
 class _Readings(ctypes.Structure):
     _fields_ = tuple(
-        (name, ctypes.c_void_p) for name in ("bits", "levels", "woke", "probability", "level_bits")
+        (name, ctypes.c_void_p)
+        for name in ("bits", "levels", "woke", "guess", "confidence", "probability", "level_bits")
     )
 
 
@@ -241,15 +242,23 @@ class NativeSession:
         if n > self._left:
             raise ValueError(f"the session has room for {self._left:,} bytes")
         bits, levels, woke = array("f", bytes(4 * n)), bytearray(n), bytearray(n)
+        guesses, confidences = array("H", bytes(2 * n * detail)), bytearray(n * detail)
         probabilities = array("H", bytes(16 * n * detail))
         level_bits = array("f", bytes(4 * n * self._levels * detail))
-        readings = _Readings(*map(_address, (bits, levels, woke)))
-        if detail:
-            readings.probability, readings.level_bits = _address(probabilities), _address(level_bits)
+        told: tuple[array[Any] | bytearray, ...] = (
+            bits,
+            levels,
+            woke,
+            guesses,
+            confidences,
+            probabilities,
+            level_bits,
+        )
+        readings = _Readings(*(_address(each) for each in told))
         result = self._library.chunker_session_read(self._address, content, n, readings)
         _check(result)
         self._left -= n
-        return Trace(bits, bytes(levels), bytes(woke), probabilities, level_bits)
+        return Trace(bits, bytes(levels), bytes(woke), guesses, bytes(confidences), probabilities, level_bits)
 
 
 def _address(buffer: array[Any] | bytearray) -> int | None:

@@ -142,16 +142,17 @@ static void read_session(const Setup *s, Random *r) {
         n = 1 + below(r, (uint32_t)(size - at));
         ChunkerReadings to = {0};
         to.bits = allocate(4 * n), to.levels = allocate(n);
-        if (below(r, 2)) to.woke = allocate(n), to.probability = allocate(16 * n), to.level_bits = allocate(4 * n * levels);
+        if (below(r, 2)) to.woke = allocate(n), to.guess = allocate(2 * n), to.confidence = allocate(n), to.probability = allocate(16 * n), to.level_bits = allocate(4 * n * levels);
         if (chunker_session_read(session, content + at, (int64_t)n, &to) != (int64_t)n) wrong(s, "a session's result");
         for (size_t i = 0; i < n; i++) {
             if (!(to.bits[i] >= 0 && to.bits[i] <= 8 * 17)) wrong(s, "bits of a byte");
             if (to.levels[i] > (job.gate && job.model ? CHUNKER_MAX_LEVELS : 0)) wrong(s, "levels of a byte");
             if (to.woke && (to.woke[i] > 8 || (to.woke[i] < 8 && !job.gate))) wrong(s, "when the levels woke");
+            if (to.guess && (to.guess[i] > 256 || to.confidence[i] > 15)) wrong(s, "what level 0 held for likely");
             for (int k = 0; to.probability && k < 8; k++)
                 if (!to.probability[8 * i + (size_t)k]) wrong(s, "a probability of 0");
         }
-        free(to.bits), free(to.levels), free(to.woke), free(to.probability), free(to.level_bits);
+        free(to.bits), free(to.levels), free(to.woke), free(to.guess), free(to.confidence), free(to.probability), free(to.level_bits);
     }
     if (chunker_session_read(session, content, (int64_t)(capacity - size) + 1, &(ChunkerReadings){0}) != CHUNKER_BAD_JOB)
         wrong(s, "a session read more than it has room for");

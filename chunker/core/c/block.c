@@ -82,6 +82,7 @@ typedef struct {
 typedef struct {
     int32_t cost;    /* 4096 to a bit */
     int woke, moved;
+    uint32_t guess, confidence;
     uint16_t probability[8];
     float *level_bits; /* where to write them, or NULL */
 } Told;
@@ -120,7 +121,7 @@ static uint32_t code_byte(Block *b, uint32_t byte, Told *told) {
     int gate = b->job->gate, always = gate == CHUNKER_GATE_ALWAYS, asleep = gate > 0, moved = 0, woke = 8;
     uint32_t guess = 256, confidence = 0;
     level0_begin_byte(l);
-    if (b->stack) guess = level0_guess(l, &confidence);
+    if (b->stack || told) guess = level0_guess(l, &confidence);
     for (int k = 7; k >= 0; k--) {
         level0_gather(l);
         int p = 0;
@@ -144,7 +145,7 @@ static uint32_t code_byte(Block *b, uint32_t byte, Told *told) {
         level0_update(l, bit);
     }
     byte = l->partial & 255;
-    if (told) told->moved = moved, told->woke = woke;
+    if (told) told->moved = moved, told->woke = woke, told->guess = guess, told->confidence = confidence;
     if (told && told->level_bits && advice.awake) stack_costs(b->stack, byte, told->level_bits);
     if (advice.awake) stack_saw(b->stack, byte);
     return byte;
@@ -247,6 +248,8 @@ int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t si
         if (to->bits) to->bits[i] = (float)told.cost / 4096;
         if (to->levels) to->levels[i] = (uint8_t)told.moved;
         if (to->woke) to->woke[i] = (uint8_t)told.woke;
+        if (to->guess) to->guess[i] = (uint16_t)told.guess;
+        if (to->confidence) to->confidence[i] = (uint8_t)told.confidence;
         if (to->probability) memcpy(to->probability + 8 * i, told.probability, sizeof told.probability);
     }
     if (s->job.done) *s->job.done = size;

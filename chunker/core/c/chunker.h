@@ -83,6 +83,8 @@ typedef struct {
     float *bits;           /* (n,) what coding them would cost, in bits */
     uint8_t *levels;       /* (n,) how many recurrent levels moved before it */
     uint8_t *woke;         /* (n,) the number, from 0, of the bit before which they woke; 8: they slept */
+    uint16_t *guess;       /* (n,) the byte that level 0 held for the likeliest one; 256: none */
+    uint8_t *confidence;   /* (n,) how sure level 0 was of it, 0 .. 15 */
     uint16_t *probability; /* (n, 8) of a 1, before each of its bits, 65536 to 1 */
     float *level_bits;     /* (n, levels) what levels 1 .. l alone would take for it, in bits; NaN where they slept */
 } ChunkerReadings;

@@ -70,7 +70,7 @@ class Block:
             level_bits = stack.costs(byte) if advice.awake else [nan] * len(stack)
             if advice.awake:
                 stack.saw(byte)
-        return Coded(byte, moved, woke, probabilities, level_bits)
+        return Coded(byte, moved, woke, guess, confidence, probabilities, level_bits)
 
     def _unsure(self, odds: int) -> bool:
         """Whether the recurrent levels wake: the contexts' logarithm of odds is nearer to 0 than the gate."""
@@ -84,6 +84,8 @@ class Coded:
     byte: int
     moved: int
     woke: int
+    guess: int
+    confidence: int
     probabilities: list[int]
     level_bits: list[float]
 
@@ -126,6 +128,8 @@ class PythonSession:
             array("f", (each.bits for each in coded)),
             bytes(each.moved for each in coded),
             bytes(each.woke for each in coded),
+            array("H", (each.guess for each in coded) if detail else ()),
+            bytes(each.confidence for each in coded if detail),
             array("H", chain.from_iterable(each.probabilities for each in coded) if detail else ()),
             array("f", chain.from_iterable(each.level_bits for each in coded) if detail else ()),
         )
