@@ -90,15 +90,25 @@ class StandIn:
         progress.value = n_bytes // 2
         return content
 
-    def trace(
-        self, content: bytes, settings: Settings, model: CodingModel | None, stop: Stop, progress: Progress
-    ) -> Trace:
-        """A new byte costs 8 bits, one that was there before 1 bit; the net wakes for the former."""
+    def session(
+        self, settings: Settings, model: CodingModel | None, capacity: int, stop: Stop, progress: Progress
+    ) -> StandInSession:
         self._begin(settings, model, stop)
+        return StandInSession(settings)
+
+
+class StandInSession:
+    """A new byte costs 8 bits, one that was there before 1 bit; the net wakes for the former."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def read(self, content: bytes, *, detail: bool = False) -> Trace:
         new = [byte not in content[:at] for at, byte in enumerate(content)]
         bits = array("f", [8.0 if each else 1.0 for each in new])
-        levels = bytes(each and settings.needs_model for each in new)
-        return Trace(int(sum(bits)) // 8 + 1, bits, levels)
+        levels = bytes(each and self._settings.needs_model for each in new)
+        woke = bytes(0 if level else 8 for level in levels)
+        return Trace(bits, levels, woke, array("H"), b"", array("H"), array("f"))
 
 
 def use(patch: pytest.MonkeyPatch, stand_in: StandIn) -> StandIn:

@@ -120,10 +120,9 @@ def test_a_payload_is_as_long_as_its_content_wants_it(tiny_model, settings):
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_a_trace_counts_the_bits_of_the_payload(tiny_model, settings):
     model = tiny_model if settings.needs_model else None
-    found = backend().trace(TEXT, settings, model, Stop(), Progress())
+    found = backend().session(settings, model, len(TEXT), Stop(), Progress()).read(TEXT)
     payload = backend().encode(TEXT, settings, model, 10**6, Stop(), Progress())
     assert payload is not None
-    assert found.payload_bytes == len(payload)
     assert len(found.bits) == len(found.levels) == len(TEXT)
     assert min(found.bits) >= 0
     assert sum(found.bits) == pytest.approx(8 * len(payload), abs=64)
@@ -142,7 +141,7 @@ def test_what_is_stopped_before_it_begins_does_nothing(tiny_model, settings):
     with pytest.raises(Stopped):
         backend().decode(bytes(1000), 100_000, settings, model, stop, Progress())
     with pytest.raises(Stopped):
-        backend().trace(TEXT * 100, settings, model, stop, Progress())
+        backend().session(settings, model, 10**6, stop, Progress()).read(TEXT * 100)
 
 
 def test_a_block_is_stopped_in_its_middle(tiny_model):

@@ -5,6 +5,7 @@ Contents are short, for the reference takes two seconds for a kilobyte.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,8 @@ from test_levels import random_tensors
 
 from chunker.config import GateRule, NGrams, StackConfig, Wake
 from chunker.core import native
-from chunker.core.backend import GATE_ALWAYS, Backend, Contexts, Progress, Settings, Stop, Stopped
+from chunker.core.backend import GATE_ALWAYS, Backend, Contexts, Progress, Settings, Stop, Stopped, Trace
+from chunker.core.history import compress_history
 from chunker.core.quantize import freeze
 from chunker.core.reference import PythonBackend, tables
 from chunker.errors import CorruptArchive, UsageError
@@ -59,27 +61,27 @@ KNOWN = {
     "few": (
         CONTENTS["text"][:60],
         Settings(Contexts.FEW, 0),
-        "8b88039550844364cbc16f0486a96b95aa83bd93d8a7165604bf2653ef82698469a8049738ce14a7bc",
+        "8b91a8bcb4ada32ab76341497d19ed08115ee48ff6c2a29f81546fd6dc2fbe5c124827a8528bb3",
     ),
     "many": (
         CONTENTS["csv"][:80],
         Settings(Contexts.MANY, 0),
-        "9b6e2d57c14f861f64c2eceaddad9bb4bb32799a1ac978bae9877084e0962458e19b145713f5d23027",
+        "9b70adfe74f5acb05fad6f4d1f0e26f50f37a5b3ac2a7717a6442d8c8b2cd50226e7c2d9fb7487fc",
     ),
     "all": (
         CONTENTS["json"][:70],
         Settings(Contexts.ALL, 0),
-        "84dd9ffca9648dfb65ceae85a4767c4ddfb6651527e1301fbe3ab663ca8f5d9bad4a0477a163ce0e7213e576cf5d73",
+        "84e4f69dfc0d34ea60e644fb6d46186f695e0b5f7e30106ad7fd5ef2ea0956632ebe766d7d47875255b97abbb57a",
     ),
     "woken": (
         CONTENTS["log"][:100],
         Settings(Contexts.MANY, 1200),
-        "cc59c0452ffc349dbafd6807c108687d535cc9e0f30a8dac20fda775bfc55cb14c7c916103fdb798808076dac956569c",
+        "cc4947b9d410f81e187521fa379006b79431f88c4d5ee9114c4844e5d012027916bfb57e58babe51c1a7becde869f4",
     ),
     "always": (
         CONTENTS["code"][:90],
         Settings(Contexts.ALL, GATE_ALWAYS),
-        "8b62a4da8bfca91ba206bd759d6807f6b6038e42f14213c325d978a9ae39294563da22e5",
+        "8b614a9e9b693d8054c9523201784a7517b70da994b6bee89280bece3ecf5f797c22a5",
     ),
     "empty": (b"", Settings(Contexts.FEW, 0), "ff"),
 }
@@ -104,6 +106,16 @@ def decoded(backend: Backend, payload: bytes, n_bytes: int, settings: Settings) 
         return backend.decode(payload, n_bytes, settings, None, Stop(), progress), progress.value
     except CorruptArchive:
         return None, progress.value
+
+
+def read(backend: Backend, content: bytes, settings: Settings, model: Model | None = None) -> Trace:
+    """All that a session tells of a content."""
+    return backend.session(settings, model, len(content), Stop(), Progress()).read(content, detail=True)
+
+
+def same(a: Trace, b: Trace) -> bool:
+    """Bit for bit: NaN is not equal to itself."""
+    return all(bytes(x) == bytes(y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
 
 
 @cache
@@ -137,12 +149,12 @@ def test_contexts_alone(contexts, name):
 @pytest.mark.parametrize("settings", EVERY_SETTING, ids=str)
 def test_payload_trace_and_the_way_back(tiny_model, settings):
     model = model_of(settings, tiny_model)
-    trace = REFERENCE.trace(MIXED, settings, model, Stop(), Progress())
+    trace = read(REFERENCE, MIXED, settings, model)
     for backend in NATIVE:
         payload = encode(backend, MIXED, settings, model)
-        assert backend.trace(MIXED, settings, model, Stop(), Progress()) == trace
+        assert same(read(backend, MIXED, settings, model), trace)
     assert REFERENCE.decode(payload, len(MIXED), settings, model, Stop(), Progress()) == MIXED
-    assert len(payload) == trace.payload_bytes
+    assert sum(trace.bits) == pytest.approx(8 * len(payload), abs=40)
     assert max(trace.levels) == (2 if settings.needs_model else 0)
 
 
@@ -166,13 +178,49 @@ STACKS["gru-2-argmax"] = Model(
 @pytest.mark.parametrize("name", STACKS)
 def test_every_sort_of_stack(name, gate):
     content, settings, model = MIXED[30:180] + bytes(20), Settings(Contexts.FEW, gate), STACKS[name]
-    trace = REFERENCE.trace(content, settings, model, Stop(), Progress())
+    trace = read(REFERENCE, content, settings, model)
     for backend in NATIVE:
-        assert backend.trace(content, settings, model, Stop(), Progress()) == trace
+        assert same(read(backend, content, settings, model), trace)
     payload = encode(NATIVE[0], content, settings, model)
     assert REFERENCE.decode(payload, len(content), settings, model, Stop(), Progress()) == content
     assert set(trace.levels) >= set(range(1, len(model.config.levels) + 1))
     assert (0 in trace.levels) == (gate == 500)
+
+
+@needs_library
+def test_a_session_without_a_model_tells_when_levels_would_wake():
+    settings = Settings(Contexts.FEW, 500)
+    trace = read(REFERENCE, MIXED, settings)
+    assert set(trace.levels) == {0}
+    assert set(trace.woke) > {0, 8}
+    alone = read(REFERENCE, MIXED, Settings(Contexts.FEW, 0))
+    assert (trace.bits, trace.probabilities) == (alone.bits, alone.probabilities)
+    assert set(alone.woke) == {8}
+    for backend in NATIVE:
+        assert same(read(backend, MIXED, settings), trace)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_a_session_reads_in_as_many_parts_as_one_likes(tiny_model, backend):
+    settings = Settings(Contexts.FEW, 500)
+    whole = read(backend, MIXED, settings, tiny_model)
+    session = backend.session(settings, tiny_model, len(MIXED), Stop(), Progress())
+    parts = [session.read(MIXED[at : at + 70], detail=True) for at in range(0, len(MIXED), 70)]
+    for name, expected in vars(whole).items():
+        assert b"".join(bytes(getattr(part, name)) for part in parts) == bytes(expected)
+    assert session.read(b"") == Trace(array("f"), b"", b"", array("H"), b"", array("H"), array("f"))
+    with pytest.raises(ValueError, match="has room for 0 bytes"):
+        session.read(b"x")
+
+
+def test_level_bits_are_those_of_the_integer_levels(tiny_model):
+    """With the levels awake at every byte they go the way that histories are made on."""
+    trace = read(NATIVE[0] if NATIVE else REFERENCE, MIXED, Settings(Contexts.FEW, GATE_ALWAYS), tiny_model)
+    (history,) = compress_history(tiny_model.integer_stack(), [MIXED])
+    own = history.levels[0].surprises_bits
+    assert list(trace.level_bits[::2]) == pytest.approx(own, abs=2e-3)
+    came = [t + 1 for t in history.levels[1].times if t + 1 < len(MIXED)]
+    assert [t for t, moved in enumerate(trace.levels) if moved == 2] == came
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -274,7 +322,7 @@ def test_it_stops_when_it_is_asked_to(n_bytes):
     for call in (
         lambda stop, progress: REFERENCE.encode(content, settings, None, 1000, stop, progress),
         lambda stop, progress: REFERENCE.decode(content, 200, settings, None, stop, progress),
-        lambda stop, progress: REFERENCE.trace(content, settings, None, stop, progress),
+        lambda stop, progress: REFERENCE.session(settings, None, 200, stop, progress).read(content),
     ):
         progress = StopsAt(n_bytes)
         with pytest.raises(Stopped):

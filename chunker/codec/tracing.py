@@ -37,16 +37,16 @@ def trace(
     chosen = as_model(model) if settings.needs_model else None
 
     def one(content: bytes, stop: Stop, progress: Progress) -> Trace:
-        return core.backend().trace(content, settings, chosen, stop, progress)
+        return core.backend().session(settings, chosen, len(content), stop, progress).read(content)
 
-    payload_bytes, bits, levels, at = 0, array("f"), bytearray(), 0
+    bits, levels, woke, at = array("f"), bytearray(), bytearray(), 0
     blocks = []
     for size in presets.plan(len(data)):
         blocks.append(data[at : at + size])
         at += size
     with contextlib.closing(Pool(one, workers, advance)) as pool:
         for each in pool.imap(blocks):
-            payload_bytes += each.payload_bytes
             bits.extend(each.bits)
             levels += each.levels
-    return Trace(payload_bytes, bits, bytes(levels))
+            woke += each.woke
+    return Trace(bits, bytes(levels), bytes(woke), array("H"), b"", array("H"), array("f"))

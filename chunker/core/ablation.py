@@ -14,10 +14,9 @@ from chunker.core.reference.contexts import Context
 from chunker.errors import UsageError
 
 PARTS = (
-    "what bit histories say",
     "runs",
-    "histories that saw one kind of bit, as inputs of their own",
-    "probabilities beside odds",
+    "histories that saw one kind of bit",
+    "probabilities of histories",
     "matches",
     "matches that go on after a miss",
     "direct probabilities",
@@ -39,14 +38,18 @@ PARTS = (
 """Names of the bits of `without_parts`, lowest first (level0.h)."""
 
 
-def _payload_bytes(
-    core: NativeBackend, content: bytes, without_contexts: int = 0, without_parts: int = 0
-) -> int:
-    """The size of a block's payload, all contexts but those left out, no recurrent level."""
-    settings = Settings(Contexts.ALL, 0)
-    return core.trace(
-        content, settings, None, Stop(), Progress(), without_contexts, without_parts
-    ).payload_bytes
+def _bits(core: NativeBackend, content: bytes, without_contexts: int = 0, without_parts: int = 0) -> float:
+    """What a block costs with all contexts but those left out, and no recurrent level."""
+    session = core.session(
+        Settings(Contexts.ALL, 0),
+        None,
+        len(content),
+        Stop(),
+        Progress(),
+        without_contexts=without_contexts,
+        without_parts=without_parts,
+    )
+    return sum(session.read(content).bits)
 
 
 def ablate(contents: list[bytes], threads: int = 1) -> dict[str, list[float]]:
@@ -62,9 +65,9 @@ def ablate(contents: list[bytes], threads: int = 1) -> dict[str, list[float]]:
     runs = {context.name.lower(): (1 << context, 0) for context in Context}
     runs |= {name: (0, 1 << bit) for bit, name in enumerate(PARTS)}
     with ThreadPoolExecutor(threads) as pool:
-        whole = list(pool.map(lambda content: _payload_bytes(cores[0], content), contents))
+        whole = list(pool.map(lambda content: _bits(cores[0], content), contents))
         waiting = {
-            name: [pool.submit(_payload_bytes, cores[0], content, *without) for content in contents]
+            name: [pool.submit(_bits, cores[0], content, *without) for content in contents]
             for name, without in runs.items()
         }
         return {

@@ -99,16 +99,35 @@ class Settings:
 
 @dataclass(frozen=True)
 class Trace:
-    """What coding a block cost, byte for byte.
+    """What a session tells of the n bytes that it read.
 
-    payload_bytes: the size of the payload. bits: array of type "f", one number a byte of content: what its
-    eight decisions cost. levels: one byte a byte of content: 0 where the contexts were alone, 1 where the
-    first recurrent level woke, 2 where the second one took in the byte before, and so on.
+    bits: array of type "f", (n,): what coding each byte would cost. levels: (n,) 0 where the contexts were alone, 1
+    where the first recurrent level woke, 2 where the second one took in the byte before, and so on. woke: (n,) the
+    number, from 0, of the bit before which the first level woke, 8 where it slept. In detail only, else empty:
+    guesses: array of type "H", (n,): the byte that level 0 held for the likeliest, 256 for none. confidences: (n,) how
+    sure it was, 0 .. 15. probabilities: array of type "H", (n, 8): of a 1, before each bit, 65536 to 1. level_bits: array of type "f",
+    (n, levels): what levels 1 .. l alone would take for each byte, in bits; NaN where they slept.
     """
 
-    payload_bytes: int
     bits: array[float]
     levels: bytes
+    woke: bytes
+    guesses: array[int]
+    confidences: bytes
+    probabilities: array[int]
+    level_bits: array[float]
+
+
+class Session(Protocol):
+    """A block that is read as coding would read it, in as many calls as one likes, and not coded."""
+
+    def read(self, content: bytes, *, detail: bool = False) -> Trace:
+        """Go on with the next bytes.
+
+        Raises
+        ------
+        Stopped: the session's `stop` was set. ValueError: it has no room left for so many.
+        """
 
 
 class Model(Protocol):
@@ -168,14 +187,17 @@ class Backend(Protocol):
         CorruptArchive: the payload ends too early or too late. Stopped, MemoryError: as above.
         """
 
-    def trace(
-        self, content: bytes, settings: Settings, model: Model | None, stop: Stop, progress: Progress
-    ) -> Trace:
-        """Code the content and tell what each of its bytes cost.
+    def session(
+        self, settings: Settings, model: Model | None, capacity: int, stop: Stop, progress: Progress
+    ) -> Session:
+        """A session for `capacity` bytes at most, which reads them as those of a block of this size.
+
+        Without a model the contexts are alone, and the session tells when recurrent levels would wake. progress:
+        counts the bytes of each `read`.
 
         Raises
         ------
-        Stopped, MemoryError: as above.
+        MemoryError: there is no room for the tables.
         """
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chunker.config import StackConfig
     from chunker.core.layout import RawTensor
 
-ABI = 1
+ABI = 2
 TABLES_DIGEST = 0x2CE88AFFFE9CB473
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
@@ -33,6 +33,7 @@ _CELLS = {"rnn": 0, "gru": 1, "lstm": 2}
 _MATRICES = ("symbol_input", "time_input", "guess_input", "confidence_input", "below", "recurrent", "readout")
 _BIASES = ("bias", "candidate_bias", "readout_bias")
 _MAX_LEVELS, _MAX_ORDERS = 16, 8
+MAX_BLOCK_BYTES = 1 << 22
 
 
 class _Matrix(ctypes.Structure):
@@ -78,8 +79,13 @@ class _Job(ctypes.Structure):
         ("without_parts", ctypes.c_uint32),
         ("stop", ctypes.c_void_p),
         ("done", ctypes.c_void_p),
-        ("bits", ctypes.c_void_p),
-        ("levels", ctypes.c_void_p),
+    )
+
+
+class _Readings(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_void_p)
+        for name in ("bits", "levels", "woke", "guess", "confidence", "probability", "level_bits")
     )
 
 
@@ -95,6 +101,9 @@ def _declare(library: ctypes.CDLL) -> None:
         "chunker_model_free": (None, (void_p,)),
         "chunker_encode_block": (int64, coding),
         "chunker_decode_block": (int64, coding),
+        "chunker_session_new": (void_p, (ctypes.POINTER(_Job), int64)),
+        "chunker_session_free": (None, (void_p,)),
+        "chunker_session_read": (int64, (void_p, ctypes.c_char_p, int64, ctypes.POINTER(_Readings))),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)
@@ -153,31 +162,34 @@ class NativeBackend:
         """See Backend.encode."""
         if limit_bytes < 1:
             return None
-        return self._encode(content, limit_bytes - 1, self._job(settings, model, stop, progress))
+        job, capacity = self._coding_job(settings, model, stop, progress), limit_bytes - 1
+        payload = ctypes.create_string_buffer(max(capacity, 1))
+        result = self._library.chunker_encode_block(job, content, len(content), payload, capacity)
+        if result == _TOO_LARGE:
+            return None
+        _check(result)
+        return ctypes.string_at(payload, result)
 
-    def trace(
+    def session(
         self,
-        content: bytes,
         settings: Settings,
         model: Model | None,
+        capacity: int,
         stop: Stop,
         progress: Progress,
+        *,
         without_contexts: int = 0,
         without_parts: int = 0,
-    ) -> Trace:
-        """See Backend.trace.
+    ) -> NativeSession:
+        """See Backend.session.
 
         without_contexts, without_parts: bit sets of contexts (contexts.h) and parts of the mixture (level0.h) to
         leave out, for ablations; no archive is made without them.
         """
-        bits, levels = array("f", bytes(4 * len(content))), bytearray(len(content))
         job = self._job(settings, model, stop, progress)
         job.without_contexts, job.without_parts = without_contexts, without_parts
-        job.bits = bits.buffer_info()[0]
-        exported = (ctypes.c_char * len(levels)).from_buffer(levels)
-        job.levels = ctypes.addressof(exported)
-        payload = self._encode(content, 2 * len(content) + 16, job)
-        return Trace(len(payload or b""), bits, bytes(levels))
+        levels = 0 if model is None or not settings.gate else len(model.config.levels)
+        return NativeSession(self._library, job, capacity, levels, (model, stop, progress))
 
     def decode(
         self,
@@ -191,41 +203,82 @@ class NativeBackend:
     ) -> bytes:
         """See Backend.decode."""
         content = ctypes.create_string_buffer(n_bytes) if n_bytes else (ctypes.c_char * 1)()
-        job = self._job(settings, model, stop, progress)
+        job = self._coding_job(settings, model, stop, progress)
         result = self._library.chunker_decode_block(job, payload, len(payload), content, n_bytes)
         if result != _CORRUPT or not partial:
-            self._check(result)
+            _check(result)
         return content.raw[:n_bytes]
+
+    def _coding_job(self, settings: Settings, model: Model | None, stop: Stop, progress: Progress) -> _Job:
+        if settings.needs_model and model is None:
+            raise ValueError("a gate above 0 needs a model")
+        return self._job(settings, model, stop, progress)
 
     def _job(self, settings: Settings, model: Model | None, stop: Stop, progress: Progress) -> _Job:
         job = _Job(tables=self._tables, kernels=self._kernels)
         job.contexts, job.gate = int(settings.contexts), settings.gate
         job.stop, job.done = ctypes.addressof(stop.flag), ctypes.addressof(progress.count)
-        if settings.gate:
-            if model is None:
-                raise ValueError("a gate above 0 needs a model")
+        if settings.needs_model and model is not None:
             job.model = _packed(self._library, model).address
         return job
 
-    def _encode(self, content: bytes, capacity: int, job: _Job) -> bytes | None:
-        payload = ctypes.create_string_buffer(max(capacity, 1))
-        result = self._library.chunker_encode_block(job, content, len(content), payload, capacity)
-        if result == _TOO_LARGE:
-            return None
-        self._check(result)
-        return ctypes.string_at(payload, result)
 
-    @staticmethod
-    def _check(result: int) -> None:
-        if result >= 0:
-            return
-        if result == _STOPPED:
-            raise Stopped
-        if result == _NO_MEMORY:
+class NativeSession:
+    """See chunker.core.interface.Session."""
+
+    def __init__(
+        self, library: ctypes.CDLL, job: _Job, capacity: int, levels: int, kept: tuple[Any, ...]
+    ) -> None:
+        """kept: what `job` points to."""
+        self._library, self._levels, self._left, self._kept = library, levels, capacity, kept
+        if not 0 <= capacity <= MAX_BLOCK_BYTES:
+            raise ValueError(f"a session reads 0 to {MAX_BLOCK_BYTES:,} bytes")
+        self._address = library.chunker_session_new(job, capacity)
+        if not self._address:
             raise MemoryError
-        if result == _CORRUPT:
-            raise CorruptArchive(MISFIT)
-        raise ValueError(f"the core refuses its job ({result})")
+        weakref.finalize(self, library.chunker_session_free, self._address).atexit = False
+
+    def read(self, content: bytes, *, detail: bool = False) -> Trace:
+        """See Session.read."""
+        n = len(content)
+        if n > self._left:
+            raise ValueError(f"the session has room for {self._left:,} bytes")
+        bits, levels, woke = array("f", bytes(4 * n)), bytearray(n), bytearray(n)
+        guesses, confidences = array("H", bytes(2 * n * detail)), bytearray(n * detail)
+        probabilities = array("H", bytes(16 * n * detail))
+        level_bits = array("f", bytes(4 * n * self._levels * detail))
+        told: tuple[array[Any] | bytearray, ...] = (
+            bits,
+            levels,
+            woke,
+            guesses,
+            confidences,
+            probabilities,
+            level_bits,
+        )
+        readings = _Readings(*(_address(each) for each in told))
+        result = self._library.chunker_session_read(self._address, content, n, readings)
+        _check(result)
+        self._left -= n
+        return Trace(bits, bytes(levels), bytes(woke), guesses, bytes(confidences), probabilities, level_bits)
+
+
+def _address(buffer: array[Any] | bytearray) -> int | None:
+    """Where a buffer lies, which must live on and not grow; None of an empty one."""
+    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer)) if buffer else None
+
+
+def _check(result: int) -> None:
+    """Raise what a result below 0 means."""
+    if result >= 0:
+        return
+    if result == _STOPPED:
+        raise Stopped
+    if result == _NO_MEMORY:
+        raise MemoryError
+    if result == _CORRUPT:
+        raise CorruptArchive(MISFIT)
+    raise ValueError(f"the core refuses its job ({result})")
 
 
 class _Packed:

@@ -107,12 +107,12 @@ static void fill_states(Call *c, Source *s) {
     numbers(c, s, c->n, 0, 1, 0);
     int32_t *entry = numbers(c, s, c->n, INT32_MIN, INT32_MAX, 0);
     for (int i = 0; i < c->n; i++) entry[i] ^= s->style == 4 ? INT32_MIN : 0; /* probabilities of about a half */
-    for (int k = 0; k < 3; k++) add_buffer(c, s, (size_t)c->n * 2, 0);
+    for (int k = 0; k < 2; k++) add_buffer(c, s, (size_t)c->n * 2, 0);
 }
 
 static void call_states(const Kernels *k, Call *c) {
     StateInputs in = {at(c, 0), at(c, 1), at(c, 2), at(c, 3)};
-    k->state_inputs(&in, c->n, at(c, 4), at(c, 5), at(c, 6));
+    k->state_inputs(&in, c->n, at(c, 4), at(c, 5));
 }
 
 static void fill_runs(Call *c, Source *s) {

@@ -4,9 +4,9 @@
  *
  * Each case codes a made-up content with made-up settings, with or without a model, harms the payload, and decodes it,
  * half of the time with two instruction sets. Both must give the same bytes and the same result, the size or
- * CHUNKER_CORRUPT, and an unharmed payload its content. Some cases give the library too little room, a stop flag, a model or a job that is wrong. A case
- * depends on SEED and its number alone: `fuzz 1 SEED CASE` repeats it. MODEL: a file of blob.py, used beside those
- * that are made up. */
+ * CHUNKER_CORRUPT, and an unharmed payload its content. Other cases read a content in a session, or give the library
+ * too little room, a stop flag, a model or a job that is wrong. A case depends on SEED and its number alone: `fuzz 1 SEED CASE` repeats it. MODEL: a file of blob.py, used beside those
+ * that are made up in every sixteenth group of 256 cases. */
 #include "common.h"
 
 #include <time.h>
@@ -49,8 +49,8 @@ static void fill(Random *r, uint8_t *content, size_t size) {
 }
 
 static size_t some_size(Random *r) {
-    if (below(r, 200) == 0) return below(r, 5000);
-    return below(r, 4) ? below(r, 120) : below(r, 12);
+    if (below(r, 1000) == 0) return below(r, 5000);
+    return below(r, 4) ? below(r, 64) : below(r, 12);
 }
 
 /* ---- harm ---- */
@@ -92,19 +92,11 @@ static ChunkerJob some_job(const Setup *s, Random *r) {
 static int64_t decode(const Setup *s, Random *r, ChunkerJob job, const uint8_t *payload, size_t n, uint8_t *content, size_t size) {
     volatile int64_t done = -1;
     job.done = &done;
-    if (below(r, 2)) job.bits = allocate(4 * size);
-    if (below(r, 2)) job.levels = allocate(size);
     int64_t result = chunker_decode_block(&job, payload, (int64_t)n, content, (int64_t)size);
     if (result != (int64_t)size && result != CHUNKER_CORRUPT) wrong(s, "the decoder's result");
     if (done > (int64_t)size || (result == (int64_t)size && done != result)) wrong(s, "the decoder's progress");
-    for (size_t i = 0; result >= 0 && i < size; i++) {
-        if (job.bits && !(job.bits[i] >= 0 && job.bits[i] <= 8 * 17)) wrong(s, "bits of a byte");
-        if (job.levels && job.levels[i] > (job.gate ? CHUNKER_MAX_LEVELS : 0)) wrong(s, "levels of a byte");
-    }
-    free(job.bits);
-    free(job.levels);
     if (below(r, 2)) return result;
-    job.bits = NULL, job.levels = NULL, job.kernels = (job.kernels + 1) % s->sets;
+    job.kernels = (job.kernels + 1) % s->sets;
     uint8_t *again = allocate(size);
     if (chunker_decode_block(&job, payload, (int64_t)n, again, (int64_t)size) != result) wrong(s, "two results");
     if (result >= 0 && memcmp(again, content, size)) wrong(s, "two contents");
@@ -134,6 +126,37 @@ static void code_and_decode(const Setup *s, Random *r) {
     if (whole && (result != (int64_t)size || memcmp(back, content, size))) wrong(s, "the content did not come back");
     free(back);
     free(payload);
+    free(content);
+}
+
+/* A session reads a content in parts. What it says that the bytes cost is what a payload of them takes. */
+static void read_session(const Setup *s, Random *r) {
+    size_t size = some_size(r), capacity = size + below(r, 100), levels = CHUNKER_MAX_LEVELS;
+    uint8_t *content = allocate(size);
+    fill(r, content, size);
+    ChunkerJob job = some_job(s, r);
+    if (below(r, 4) == 0) job.model = NULL;
+    ChunkerSession *session = chunker_session_new(&job, (int64_t)capacity);
+    if (!session) wrong(s, "a session was refused");
+    for (size_t at = 0, n; at < size; at += n) {
+        n = 1 + below(r, (uint32_t)(size - at));
+        ChunkerReadings to = {0};
+        to.bits = allocate(4 * n), to.levels = allocate(n);
+        if (below(r, 2)) to.woke = allocate(n), to.guess = allocate(2 * n), to.confidence = allocate(n), to.probability = allocate(16 * n), to.level_bits = allocate(4 * n * levels);
+        if (chunker_session_read(session, content + at, (int64_t)n, &to) != (int64_t)n) wrong(s, "a session's result");
+        for (size_t i = 0; i < n; i++) {
+            if (!(to.bits[i] >= 0 && to.bits[i] <= 8 * 17)) wrong(s, "bits of a byte");
+            if (to.levels[i] > (job.gate && job.model ? CHUNKER_MAX_LEVELS : 0)) wrong(s, "levels of a byte");
+            if (to.woke && (to.woke[i] > 8 || (to.woke[i] < 8 && !job.gate))) wrong(s, "when the levels woke");
+            if (to.guess && (to.guess[i] > 256 || to.confidence[i] > 15)) wrong(s, "what level 0 held for likely");
+            for (int k = 0; to.probability && k < 8; k++)
+                if (!to.probability[8 * i + (size_t)k]) wrong(s, "a probability of 0");
+        }
+        free(to.bits), free(to.levels), free(to.woke), free(to.guess), free(to.confidence), free(to.probability), free(to.level_bits);
+    }
+    if (chunker_session_read(session, content, (int64_t)(capacity - size) + 1, &(ChunkerReadings){0}) != CHUNKER_BAD_JOB)
+        wrong(s, "a session read more than it has room for");
+    chunker_session_free(session);
     free(content);
 }
 
@@ -170,6 +193,7 @@ static void wrong_job(const Setup *s, Random *r) {
     }
     if (chunker_encode_block(&job, &byte, size, &byte, 1) != CHUNKER_BAD_JOB) wrong(s, "a wrong job was encoded");
     if (chunker_decode_block(&job, &byte, 1, &byte, size) != CHUNKER_BAD_JOB) wrong(s, "a wrong job was decoded");
+    if (job.gate != 1 && chunker_session_new(&job, size)) wrong(s, "a wrong job was read");
 }
 
 static void wrong_model(const Setup *s, Random *r) {
@@ -231,7 +255,7 @@ int main(int count, char **arguments) {
             round = first / 256;
             Random random = {seed * 1000003 + (uint64_t)round};
             for (uint32_t k = 0; k < MODELS; k++) new_model(&s, &random, k);
-            if (count > 4) {
+            if (count > 4 && round % 16 == 0) { /* it is large, and slow with the portable kernels */
                 chunker_model_free(s.model[0]);
                 forget(&s.made[0]);
                 read_stack(&s.made[0], arguments[4]);
@@ -245,6 +269,7 @@ int main(int count, char **arguments) {
         case 0: cut_short(&s, &random); break;
         case 1: wrong_job(&s, &random); break;
         case 2: wrong_model(&s, &random); break;
+        case 3: case 4: read_session(&s, &random); break;
         default: code_and_decode(&s, &random);
         }
         double taken = (double)(clock() - start) / CLOCKS_PER_SEC;

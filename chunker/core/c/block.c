@@ -1,6 +1,7 @@
 /* One block: the loop over its bytes and the coder of its bits. */
 #include "stack.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,30 +66,44 @@ static void finish(Coder *c) {
     }
 }
 
+enum { ENCODES, DECODES, READS };
+
 typedef struct {
     const ChunkerJob *job;
     const ChunkerTables *tables;
     Level0 *level0;
-    Stack *stack;
+    Stack *stack;    /* NULL: level 0 is alone */
     Coder coder;
-    int decodes;
+    int mode;
     uint32_t position;
 } Block;
+
+/* What a session tells of one byte. */
+typedef struct {
+    int32_t cost;    /* 4096 to a bit */
+    int woke, moved;
+    uint32_t guess, confidence;
+    uint16_t probability[8];
+    float *level_bits; /* where to write them, or NULL */
+} Told;
 
 static int sound(const ChunkerJob *job, int64_t size) {
     if (!job->tables || size < 0 || size > CHUNKER_MAX_BLOCK || job->kernels < 0 || job->kernels >= MAX_KERNELS) return 0;
     if (!job->tables->kernels[job->kernels] || job->contexts < 0 || job->contexts > 2) return 0;
-    return job->gate >= 0 && job->gate <= CHUNKER_GATE_ALWAYS && (job->gate == 0 || job->model);
+    return job->gate >= 0 && job->gate <= CHUNKER_GATE_ALWAYS;
 }
+
+static int can_code(const ChunkerJob *job, int64_t size) { return sound(job, size) && (job->gate == 0 || job->model); }
 
 static int begin(Block *b, const ChunkerJob *job, const uint8_t *content, int64_t size) {
     const Kernels *kernels = job->tables->kernels[job->kernels];
+    int with_stack = job->gate > 0 && job->model;
     b->job = job, b->tables = job->tables;
     b->coder.high = UINT32_MAX;
-    b->level0 = level0_new(job->tables, kernels, content, (uint32_t)size, job->contexts, job->gate > 0, job->without_contexts,
+    b->level0 = level0_new(job->tables, kernels, content, (uint32_t)size, job->contexts, with_stack, job->without_contexts,
                            job->without_parts);
     if (!b->level0) return 0;
-    if (job->gate == 0) return 1;
+    if (!with_stack) return 1;
     b->stack = stack_new(job->model, job->tables, kernels, content);
     return b->stack != NULL;
 }
@@ -98,93 +113,145 @@ static void end(Block *b) {
     stack_free(b->stack);
 }
 
-/* Codes the next byte: `byte` if this encodes; returns it. */
-static uint32_t code_byte(Block *b, uint32_t byte) {
+/* Codes or reads the next byte, `byte` unless this decodes; returns it. The caller puts it into the content and calls
+ * end_byte. told: NULL, or what to tell of it. */
+static uint32_t code_byte(Block *b, uint32_t byte, Told *told) {
     Level0 *l = b->level0;
     Advice advice = {0};
-    int gate = b->job->gate, moved = 0;
+    int gate = b->job->gate, always = gate == CHUNKER_GATE_ALWAYS, asleep = gate > 0, moved = 0, woke = 8;
     uint32_t guess = 256, confidence = 0;
-    int64_t cost = 0;
     level0_begin_byte(l);
-    if (gate) guess = level0_guess(l, &confidence);
+    if (b->stack || told) guess = level0_guess(l, &confidence);
     for (int k = 7; k >= 0; k--) {
         level0_gather(l);
-        int p = 0, asleep = gate && !advice.awake;
-        if (!asleep || gate != CHUNKER_GATE_ALWAYS) {
-            if (advice.awake) stack_advise(b->stack, l->partial, &advice);
-            p = level0_mix(l, &advice);
-        }
-        if (asleep && (gate == CHUNKER_GATE_ALWAYS || abs(l->odds) < gate)) {
-            moved = stack_wake(b->stack, b->position, guess, confidence);
-            stack_advise(b->stack, l->partial, &advice);
-            p = level0_mix(l, &advice);
+        int p = 0;
+        if (advice.awake) stack_advise(b->stack, l->partial, &advice);
+        if (!(asleep && always && b->stack)) p = level0_mix(l, &advice);
+        if (asleep && (always || abs(l->odds) < gate)) {
+            asleep = 0, woke = 7 - k;
+            if (b->stack) {
+                moved = stack_wake(b->stack, b->position, guess, confidence);
+                stack_advise(b->stack, l->partial, &advice);
+                p = level0_mix(l, &advice);
+            }
         }
         int bit = byte >> k & 1;
-        if (b->decodes) bit = decode_bit(&b->coder, p);
-        else encode_bit(&b->coder, p, bit);
-        if (b->job->bits) cost += 16 * 4096 - log2_12(b->tables, (uint32_t)(bit ? p : 65536 - p));
+        if (b->mode == DECODES) bit = decode_bit(&b->coder, p);
+        else if (b->mode == ENCODES) encode_bit(&b->coder, p, bit);
+        if (told) {
+            told->cost += 16 * 4096 - log2_12(b->tables, (uint32_t)(bit ? p : 65536 - p));
+            told->probability[7 - k] = (uint16_t)p;
+        }
         level0_update(l, bit);
     }
     byte = l->partial & 255;
+    if (told) told->moved = moved, told->woke = woke, told->guess = guess, told->confidence = confidence;
+    if (told && told->level_bits && advice.awake) stack_costs(b->stack, byte, told->level_bits);
     if (advice.awake) stack_saw(b->stack, byte);
-    if (b->job->bits) b->job->bits[b->position] = (float)cost / 4096;
-    if (b->job->levels) b->job->levels[b->position] = (uint8_t)moved;
     return byte;
 }
 
+static void end_byte(Block *b) {
+    level0_end_byte(b->level0);
+    b->position++;
+}
+
 /* Whether to stop; tells how far it came. */
-static int look(const Block *b) {
-    if (b->position % LOOK_EVERY) return 0;
-    if (b->job->done) *b->job->done = b->position;
+static int look(const Block *b, int64_t done) {
+    if (done % LOOK_EVERY) return 0;
+    if (b->job->done) *b->job->done = done;
     return b->job->stop && *b->job->stop;
 }
 
-int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity) {
-    Block b = {0};
-    if (!sound(job, size) || capacity < 0) return CHUNKER_BAD_JOB;
-    int64_t result = 0;
-    if (begin(&b, job, content, size)) {
-        b.coder.out = payload, b.coder.out_end = payload + capacity;
-        for (; b.position < size && !result; b.position++) {
-            if (look(&b)) result = CHUNKER_STOPPED;
-            else if (b.coder.beyond) result = CHUNKER_TOO_LARGE;
-            else code_byte(&b, content[b.position]), level0_end_byte(b.level0);
-        }
-        if (!result) {
-            finish(&b.coder);
-            if (job->done) *job->done = size;
-            result = b.coder.beyond ? CHUNKER_TOO_LARGE : b.coder.out - payload;
-        }
-    } else {
-        result = CHUNKER_NO_MEMORY;
+static int64_t encode(Block *b, const uint8_t *content, int64_t size) {
+    while (b->position < size) {
+        if (look(b, b->position)) return CHUNKER_STOPPED;
+        if (b->coder.beyond) return CHUNKER_TOO_LARGE;
+        code_byte(b, content[b->position], NULL);
+        end_byte(b);
     }
+    finish(&b->coder);
+    if (b->job->done) *b->job->done = size;
+    return b->coder.beyond ? CHUNKER_TOO_LARGE : 0;
+}
+
+int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity) {
+    Block b = {.mode = ENCODES};
+    if (!can_code(job, size) || capacity < 0) return CHUNKER_BAD_JOB;
+    b.coder.out = payload, b.coder.out_end = payload + capacity;
+    int64_t result = begin(&b, job, content, size) ? encode(&b, content, size) : CHUNKER_NO_MEMORY;
+    end(&b);
+    return result < 0 ? result : b.coder.out - payload;
+}
+
+static int64_t decode(Block *b, uint8_t *content, int64_t size, int64_t payload_size) {
+    for (int k = 0; k < 4; k++) b->coder.code = b->coder.code << 8 | next_byte(&b->coder);
+    while (b->position < size) {
+        if (look(b, b->position)) return CHUNKER_STOPPED;
+        content[b->position] = (uint8_t)code_byte(b, 0, NULL);
+        end_byte(b);
+        if (b->coder.beyond > 3) return CHUNKER_CORRUPT;
+    }
+    uint32_t value;
+    if (b->coder.shifted + last_bytes(&b->coder, &value) != payload_size) return CHUNKER_CORRUPT;
+    if (b->job->done) *b->job->done = size;
+    return size;
+}
+
+int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size) {
+    Block b = {.mode = DECODES};
+    if (!can_code(job, size) || payload_size < 0) return CHUNKER_BAD_JOB;
+    b.coder.in = payload, b.coder.in_end = payload + payload_size;
+    int64_t result = begin(&b, job, content, size) ? decode(&b, content, size, payload_size) : CHUNKER_NO_MEMORY;
     end(&b);
     return result;
 }
 
-int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size) {
-    Block b = {.decodes = 1};
-    if (!sound(job, size) || payload_size < 0) return CHUNKER_BAD_JOB;
-    int64_t result = 0;
-    if (begin(&b, job, content, size)) {
-        b.coder.in = payload, b.coder.in_end = payload + payload_size;
-        for (int k = 0; k < 4; k++) b.coder.code = b.coder.code << 8 | next_byte(&b.coder);
-        for (; b.position < size && !result; b.position++) {
-            if (look(&b)) {
-                result = CHUNKER_STOPPED;
-            } else {
-                content[b.position] = (uint8_t)code_byte(&b, 0);
-                level0_end_byte(b.level0);
-                if (b.coder.beyond > 3) result = CHUNKER_CORRUPT;
-            }
-        }
-        uint32_t value;
-        if (!result && b.coder.shifted + last_bytes(&b.coder, &value) != payload_size) result = CHUNKER_CORRUPT;
-        if (!result && job->done) *job->done = size;
-        if (!result) result = size;
-    } else {
-        result = CHUNKER_NO_MEMORY;
+/* ---- sessions ---- */
+
+struct ChunkerSession {
+    Block block;
+    ChunkerJob job;
+    uint8_t *content;
+    int64_t capacity;
+};
+
+ChunkerSession *chunker_session_new(const ChunkerJob *job, int64_t capacity) {
+    if (!sound(job, capacity)) return NULL;
+    ChunkerSession *s = calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->job = *job, s->capacity = capacity, s->block.mode = READS;
+    s->content = calloc(1, (size_t)capacity + 1);
+    if (s->content && begin(&s->block, &s->job, s->content, capacity)) return s;
+    chunker_session_free(s);
+    return NULL;
+}
+
+void chunker_session_free(ChunkerSession *s) {
+    if (!s) return;
+    end(&s->block);
+    free(s->content);
+    free(s);
+}
+
+int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t size, const ChunkerReadings *to) {
+    Block *b = &s->block;
+    if (size < 0 || size > s->capacity - b->position) return CHUNKER_BAD_JOB;
+    int levels = b->stack ? stack_levels(b->stack) : 0;
+    for (int64_t i = 0; i < size; i++) {
+        if (look(b, i)) return CHUNKER_STOPPED;
+        Told told = {.level_bits = to->level_bits ? to->level_bits + i * levels : NULL};
+        for (int k = 0; told.level_bits && k < levels; k++) told.level_bits[k] = NAN;
+        s->content[b->position] = bytes[i];
+        code_byte(b, bytes[i], &told);
+        end_byte(b);
+        if (to->bits) to->bits[i] = (float)told.cost / 4096;
+        if (to->levels) to->levels[i] = (uint8_t)told.moved;
+        if (to->woke) to->woke[i] = (uint8_t)told.woke;
+        if (to->guess) to->guess[i] = (uint16_t)told.guess;
+        if (to->confidence) to->confidence[i] = (uint8_t)told.confidence;
+        if (to->probability) memcpy(to->probability + 8 * i, told.probability, sizeof told.probability);
     }
-    end(&b);
-    return result;
+    if (s->job.done) *s->job.done = size;
+    return size;
 }

@@ -3,21 +3,24 @@
 
 /* ---- inputs of the mixer, n contexts at a time; formulas in FORMAT.md, "Inputs" ---- */
 
-TARGET static void state_inputs(const StateInputs *in, int n, int16_t *odds, int16_t *certain, int16_t *linear) {
+TARGET static void state_inputs(const StateInputs *in, int n, int16_t *certain, int16_t *linear) {
     for (int i = 0; i < n; i++) {
-        int32_t state = in->state[i], seen = -(state != 0), o = in->odds[i] & seen;
-        odds[i] = (int16_t)(o >> (state < 3));
-        certain[i] = (int16_t)(o & (in->mixed[i] - 1));
+        int32_t seen = -(in->state[i] != 0);
+        certain[i] = (int16_t)(in->odds[i] & seen & (in->mixed[i] - 1));
         linear[i] = (int16_t)(((int32_t)(in->entry[i] >> 16) - 32768) >> 6 & seen);
     }
 }
 
-TARGET static void choose_runs(const RunInputs *in, int n, uint32_t partial, uint32_t bit, uint32_t *at, uint32_t *expects) {
+TARGET static void choose_runs(const RunInputs *in, int n, uint32_t partial, uint32_t bit, uint32_t *restrict at,
+                               uint32_t *restrict expects) {
     uint32_t shift = 7 - bit;
+    /* of their own, or the compiler takes `at` and `expects` for a part of one of them and does not vectorize */
+    const uint32_t *restrict lasts = in->last, *restrict befores = in->before, *restrict mixed = in->mixed;
+    const uint32_t *restrict at_last = in->at, *restrict at_before = in->at_before;
     for (int i = 0; i < n; i++) {
-        uint32_t last = in->last[i], before = in->before[i];
+        uint32_t last = lasts[i], before = befores[i];
         uint32_t is_last = 0u - (last >> (shift + 1) == partial), is_before = (0u - (before >> (shift + 1) == partial)) & ~is_last;
-        at[i] = ((in->at[i] + bit) & is_last) | ((in->at_before[i] + in->mixed[i] * 8 + bit) & is_before);
+        at[i] = ((at_last[i] + bit) & is_last) | ((at_before[i] + mixed[i] * 8 + bit) & is_before);
         expects[i] = ((last & is_last) | (before & is_before)) >> shift & 1;
     }
 }

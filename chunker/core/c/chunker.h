@@ -19,7 +19,7 @@
 #define CHUNKER_API __attribute__((visibility("default")))
 #endif
 
-#define CHUNKER_ABI 1                     /* changes with every change of this header */
+#define CHUNKER_ABI 2                     /* changes with every change of this header */
 #define CHUNKER_MAX_BLOCK (1 << 22)       /* bytes of a block */
 #define CHUNKER_GATE_ALWAYS 4095          /* the recurrent levels wake at the first bit of every byte */
 #define CHUNKER_MAX_LEVELS 16
@@ -37,6 +37,7 @@ enum {
 
 typedef struct ChunkerTables ChunkerTables; /* constants of the codec, computed once */
 typedef struct ChunkerModel ChunkerModel;   /* a stack of recurrent levels, packed for the kernels */
+typedef struct ChunkerSession ChunkerSession; /* a block that is read, not coded */
 
 /* A matrix of a model: q (rows, columns) with one multiplier a column; FORMAT.md, "Recurrent levels". q is NULL where
  * the model has no such matrix. */
@@ -75,9 +76,18 @@ typedef struct {
     uint32_t without_parts;       /* likewise parts of the mixture, see level0.h */
     const volatile int32_t *stop; /* looked at every few bytes; may be NULL */
     volatile int64_t *done;       /* bytes coded so far; may be NULL */
-    float *bits;                  /* per byte what it cost, in bits; may be NULL */
-    uint8_t *levels;              /* per byte how many recurrent levels moved for it; may be NULL */
 } ChunkerJob;
+
+/* What a session tells of the n bytes that it reads; each of these may be NULL. */
+typedef struct {
+    float *bits;           /* (n,) what coding them would cost, in bits */
+    uint8_t *levels;       /* (n,) how many recurrent levels moved before it */
+    uint8_t *woke;         /* (n,) the number, from 0, of the bit before which they woke; 8: they slept */
+    uint16_t *guess;       /* (n,) the byte that level 0 held for the likeliest one; 256: none */
+    uint8_t *confidence;   /* (n,) how sure level 0 was of it, 0 .. 15 */
+    uint16_t *probability; /* (n, 8) of a 1, before each of its bits, 65536 to 1 */
+    float *level_bits;     /* (n, levels) what levels 1 .. l alone would take for it, in bits; NaN where they slept */
+} ChunkerReadings;
 
 CHUNKER_API int32_t chunker_abi(void);
 
@@ -101,5 +111,17 @@ CHUNKER_API int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *c
 /* Decodes `size` bytes of content; returns size or an error. content is complete up to *job->done. */
 CHUNKER_API int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int64_t payload_size,
                                          uint8_t *content, int64_t size);
+
+/* A session reads bytes as coding them would, in as many calls as its owner likes, and tells what they cost. It takes
+ * `capacity` bytes at most, by which its tables are sized as those of a block of this size, and keeps what `job` points
+ * to. With a gate and no model level 0 is alone, and `woke` tells when recurrent levels would wake. NULL: there is no
+ * memory, or the job is wrong. */
+CHUNKER_API ChunkerSession *chunker_session_new(const ChunkerJob *job, int64_t capacity);
+CHUNKER_API void chunker_session_free(ChunkerSession *session);
+
+/* Returns size or an error from above; *job->done counts the bytes of this call. A session that was stopped has read
+ * that many. */
+CHUNKER_API int64_t chunker_session_read(ChunkerSession *session, const uint8_t *bytes, int64_t size,
+                                         const ChunkerReadings *readings);
 
 #endif

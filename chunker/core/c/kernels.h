@@ -25,7 +25,7 @@ typedef struct {
 typedef struct {
     const char *name;
 
-    void (*state_inputs)(const StateInputs *in, int n, int16_t *odds, int16_t *certain, int16_t *linear);
+    void (*state_inputs)(const StateInputs *in, int n, int16_t *certain, int16_t *linear);
     void (*choose_runs)(const RunInputs *in, int n, uint32_t partial, uint32_t bit, uint32_t *at, uint32_t *expects);
     void (*run_inputs)(const int32_t *odds, const uint32_t *expects, int n, int16_t *x);
 

@@ -17,7 +17,7 @@ static const uint8_t MANY[] = {
     CTX_AFTER_WORD, CTX_MATCH, CTX_MATCH3, CTX_CLASSES, CTX_PAGE};
 
 static const uint32_t MATCH_LENGTH[N_MATCHES] = {20, 9, 5};
-static const int SET_SIZE[N_SETS] = {24 * 8, 4096, 8 * 4 * 8, 256, 4096, 256 * 8, 64 * 4 * 8};
+static const uint32_t SET_SIZE[N_SETS] = {24 * 8, 4096, 8 * 4 * 8, 256, 4096, 256 * 8, 64 * 4 * 8};
 enum { SET_STACK, SET_CLASSES, SET_ORDER, SET_THIRD, SET_CLASS, SET_LENGTH, SET_FIELD };
 
 #define STATE_LIMIT 255   /* adaptive probabilities average over so many bits at most: of states */
@@ -29,6 +29,9 @@ enum { SET_STACK, SET_CLASSES, SET_ORDER, SET_THIRD, SET_CLASS, SET_LENGTH, SET_
 #define SURE_ERROR 200    /* errors up to this, of 65536, train nothing */
 #define MIXED_LIMIT 2047  /* of a set's output, in 1/256 nat */
 #define FINAL_MAX (1 << 22)
+#define BYTES_A_ROW 32    /* of a block, for each row of a set of weights: few rows learn faster */
+#define SET_BITS 12       /* of a row's number, at most */
+#define APM_BITS 16
 
 void level0_free(Level0 *l) {
     if (!l) return;
@@ -83,24 +86,28 @@ static int make_tables(Level0 *l, uint32_t size) {
     l->match_bits = bits_for(size, 10, 20);
     for (int k = 0; k < N_MATCHES; k++)
         if (!(l->match_table[k] = take(&l->memory, (size_t)4 << l->match_bits))) return 0;
+    l->apm_mask = (1u << bits_for(8 * size, 8, APM_BITS)) - 1; /* a bit of the block uses one row */
     for (int a = 0; a < N_APMS; a++)
-        if (!(l->apm[a] = take(&l->memory, 65536 * 33 * 2))) return 0;
+        if (!(l->apm[a] = take(&l->memory, ((size_t)l->apm_mask + 1) * 33 * 2))) return 0;
     return l->state_map && l->run_map && l->order1;
 }
 
-static int make_mixer(Level0 *l, int with_stack) {
-    int n = l->contexts, lanes = l->lanes = (n + 15) / 16 * 16, k = 4 * lanes;
-    l->inputs = (4 * lanes + 2 * N_MATCHES + 5 + INPUT_STEP - 1) / INPUT_STEP * INPUT_STEP;
+static int make_mixer(Level0 *l, uint32_t size, int with_stack) {
+    int n = l->contexts, k = 3 * n;
+    l->lanes = (n + 15) / 16 * 16;
+    l->inputs = (k + 2 * N_MATCHES + 5 + INPUT_STEP - 1) / INPUT_STEP * INPUT_STEP;
     l->x = take(&l->memory, (size_t)l->inputs * 2);
     l->initial = take(&l->memory, (size_t)l->inputs * 4);
     if (!l->x || !l->initial) return 0;
-    for (int i = 0; i < n; i++) l->initial[i] = (1 << 20) / (n + 8), l->initial[lanes + i] = (2 << 20) / (n + 8);
+    for (int i = 0; i < n; i++) l->initial[i] = l->initial[n + i] = (1 << 20) / (n + 8);
     for (int j = 0; j < N_MATCHES; j++) l->initial[k + j] = (1 << 20) / 4;
     k += 2 * N_MATCHES + 2;
     if (with_stack) l->initial[k] = (int32_t)(.35 * (1 << 20));
+    l->set_mask = (1u << bits_for(size / BYTES_A_ROW, 3, SET_BITS)) - 1;
     for (int s = 0; s < N_SETS; s++) {
-        l->weights[s] = take(&l->memory, (size_t)SET_SIZE[s] * (size_t)l->inputs * 4);
-        l->trained[s] = take(&l->memory, (size_t)SET_SIZE[s] * 2);
+        size_t rows = SET_SIZE[s] <= l->set_mask ? SET_SIZE[s] : (size_t)l->set_mask + 1;
+        l->weights[s] = take(&l->memory, rows * (size_t)l->inputs * 4);
+        l->trained[s] = take(&l->memory, rows * 2);
         if (!l->weights[s] || !l->trained[s]) return 0;
     }
     for (int f = 0; f < 2; f++) {
@@ -119,7 +126,7 @@ Level0 *level0_new(const ChunkerTables *tables, const Kernels *kernels, const ui
     l->tables = tables, l->kernels = kernels, l->without_parts = without_parts;
     reading_start(&l->reading, tables, bytes);
     choose_contexts(l, contexts, without_contexts);
-    if (!make_tables(l, size) || !make_mixer(l, with_stack)) {
+    if (!make_tables(l, size) || !make_mixer(l, size, with_stack)) {
         level0_free(l);
         return NULL;
     }
@@ -205,7 +212,7 @@ static void gather_contexts(Level0 *l) {
     const ChunkerTables *t = l->tables;
     const Kernels *k = l->kernels;
     int n = l->contexts, lanes = l->lanes, node = l->node, seen = 0;
-    int16_t *x = l->x;
+    int16_t input[3][N_LANES];
     for (int i = 0; i < n; i++) {
         int32_t state = l->slot[i]->state[node - 1];
         uint32_t at = (uint32_t)(i * 256 + state), entry = l->state_map[at];
@@ -216,7 +223,7 @@ static void gather_contexts(Level0 *l) {
     }
     l->seen_orders = seen;
     StateInputs states = {l->state, l->odds_of, l->mixed, l->state_entry};
-    k->state_inputs(&states, lanes, x, x + 2 * lanes, x + 3 * lanes);
+    k->state_inputs(&states, lanes, input[1], input[2]);
     RunInputs runs = {l->run_last, l->run_before, l->run_at, l->run_at_before, (const uint32_t *)l->mixed};
     k->choose_runs(&runs, lanes, l->partial, (uint32_t)l->bit, l->run_used, l->run_bit);
     for (int i = 0; i < n; i++) {
@@ -224,7 +231,8 @@ static void gather_contexts(Level0 *l) {
         l->run_entry[i] = entry;
         l->odds_of[i] = t->stretch[entry >> 20];
     }
-    k->run_inputs(l->odds_of, l->run_bit, lanes, x + lanes);
+    k->run_inputs(l->odds_of, l->run_bit, lanes, input[0]);
+    for (int i = 0; i < 3; i++) memcpy(l->x + i * n, input[i], (size_t)n * 2);
 }
 
 static void gather_matches(Level0 *l, int16_t *x) {
@@ -256,7 +264,8 @@ static void select_early(Level0 *l) {
     l->selected[SET_FIELD] = (at_most(field->index, N_FIELDS - 1) * 4 + field->order) * 8 + bit;
     static const int early[] = {SET_CLASSES, SET_THIRD, SET_CLASS, SET_LENGTH, SET_FIELD};
     for (size_t i = 0; i < sizeof early / sizeof *early; i++) {
-        const char *row = (const char *)(l->weights[early[i]] + (size_t)l->selected[early[i]] * (size_t)l->inputs);
+        uint32_t row_number = l->selected[early[i]] &= l->set_mask;
+        const char *row = (const char *)(l->weights[early[i]] + (size_t)row_number * (size_t)l->inputs);
         for (int line = 0; line < 4; line++) __builtin_prefetch(row + 64 * line);
     }
 }
@@ -266,11 +275,12 @@ static void place_apms(Level0 *l) {
     const Reading *r = &l->reading;
     uint32_t c4 = r->last4, partial = l->partial;
     l->apm_place[0] = partial | (c4 & 255) << 8;
-    l->apm_place[1] = mix(c4 & 0xffffff, partial) & 65535;
+    l->apm_place[1] = mix(c4 & 0xffffff, partial);
     l->apm_place[2] = partial | (l->longest_expected & 255) << 8;
-    l->apm_place[3] = mix(mix(r->line_template, r->digits), partial) & 65535;
+    l->apm_place[3] = mix(mix(r->line_template, r->digits), partial);
     l->apm_place[4] = partial;
     for (int a = 0; a < N_APMS; a++) {
+        l->apm_place[a] &= l->apm_mask;
         const char *row = (const char *)(l->apm[a] + l->apm_place[a] * 33);
         __builtin_prefetch(row);
         __builtin_prefetch(row + 64);
@@ -282,7 +292,7 @@ void level0_gather(Level0 *l) {
     select_early(l);
     place_apms(l);
     gather_contexts(l);
-    int n = l->lanes, k = 4 * n;
+    int n = l->contexts, k = 3 * n;
     int16_t *x = l->x;
     gather_matches(l, x + k);
     k += 2 * N_MATCHES;
@@ -292,10 +302,9 @@ void level0_gather(Level0 *l) {
     x[k + 4] = 256;
     if (l->without_parts) {
         uint32_t w = l->without_parts;
-        if (w & PART_STATE) memset(x, 0, (size_t)n * 2);
-        if (w & PART_CERTAIN) memset(x + 2 * n, 0, (size_t)n * 2);
-        if (w & PART_LINEAR) memset(x + 3 * n, 0, (size_t)n * 2);
-        if (w & PART_MATCH) memset(x + 4 * n, 0, 4 * N_MATCHES);
+        if (w & PART_CERTAIN) memset(x + n, 0, (size_t)n * 2);
+        if (w & PART_LINEAR) memset(x + 2 * n, 0, (size_t)n * 2);
+        if (w & PART_MATCH) memset(x + 3 * n, 0, 4 * N_MATCHES);
         if (w & PART_DIRECT) x[k] = x[k + 1] = 0;
     }
 }
@@ -311,14 +320,15 @@ static void select_late(Level0 *l, const Advice *advice) {
         if (m->map) votes[m->expected >> (7 - l->bit) & 1]++;
     }
     uint32_t vote = !votes[0] && !votes[1] ? 0 : votes[0] && votes[1] ? 3 : votes[0] ? 1 : 2;
-    l->selected[SET_STACK] = (uint32_t)(advice->awake ? ((advice->stretched + 2816) >> 8) + 1 : 0) * 8 + bit;
-    l->selected[SET_ORDER] = ((uint32_t)l->seen_orders * 4 + vote) * 8 + bit;
+    uint32_t said = advice->awake ? (uint32_t)((advice->stretched + 2816) >> 8) + 1 : 0;
+    l->selected[SET_STACK] = (said * 8 + bit) & l->set_mask;
+    l->selected[SET_ORDER] = (((uint32_t)l->seen_orders * 4 + vote) * 8 + bit) & l->set_mask;
     l->final_selected[0] = l->partial;
     l->final_selected[1] = (length + 13 * which) * 8 + bit;
 }
 
 static int refine(Level0 *l, const Advice *advice, int odds, int p) {
-    l->apm_place[4] = l->partial | (advice->awake ? advice->likeliest : 0) << 8;
+    l->apm_place[4] = (l->partial | (advice->awake ? advice->likeliest : 0) << 8) & l->apm_mask;
     int at = clamp(odds, 2047) + 2048, low = at >> 7, weight = at & 127, sum = 0, n = 0;
     const uint16_t *initial = l->apm_initial + low;
     for (int a = 0; a < N_APMS; a++) {
@@ -335,7 +345,7 @@ static int refine(Level0 *l, const Advice *advice, int odds, int p) {
 
 int level0_mix(Level0 *l, const Advice *advice) {
     const ChunkerTables *t = l->tables;
-    int k = 4 * l->lanes + 2 * N_MATCHES + 2;
+    int k = 3 * l->contexts + 2 * N_MATCHES + 2;
     l->x[k] = (int16_t)(advice->awake ? advice->stretched : 0);
     l->x[k + 1] = (int16_t)(advice->awake ? advice->linear : 0);
     select_late(l, advice);

@@ -14,17 +14,16 @@
 
 /* Parts of the mixture, as bits of ChunkerJob.without_parts: for ablations only. */
 enum {
-    PART_STATE = 1 << 0,     /* what a bit history says */
-    PART_RUN = 1 << 1,       /* the byte seen last in a context, and how often in a row */
-    PART_CERTAIN = 1 << 2,   /* histories that saw only one kind of bit */
-    PART_LINEAR = 1 << 3,    /* probabilities beside their logarithms of odds */
-    PART_MATCH = 1 << 4,     /* the longest repetitions */
-    PART_RECOVER = 1 << 5,   /* a repetition that goes on after a miss */
-    PART_DIRECT = 1 << 6,    /* probabilities of the partial byte alone and after the last byte */
-    PART_SETS = 1 << 7,      /* this and the following six: sets of weights */
-    PART_FINAL2 = 1 << 14,   /* the second final mixer */
-    PART_APMS = 1 << 15,     /* adaptive maps of the final probability: this and the following four */
-    PART_SURE = 1 << 20      /* no training where the error is small */
+    PART_RUN = 1 << 0,       /* the byte seen last in a context, and how often in a row */
+    PART_CERTAIN = 1 << 1,   /* histories that saw only one kind of bit */
+    PART_LINEAR = 1 << 2,    /* probabilities of bit histories */
+    PART_MATCH = 1 << 3,     /* the longest repetitions */
+    PART_RECOVER = 1 << 4,   /* a repetition that goes on after a miss */
+    PART_DIRECT = 1 << 5,    /* probabilities of the partial byte alone and after the last byte */
+    PART_SETS = 1 << 6,      /* this and the following six: sets of weights */
+    PART_FINAL2 = 1 << 13,   /* the second final mixer */
+    PART_APMS = 1 << 14,     /* adaptive maps of the final probability: this and the following four */
+    PART_SURE = 1 << 19      /* no training where the error is small */
 };
 
 typedef struct {
@@ -84,18 +83,20 @@ typedef struct {
     uint32_t order0[256], *order1; /* order1: (256, 256), exclusive-or 2^31 */
     /* mixer */
     int lanes;                 /* contexts, padded to a multiple of 16 */
+    uint32_t set_mask;         /* rows of every set less 1, a power of two less 1; SET_SIZE may be less */
     int inputs;                /* padded */
     int16_t *x;                /* (inputs,) */
     int32_t *initial;          /* (inputs,) weights of a set that was never used */
-    int32_t *weights[N_SETS];  /* (set_size, inputs) */
-    uint16_t *trained[N_SETS]; /* (set_size,) how often; 0: not initialized */
+    int32_t *weights[N_SETS];  /* (rows, inputs) */
+    uint16_t *trained[N_SETS]; /* (rows,) how often; 0: not initialized */
     uint32_t selected[N_SETS];
     int output[N_SETS];        /* in 1/256 nat */
     int32_t (*final[2])[FINAL_WEIGHTS];
     uint32_t final_selected[2];
     int final_p[2];
     /* adaptive maps */
-    uint16_t *apm[N_APMS];     /* (65536, 33), exclusive-or their initial values */
+    uint32_t apm_mask;         /* rows of a map less 1, a power of two less 1 */
+    uint16_t *apm[N_APMS];     /* (rows, 33), exclusive-or their initial values */
     uint32_t apm_place[N_APMS], apm_used[N_APMS], apm_node[N_APMS];
     uint16_t apm_initial[33];
     /* the bit at hand */

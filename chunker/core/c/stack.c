@@ -381,6 +381,19 @@ void stack_advise(const Stack *s, uint32_t partial, Advice *advice) {
     advice->likeliest = s->likeliest[s->model->levels - 1];
 }
 
+int stack_levels(const Stack *s) { return s->model->levels; }
+
+static uint32_t total(const uint32_t *weight) {
+    uint32_t sum = 0; /* at most 256 * 2^23 */
+    for (int k = 0; k < SYMBOLS; k++) sum += weight[k];
+    return sum;
+}
+
+void stack_costs(const Stack *s, uint32_t byte, float *bits) {
+    for (int i = 0; i < s->model->levels; i++)
+        bits[i] = (float)(log2_12(s->tables, total(s->weight[i])) - log2_12(s->tables, s->weight[i][byte])) / 4096;
+}
+
 void stack_saw(Stack *s, uint32_t byte) {
     const ChunkerModel *m = s->model;
     int goes_up = 1;
@@ -391,10 +404,8 @@ void stack_saw(Stack *s, uint32_t byte) {
         const uint32_t *weight = s->weight[i - 1];
         int missed = byte != s->likeliest[i - 1];
         if (m->rule == CHUNKER_GATE_SURPRISE) {
-            uint64_t total = 0;
-            for (int k = 0; k < SYMBOLS; k++) total += weight[k];
             int32_t steps = m->thresholds[i - 1] < N_WEIGHTS - 1 ? m->thresholds[i - 1] : N_WEIGHTS - 1;
-            int below = ((uint64_t)weight[byte] << WEIGHT_BITS) < total * s->tables->weight[steps];
+            int below = ((uint64_t)weight[byte] << WEIGHT_BITS) < (uint64_t)total(weight) * s->tables->weight[steps];
             missed = below || (steps <= LOG_STEPS && missed);
         }
         goes_up = missed || state->fresh;

@@ -16,6 +16,12 @@ int stack_wake(Stack *s, uint32_t position, uint32_t guess, uint32_t confidence)
 /* What the prediction says of the bit that follows `partial` (a leading 1, then the bits of this byte so far). */
 void stack_advise(const Stack *s, uint32_t partial, Advice *advice);
 
+/* What levels 1 .. l alone would take for a byte, for each l, in bits. */
+void stack_costs(const Stack *s, uint32_t byte, float *bits);
+
+/* How many levels it has. */
+int stack_levels(const Stack *s);
+
 /* The byte that was predicted came: the gates decide which levels it goes up to. */
 void stack_saw(Stack *s, uint32_t byte);
 

@@ -6,6 +6,10 @@ Plain rather than quick: some hundred bytes a second.
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
+from itertools import chain
+from math import nan
+from typing import Protocol
 
 from chunker.core.interface import GATE_ALWAYS, MISFIT, Model, Progress, Settings, Stop, Trace
 from chunker.core.reference.coder import Decoder, Encoder
@@ -16,32 +20,34 @@ from chunker.errors import CorruptArchive
 
 LOOK_EVERY = 64  # bytes between two looks at the stop flag
 MAX_BEYOND = 3  # bytes that a sound payload lacks at its end
+ASLEEP = 8  # stands for the number of the bit before which the recurrent levels woke
+
+
+class Coder(Protocol):
+    """Encoder, Decoder or NoCoder."""
+
+    def code(self, p: int, bit: int) -> int:
+        """Code a bit that is 1 with the probability p, 65536 to 1; returns it."""
 
 
 class Block:
     """The state of one block, which codes its bytes one after the other.
 
-    content: the bytes so far. After each byte: cost_bits, what it took, and moved, how many levels moved for it.
+    content: the bytes so far. model: None where level 0 is to be alone.
     """
 
-    def __init__(
-        self, settings: Settings, model: Model | None, n_bytes: int, coder: Encoder | Decoder
-    ) -> None:
+    def __init__(self, settings: Settings, model: Model | None, n_bytes: int, coder: Coder) -> None:
         self._gate, self._coder = settings.gate, coder
-        self._level0 = Level0(settings.contexts, n_bytes, settings.needs_model)
+        with_stack = settings.needs_model and model is not None
+        self._level0 = Level0(settings.contexts, n_bytes, with_stack)
         self.content = self._level0.content
-        self._stack: Stack | None = None
-        if settings.needs_model:
-            if model is None:
-                raise ValueError("a gate above 0 needs a model")
-            self._stack = Stack(model, self.content)
-        self.cost_bits = 0.0
-        self.moved = 0
+        self.stack = Stack(model, self.content) if with_stack and model is not None else None
 
-    def code(self, byte: int = 0) -> None:
+    def code(self, byte: int = 0) -> Coded:
         """Code the next byte; if this decodes, whatever `byte` is."""
-        level0, stack = self._level0, self._stack
-        advice, cost, self.moved = Advice(), 0, 0
+        level0, stack = self._level0, self.stack
+        advice, moved, woke = Advice(), 0, ASLEEP
+        probabilities: list[int] = []
         level0.begin_byte()
         guess, confidence = level0.guess()
         for bit_number in range(8):
@@ -49,21 +55,84 @@ class Block:
             if stack is not None and advice.awake:
                 advice = stack.advise(level0.partial, bit_number)
             p = level0.mix(advice)
-            if stack is not None and not advice.awake and self._unsure(level0.odds):
-                self.moved = stack.wake(guess, confidence)
-                advice = stack.advise(level0.partial, bit_number)
-                p = level0.mix(advice)
+            if woke == ASLEEP and self._unsure(level0.odds):
+                woke = bit_number
+                if stack is not None:
+                    moved = stack.wake(guess, confidence)
+                    advice = stack.advise(level0.partial, bit_number)
+                    p = level0.mix(advice)
             bit = self._coder.code(p, byte >> (7 - bit_number) & 1)
-            cost += (16 << LOG_BITS) - log2(p if bit else 65536 - p)
+            probabilities.append(p)
             level0.learn(bit)
         byte = level0.end_byte()
-        if stack is not None and advice.awake:
-            stack.saw(byte)
-        self.cost_bits = cost / (1 << LOG_BITS)
+        level_bits: list[float] = []
+        if stack is not None:
+            level_bits = stack.costs(byte) if advice.awake else [nan] * len(stack)
+            if advice.awake:
+                stack.saw(byte)
+        return Coded(byte, moved, woke, guess, confidence, probabilities, level_bits)
 
     def _unsure(self, odds: int) -> bool:
         """Whether the recurrent levels wake: the contexts' logarithm of odds is nearer to 0 than the gate."""
         return abs(odds) < self._gate or self._gate == GATE_ALWAYS
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A byte, and what chunker.core.interface.Trace tells of it."""
+
+    byte: int
+    moved: int
+    woke: int
+    guess: int
+    confidence: int
+    probabilities: list[int]
+    level_bits: list[float]
+
+    @property
+    def bits(self) -> float:
+        """What it cost."""
+        bits = ((self.byte >> k & 1) for k in range(7, -1, -1))
+        chances = (p if bit else 65536 - p for p, bit in zip(self.probabilities, bits, strict=True))
+        return sum((16 << LOG_BITS) - log2(chance) for chance in chances) / (1 << LOG_BITS)
+
+
+class NoCoder:
+    """Stands where a coder does while a session reads."""
+
+    def code(self, p: int, bit: int) -> int:
+        """The bit itself."""
+        return bit
+
+
+class PythonSession:
+    """See chunker.core.interface.Session."""
+
+    def __init__(
+        self, settings: Settings, model: Model | None, capacity: int, stop: Stop, progress: Progress
+    ) -> None:
+        self._block = Block(settings, model, capacity, NoCoder())
+        self._left, self._stop, self._progress = capacity, stop, progress
+
+    def read(self, content: bytes, *, detail: bool = False) -> Trace:
+        """See Session.read."""
+        if len(content) > self._left:
+            raise ValueError(f"the session has room for {self._left:,} bytes")
+        coded = []
+        for position, byte in enumerate(content):
+            look(position, self._stop, self._progress)
+            coded.append(self._block.code(byte))
+        self._left -= len(content)
+        self._progress.value = len(content)
+        return Trace(
+            array("f", (each.bits for each in coded)),
+            bytes(each.moved for each in coded),
+            bytes(each.woke for each in coded),
+            array("H", (each.guess for each in coded) if detail else ()),
+            bytes(each.confidence for each in coded if detail),
+            array("H", chain.from_iterable(each.probabilities for each in coded) if detail else ()),
+            array("f", chain.from_iterable(each.level_bits for each in coded) if detail else ()),
+        )
 
 
 class PythonBackend:
@@ -82,7 +151,7 @@ class PythonBackend:
     ) -> bytes | None:
         """See Backend.encode."""
         encoder = Encoder()
-        block = Block(settings, model, len(content), encoder)
+        block = coding_block(settings, model, len(content), encoder)
         for position, byte in enumerate(content):
             look(position, stop, progress)
             if len(encoder.payload) >= limit_bytes:
@@ -104,7 +173,7 @@ class PythonBackend:
     ) -> bytes:
         """See Backend.decode."""
         decoder = Decoder(payload)
-        block = Block(settings, model, n_bytes, decoder)
+        block = coding_block(settings, model, n_bytes, decoder)
         for position in range(n_bytes):
             look(position, stop, progress)
             block.code()
@@ -115,20 +184,18 @@ class PythonBackend:
         progress.value = n_bytes
         return bytes(block.content)
 
-    def trace(
-        self, content: bytes, settings: Settings, model: Model | None, stop: Stop, progress: Progress
-    ) -> Trace:
-        """See Backend.trace."""
-        encoder, bits, levels = Encoder(), array("f"), bytearray()
-        block = Block(settings, model, len(content), encoder)
-        for position, byte in enumerate(content):
-            look(position, stop, progress)
-            block.code(byte)
-            bits.append(block.cost_bits)
-            levels.append(block.moved)
-        encoder.finish()
-        progress.value = len(content)
-        return Trace(len(encoder.payload), bits, bytes(levels))
+    def session(
+        self, settings: Settings, model: Model | None, capacity: int, stop: Stop, progress: Progress
+    ) -> PythonSession:
+        """See Backend.session."""
+        return PythonSession(settings, model, capacity, stop, progress)
+
+
+def coding_block(settings: Settings, model: Model | None, n_bytes: int, coder: Coder) -> Block:
+    """A block that has the model which its settings need."""
+    if settings.needs_model and model is None:
+        raise ValueError("a gate above 0 needs a model")
+    return Block(settings, model, n_bytes, coder)
 
 
 def look(position: int, stop: Stop, progress: Progress) -> None:

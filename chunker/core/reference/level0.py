@@ -23,7 +23,7 @@ from chunker.core.reference.mixer import ONE, Mixer
 from chunker.core.reference.probabilities import EVEN, RUN_LIMIT, STATE_LIMIT, Adaptive, Refinement
 from chunker.core.reference.reading import FIELDS, Reading, mix
 from chunker.core.reference.slots import Slot, Slots
-from chunker.core.reference.tables import KIND, STRETCH, squash, stretch
+from chunker.core.reference.tables import KIND, STRETCH, bits_for, squash, stretch
 
 NO_GUESS = 256
 BIAS_INPUT = 256
@@ -31,6 +31,10 @@ NET_WEIGHT = int(0.35 * ONE)  # of what the recurrent levels say, to begin with
 RUN_BUCKETS = 18
 NO_RUN = -1
 N_REFINEMENTS = 5
+
+BYTES_A_ROW = 32  # of a block, for each row of a selector's: few rows learn faster
+LEAST_SET_BITS, SET_BITS = 3, 12  # of a row's number
+LEAST_PLACE_BITS, PLACE_BITS = 8, 16  # of a place's number
 
 # How many weight sets each selector of the mixture chooses from; in the order of `Level0._selected`.
 SET_SIZES = (24 * 8, 4096, 8 * 4 * 8, 256, 4096, 256 * 8, FIELDS * 4 * 8)
@@ -81,21 +85,20 @@ class Follower:
         self.before = slot.run_before | 256 if slot.run_count else 0
         self._run_start = (run_bucket(slot.run_count) * 2 + (slot.run_byte != slot.run_before)) * 8
 
-    def inputs(self, node: int, partial: int, bit_number: int) -> tuple[int, int, int, int]:
-        """Four inputs of the mixture, 0 where nothing was seen here.
+    def inputs(self, node: int, partial: int, bit_number: int) -> tuple[int, int, int]:
+        """Three inputs of the mixture, 0 where nothing was seen here.
 
-        The logarithm of odds of the bit history, halved where it is of one or two bits; of the run; of the history
-        again if it saw only one kind of bit; the history's probability minus 1/2, in 1/1024.
+        The logarithm of odds of the run; of the bit history, if it saw only one kind of bit; the history's
+        probability minus 1/2, in 1/1024.
         """
         state = self._state = self.slot.histories[node]
         self.seen = state > 0
         p = self._states.entries[state] >> 16
-        odds = STRETCH[p >> 4]
         run = self._run_odds(partial, bit_number, HISTORY_MIXED[state])
         if not self.seen:
-            return 0, run, 0, 0
-        certain = 0 if HISTORY_MIXED[state] else odds
-        return odds >> (state < 3), run, certain, (p - 32768) >> 6
+            return run, 0, 0
+        certain = 0 if HISTORY_MIXED[state] else STRETCH[p >> 4]
+        return run, certain, (p - 32768) >> 6
 
     def _run_odds(self, partial: int, bit_number: int, mixed: int) -> int:
         """What the byte seen last says if it agrees with the bits so far, else what the one before it says."""
@@ -139,9 +142,15 @@ class Level0:
         self._longest = self._longest_length = 0
         self._by_partial = Adaptive([EVEN] * 256, 0, STATE_LIMIT)
         self._by_last = Adaptive([EVEN] * 65536, 0, STATE_LIMIT)  # last byte, partial byte
-        self._mixer = Mixer(SET_SIZES, FINAL_SIZES, _initial_weights(n, with_stack))
+        rows = 1 << bits_for(n_bytes // BYTES_A_ROW, LEAST_SET_BITS, SET_BITS)
+        self._set_mask = rows - 1
+        sizes = [min(size, rows) for size in SET_SIZES]
+        self._mixer = Mixer(sizes, FINAL_SIZES, _initial_weights(n, with_stack))
         self._refinements = [Refinement() for _ in range(N_REFINEMENTS)]
-        self._inputs = np.zeros(4 * n + 2 * len(MIN_LENGTHS) + 5, dtype=np.int32)
+        self._place_mask = (
+            1 << bits_for(8 * n_bytes, LEAST_PLACE_BITS, PLACE_BITS)
+        ) - 1  # a bit has one place
+        self._inputs = np.zeros(3 * n + 2 * len(MIN_LENGTHS) + 5, dtype=np.int32)
         self._seen_orders = 0  # how many of the last n bytes have been here before
         self.partial = 1
         self.odds = 0
@@ -200,26 +209,28 @@ class Level0:
         r, bit_number = self._reading, self._bit_number
         net = ((advice.stretched + 2816) >> 8) + 1 if advice.awake else 0
         lengths = min(r.word_length, 7) | min(r.token_length, 7) << 3 | min(r.depth, 3) << 6
-        return [
+        selected = [
             net * 8 + bit_number,
-            r.kinds & 4095,
+            r.kinds,
             (self._seen_orders * 4 + self._matches.vote(bit_number)) * 8 + bit_number,
             r.last8 >> 16 & 255,
             self.partial << 4 | KIND[self._last],
             lengths * 8 + bit_number,
             (r.fields.number * 4 + r.fields.order) * 8 + bit_number,
         ]
+        return [number & self._set_mask for number in selected]
 
     def _places(self, advice: Advice) -> list[int]:
-        """Where each adaptive map looks: 16 bits."""
+        """Where each adaptive map looks."""
         r, partial = self._reading, self.partial
-        return [
+        places = [
             partial | self._last << 8,
-            mix(r.last8 & 0xFFFFFF, partial) & 65535,
+            mix(r.last8 & 0xFFFFFF, partial),
             partial | (self._longest & 255) << 8,
-            mix(mix(r.line_template, r.digits), partial) & 65535,
+            mix(mix(r.line_template, r.digits), partial),
             partial | advice.likeliest << 8,
         ]
+        return [place & self._place_mask for place in places]
 
     def learn(self, bit: int) -> None:
         """The bit that came."""
@@ -252,8 +263,8 @@ class Level0:
 
 
 def _initial_weights(contexts: int, with_stack: bool) -> list[int]:
-    """Of all inputs, in the order of `Level0.gather`: histories and runs count, and matches, and the net."""
-    histories, runs = [ONE // (contexts + 8)] * contexts, [2 * ONE // (contexts + 8)] * contexts
+    """Of all inputs, in the order of `Level0.gather`: runs and certain histories count, and matches, and the net."""
+    runs_and_certain = [ONE // (contexts + 8)] * (2 * contexts)
     matches = [ONE // 4] * len(MIN_LENGTHS)
     net = NET_WEIGHT if with_stack else 0
-    return [*histories, *runs, *[0] * (2 * contexts), *matches, *[0] * len(matches), 0, 0, net, 0, 0]
+    return [*runs_and_certain, *[0] * contexts, *matches, *[0] * len(matches), 0, 0, net, 0, 0]

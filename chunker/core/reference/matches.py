@@ -5,7 +5,7 @@ from __future__ import annotations
 from chunker.core.reference.contexts import length_bucket
 from chunker.core.reference.probabilities import RUN_LIMIT, Adaptive
 from chunker.core.reference.reading import MASK
-from chunker.core.reference.tables import stretch
+from chunker.core.reference.tables import bits_for, stretch
 
 MIN_LENGTHS = (20, 9, 5)  # bytes that must repeat before a match is followed: one match of each
 LONGEST_CHECKED = 48  # bytes that are compared where a match is found
@@ -109,9 +109,7 @@ class Matches:
 
     def __init__(self, n_bytes: int) -> None:
         """For a block of n_bytes."""
-        bits = LEAST_BITS
-        while bits < MOST_BITS and 1 << bits < n_bytes:
-            bits += 1
+        bits = bits_for(n_bytes, LEAST_BITS, MOST_BITS)
         self.all = [Match(length, bits) for length in MIN_LENGTHS]
 
     @property

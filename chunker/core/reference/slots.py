@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chunker.core.reference.histories import HISTORY_COUNT
 from chunker.core.reference.reading import MASK
+from chunker.core.reference.tables import bits_for
 
 SLOTS = 3  # of a bucket
 LEAST_BITS, MOST_BITS = 8, 20  # of a bucket's number
@@ -49,11 +50,7 @@ class Slots:
 
     def __init__(self, n_bytes: int, contexts: int) -> None:
         """For a block of n_bytes: about a bucket for four contexts that may come."""
-        wanted = (n_bytes * contexts // 4 + 64) & MASK
-        bits = LEAST_BITS
-        while bits < MOST_BITS and 1 << bits < wanted:
-            bits += 1
-        self._shift = 32 - bits
+        self._shift = 32 - bits_for((n_bytes * contexts // 4 + 64) & MASK, LEAST_BITS, MOST_BITS)
         self._buckets: dict[int, tuple[Slot, ...]] = {}
 
     def find(self, number: int) -> Slot:

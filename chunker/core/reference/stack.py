@@ -19,7 +19,7 @@ from chunker.core.predictions import Weighed, unexpected, weigh
 from chunker.core.products import Integers, narrow
 from chunker.core.reference.level0 import Advice
 from chunker.core.reference.reading import MASK
-from chunker.core.reference.tables import STRETCH_LIMIT, clamp, log2
+from chunker.core.reference.tables import LOG_BITS, STRETCH_LIMIT, clamp, log2
 
 LN2 = 2839  # of 2**-12, within 1e-5
 
@@ -132,6 +132,17 @@ class Stack:
             linear=(one << 10) // (one + zero) - 512,
             likeliest=int(weighed.best[0]),
         )
+
+    def __len__(self) -> int:
+        """How many levels."""
+        return len(self._levels)
+
+    def costs(self, byte: int) -> list[float]:
+        """What levels 1 .. l alone take for a byte, for each l, in bits."""
+        return [
+            (log2(int(weighed.total[0, 0])) - log2(int(weighed.weights[0, byte]))) / (1 << LOG_BITS)
+            for weighed in self._weighed
+        ]
 
     def saw(self, byte: int) -> None:
         """The byte came that was predicted: the gates decide how far up it goes."""

@@ -99,6 +99,11 @@ def stretch(p: int) -> int:
     return STRETCH[p >> 4]
 
 
+def bits_for(n: int, least: int, most: int) -> int:
+    """How many bits number a table of at least n rows, within limits: the smallest b >= least with 2**b >= n, or most."""
+    return max(least, min((n - 1).bit_length(), most)) if n > 0 else least
+
+
 def log2(x: int) -> int:
     """2**12 log2(x), x >= 1; of x the bits below its highest 13 do not count."""
     octave = x.bit_length() - 1
