@@ -1,4 +1,4 @@
-"""Gates: which inputs a level did not expect (torch half; the integer twin has its own on frequencies)."""
+"""Gates: which inputs a level did not expect (torch half; the integer model has its own, on weights)."""
 
 from __future__ import annotations
 

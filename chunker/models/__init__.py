@@ -57,7 +57,7 @@ RawTensors = dict[str, RawTensor]
 
 
 class Model:
-    """A model at hand: its configuration, its tensors, its twin.
+    """A model at hand: its configuration, its tensors, and its integer model.
 
     name: "text" for the built-in, else the file's stem. summary: what training wrote down (free JSON).
     """
@@ -71,22 +71,22 @@ class Model:
 
     @cached_property
     def raw_tensors(self) -> RawTensors:
-        """The integer twin's tensors, by name, as they lie in a file."""
+        """The integer model's tensors, by name, as they lie in a file."""
         return raw(self.integer_tensors) if self.is_float else self._tensors
 
     @cached_property
     def integer_tensors(self) -> Tensors:
-        """The integer twin's tensors, by name. Raises NotAModel if the weights are beyond what integers hold."""
-        from chunker.core.quantize import freeze
+        """The integer model's tensors, by name. Raises NotAModel if the weights are beyond what integers hold."""
+        from chunker.core.quantize import quantize
 
-        return freeze(_arrays(self._tensors)) if self.is_float else _arrays(self._tensors)
+        return quantize(_arrays(self._tensors)) if self.is_float else _arrays(self._tensors)
 
     @property
     def float_tensors(self) -> Tensors:
         """The float tensors; of an integer model the nearest ones."""
-        from chunker.core.quantize import thaw
+        from chunker.core.quantize import dequantize
 
-        return _arrays(self._tensors) if self.is_float else thaw(self.integer_tensors)
+        return _arrays(self._tensors) if self.is_float else dequantize(self.integer_tensors)
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -100,7 +100,7 @@ class Model:
         return IntegerStack(self.config, self.integer_tensors)
 
     def integer_stack(self) -> IntegerStack:
-        """The twin in numpy; made once."""
+        """The integer model in numpy; made once."""
         return self._integer_stack
 
     @property
@@ -278,7 +278,7 @@ def _check_floats(path: Path, tensors: RawTensors) -> None:
 
 
 def _check_integers(path: Path, tensors: RawTensors) -> None:
-    """That no sum leaves the range that the twin's arithmetic allows for, whatever the states are."""
+    """That no sum leaves the range that integer arithmetic allows for, whatever the states are."""
     for name, tensor in tensors.items():
         if name.endswith(".q"):
             sound = b"\x80" not in tensor.data  # -128
