@@ -130,7 +130,8 @@ def _values(row: Any, index: int) -> Array:
 def _symbols(values: Array, index: int) -> Array:
     if values.ndim != 1 or (values.dtype.kind == "f" and not (values == np.floor(values)).all()):
         raise UsageError(
-            f"sequence {index} is not one whole number a step, as symbols are; use kind='vectors'"
+            f"sequence {index} is not symbols, which are one whole number a step; give one kind only, or fit "
+            "with kind='vectors'"
         )
     if values.size and not (values.min() >= 0 and values.max() < MAX_SYMBOLS):
         raise UsageError(f"sequence {index} holds symbols outside 0 to {MAX_SYMBOLS - 1}; number them anew")
@@ -139,7 +140,7 @@ def _symbols(values: Array, index: int) -> Array:
 
 def _vectors(values: Array, index: int, text: bool) -> Array:
     if text:
-        raise UsageError(f"sequence {index} is text among vectors; give one kind only")
+        raise UsageError(f"sequence {index} is text and no vectors; give one kind only")
     values = values.astype(np.float64)
     if values.ndim == 1:
         values = values[:, None]

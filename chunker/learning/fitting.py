@@ -18,17 +18,19 @@ def descend(
     parameters: Iterable[nn.Parameter],
     learning_rate: float | Callable[[int], float],
     clip: float = 1.0,
+    weight_decay: float = 0.0,
 ) -> Iterator[int]:
-    """A step of Adam for each loss, which is computed when the step before is done; yields the steps so far.
+    """A step of AdamW for each loss, which is computed when the step before is done; yields the steps so far.
 
     learning_rate: or a function of the number of steps before. clip: largest norm of the gradient.
+    weight_decay: decoupled from the gradient; with 0 this is Adam.
 
     Raises
     ------
     TrainingError: a loss is not finite.
     """
     trained = list(parameters)
-    optimizer = torch.optim.Adam(trained, lr=1.0, betas=_BETAS)
+    optimizer = torch.optim.AdamW(trained, lr=1.0, betas=_BETAS, weight_decay=weight_decay)
     for step, loss in enumerate(losses):
         if not bool(torch.isfinite(loss)):
             raise TrainingError("the loss is no longer finite; start again with a lower learning rate")
