@@ -1,7 +1,7 @@
 """Writes tests/golden/*.nhc, archives that every version has to treat alike; `--check` decodes the good ones.
 
     python tests/make_golden.py                 only after a change of format, with a new version number
-    python tests/make_golden.py --check         exit code 0 if all decode with the core that CHUNKER_BACKEND names
+    python tests/make_golden.py --check         whether they decode with the core that CHUNKER_BACKEND names
     python tests/make_golden.py --classifiers   golden/classifier-*, only after a change of their format
 
 They need golden/tiny.safetensors, a model that is small and fixed, and golden/ngrams.safetensors, whose level
