@@ -160,7 +160,8 @@ def fit(
     for path in unlabelled:
         if is_vectors(path) != vectors:
             raise UsageError(
-                f"{files.shown(path)} is not of the same kind as {files.shown(labelled)}; both are lines, or both .ts"
+                f"{files.shown(path)} is not of the same kind as {files.shown(labelled)}; "
+                "both are lines, or both .ts"
             )
         more.extend(case for case in _cases(path, lines=True) if len(case))
     shared: dict[str, Any] = {
@@ -223,8 +224,9 @@ def fit(
 @click.option("--lines", is_flag=True, help="Each line of a file is a sequence of its own.")
 @options.json_option
 def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool) -> None:
-    """Print the class of every FILE and its probability; with --json also the share of inputs that reach the top level.
+    """Print the class of every FILE and its probability.
 
+    With --json also the share of the inputs that reach the top level.
     Of a file .ts or .ts.gz every case is classified; its labels are not looked at.
     """
     from chunker import extras
@@ -269,7 +271,7 @@ def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool)
 @click.argument("labelled", type=click.Path(exists=True))
 @options.json_option
 def evaluate(model_path: str, labelled: str, as_json: bool) -> None:
-    """Measure MODEL on LABELLED: accuracy, macro F1, confusion, and the share of inputs that reach the top level.
+    """Measure MODEL on LABELLED: accuracy, macro F1, confusion, share of inputs that reach the top level.
 
     Rows of the confusion are the true classes, columns the predicted ones. A class that MODEL does not know
     counts as wrong.
@@ -306,7 +308,7 @@ def evaluate(model_path: str, labelled: str, as_json: bool) -> None:
 
 
 def _cases(path: str, lines: bool) -> list[Any]:
-    """The sequences of a file without looking at labels: a .ts file's, else one of bytes, or one for each line."""
+    """The sequences of a file, without labels: a .ts file's, else its bytes, or one for each line."""
     from chunker.classification.labelled import is_vectors, read_vectors
 
     if is_vectors(path):

@@ -1,5 +1,4 @@
-"""Sequences and labels in whatever container they come: counted by position,
-and named by it where one is wrong."""
+"""Sequences and labels in any container are counted by position; errors name the position."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from chunker.classification.linear import RandomKernelHead
 class HistoryTimeSeriesClassifier(BaseClassifier):  # type: ignore[misc]  # aeon is untyped
     """HistoryClassifier over time series of equal or unequal length, in one or several channels.
 
-    Parameters are those of HistoryClassifier. Several channels and unequal lengths are read as they are, without
-    padding.
+    Parameters are those of HistoryClassifier. Several channels and unequal lengths are read as they are,
+    without padding.
     """
 
     _tags: ClassVar[dict[str, Any]] = {

@@ -1,10 +1,11 @@
 """A supervised head of 2-D convolutions over time and channels, for spectra, whose channels have an order.
 
-vectors (T, B, D) --blocks of 3 x 3--> cells (B, 3 W, D / 8, T / 4) --mean and largest over events--> (B, P) --linear--> logits
+vectors (T, B, D) --blocks of 3 x 3--> cells (B, 3 W, D / 8, T / 4)
+    --mean and largest over events--> (B, P) --linear--> logits (B, C)
 
-A voice of another pitch or vocal tract moves a spectrum along the channels; weights that are shared along them, and
-the halving of their number, make the net care less (for speech: Abdel-Hamid et al. 2014). It reads the inputs and no
-states of the stack, but pools where the stack has events, once for every level.
+A voice of another pitch or vocal tract moves a spectrum along the channels; weights that are shared along
+them, and the halving of their number, make the net care less (for speech: Abdel-Hamid et al. 2014). It
+reads the inputs and no states of the stack, but pools where the stack has events, once for every level.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ WIDENING = (1, 1, 2, 2, 3, 3)  # times the width, maps of each block
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ConvolutionalHead(TrainedHead):
-    """A net of 2-D convolutions over vectors whose channels have an order, such as spectra, pooled over the events.
+    """2-D convolutions over vectors whose channels have an order, such as spectra, pooled over the events.
 
     Parameters
     ----------
     maps: of the first block; the last has three times as many.
-    members, steps, batch_size, learning_rate, weight_decay, dropout, noise, warp, label_smoothing: of training; see
-        TrainedHead.
+    members, steps, batch_size, learning_rate, weight_decay, dropout, noise, warp, label_smoothing: of
+        training; see TrainedHead.
     """
 
     needs = "vectors"
@@ -60,9 +61,9 @@ class ConvolutionalHead(TrainedHead):
 class ConvolutionalNet(CaseNet):
     """Reads whole sequences of vectors, gives (B, outputs) logits.
 
-    maps: of the first block. planes: 2 where the second half of the channels are changes of the first. levels:
-    of the stack. Of every level those cells are pooled that hold an input it received, of the lowest level all; with
-    features="top" of the top level alone.
+    maps: of the first block. planes: 2 where the second half of the channels are changes of the first.
+    levels: of the stack. Of every level those cells are pooled that hold an input it received, of the
+    lowest level all; with features="top" of the top level alone.
     """
 
     def __init__(
@@ -103,8 +104,8 @@ class ConvolutionalNet(CaseNet):
         if T == 0:
             return inputs.new_zeros(B, self.out.in_features)
         counts = given.sum(0)
-        # What stands behind a row's end stays zero in every block, as beyond the longest row's end, so that a row's
-        # result does not depend on its neighbours.
+        # What stands behind a row's end stays zero in every block, as beyond the longest row's end, so that a
+        # row's result does not depend on its neighbours.
         x = (inputs * given.unsqueeze(-1)).reshape(T, B, self.planes, -1).permute(1, 2, 3, 0)
         shrunk = 1
         for (_, across), block, norm in zip(STRIDES, self.blocks, self.norms, strict=True):

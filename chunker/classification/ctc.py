@@ -1,7 +1,8 @@
 """Unsegmented targets: connectionist temporal classification on a stack's level (Graves et al. 2006).
 
 The net gives for every event a distribution over the labels and "blank"; a labelling's probability is the sum
-over all ways to spread it over the events. torch's `ctc_loss` trains it; decoding is greedy or by prefix beam search.
+over all ways to spread it over the events. torch's `ctc_loss` trains it; decoding is greedy or by prefix
+beam search.
 """
 
 from __future__ import annotations
@@ -48,16 +49,18 @@ class HistoryTranscriber(HistoryEstimator):
 
     Parameters
     ----------
-    levels, cell, gate, steps, window, kind, per_case, deltas, random_state: of the stack and its inputs; see
-        HistoryEstimator. gate="auto" is 1 bit for symbols and half of the vectors.
-    features: "top": only the events that reach the top level are seen; "all": every input of the lowest level.
+    levels, cell, gate, steps, window, kind, per_case, deltas, random_state: of the stack and its inputs;
+        see HistoryEstimator. gate="auto" is 1 bit for symbols and half of the vectors.
+    features: "top": only events of the top level are seen; "all": every input of the lowest level.
     head: a RecurrentHead, untrained, whose pooling, members and label_smoothing are not used; None:
-        RecurrentHead(backwards=True, steps=1000, noise=0.3, warp=0.2). Its parameters are reached as `head__steps`.
+        RecurrentHead(backwards=True, steps=1000, noise=0.3, warp=0.2). Its parameters are reached as
+        `head__steps`.
     beam_width: prefixes that the beam search keeps; 0: greedy decoding. May be changed after fitting.
 
     Attributes
     ----------
-    labels_: what targets are made of. head_: the trained head. stack_: the stack. growth_: a report for each level.
+    labels_: what targets are made of. head_: the trained head. stack_: the stack. growth_: a report for
+    each level.
     event_share_: share of the training inputs that the transcribing level received.
     """
 
@@ -74,7 +77,8 @@ class HistoryTranscriber(HistoryEstimator):
 
         Raises
         ------
-        UsageError: sequences, targets or parameters that cannot be used. TrainingError: the loss is no longer finite.
+        UsageError: sequences, targets or parameters that cannot be used. TrainingError: the loss is no
+        longer finite.
         """
         self._check()
         sequences = self._sequences(X, fitting=True)
@@ -148,7 +152,7 @@ class HistoryTranscriber(HistoryEstimator):
 
 
 def check_targets(y: Any, count: int) -> list[Sequence[Hashable]]:
-    """Targets in a list. Raises UsageError unless there is a sequence of labels for each of so many sequences."""
+    """Targets as a list. Raises UsageError unless there are `count`, each a sequence of labels."""
     targets: list[Any] = [*as_rows(y, "targets")]
     if len(targets) != count:
         raise UsageError(f"{count} sequences but {len(targets)} targets; give one for each")

@@ -25,22 +25,23 @@ from chunker.errors import UsageError
 class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc]
     """Classify sequences by what a history compressor did not expect in them (Schmidhuber 1992).
 
-    A stack is pre-trained without labels; each head then learns the labels from its events, and the heads' scores
+    A stack is pre-trained without labels; each head then learns the labels from its events. The heads' scores
     are pooled: log p(c) = sum over heads of weight times score, plus a constant.
 
     Parameters
     ----------
-    levels, cell, gate, steps, window, kind, per_case, deltas, features, random_state: of the stack and its inputs;
-        see HistoryEstimator. gate="auto" is 1 bit for symbols and a quarter of the vectors.
-    heads: a list of RecurrentHead, ConvolutionalHead, NgramHead or RandomKernelHead, untrained; None: a RecurrentHead,
-        and for symbols an NgramHead, for vectors a RandomKernelHead. Their parameters are reached as
-        `heads__0__steps`. All weigh the same, unless there is an NgramHead and enough cases to hold some out, on
-        which the weights are learnt.
+    levels, cell, gate, steps, window, kind, per_case, deltas, features, random_state: of the stack and its
+        inputs; see HistoryEstimator. gate="auto" is 1 bit for symbols and a quarter of the vectors.
+    heads: a list of RecurrentHead, ConvolutionalHead, NgramHead or RandomKernelHead, untrained; None: a
+        RecurrentHead, and for symbols an NgramHead, for vectors a RandomKernelHead. Their parameters are
+        reached as `heads__0__steps`. All weigh the same, unless there is an NgramHead and enough cases to
+        hold some out, on which the weights are learnt.
 
     Attributes
     ----------
-    classes_: (C,) labels. heads_: the trained heads. pool_: weights of their scores, in that order; an NgramHead may
-    have two, of support vectors and of naive Bayes. stack_: the stack. growth_: a report for each level.
+    classes_: (C,) labels. heads_: the trained heads. pool_: weights of their scores, in that order; an
+    NgramHead may have two, of support vectors and of naive Bayes. stack_: the stack. growth_: a report for
+    each level.
     event_share_: share of the training inputs that reached the top level.
     """
 
@@ -57,7 +58,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         return found
 
     def set_params(self, **params: Any) -> HistoryClassifier:
-        """Set parameters, of heads by the names that `get_params` gives. Raises ValueError for unknown ones."""
+        """Set parameters, of heads by the names of `get_params`. Raises ValueError for unknown names."""
         nested = {name: params.pop(name) for name in [*params] if name.startswith("heads__")}
         super().set_params(**params)
         for name in sorted(nested, key=lambda name: name.count("__")):  # whole heads before their parameters

@@ -16,9 +16,9 @@ from chunker.classification.inputs import Array
 class Evaluation:
     """Figures of a classifier on cases that it did not learn from.
 
-    macro_f1: mean over the classes that occur of 2 hits / (predicted + true). event_share: share of the inputs that
-    reach the top level. classes: names, those that the classifier does not know included. confusion: (C, C) counts,
-    true classes in rows and predicted ones in columns.
+    macro_f1: mean over the classes that occur of 2 hits / (predicted + true). event_share: share of the
+    inputs that reach the top level. classes: names, those that the classifier does not know included.
+    confusion: (C, C) counts, true classes in rows and predicted ones in columns.
     """
 
     cases: int

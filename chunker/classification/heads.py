@@ -1,11 +1,12 @@
-"""Heads: the classifiers that a `HistoryClassifier` trains on the events of its stack and whose scores it pools.
+"""Heads: what a `HistoryClassifier` trains on the events of its stack, and whose scores it pools.
 
 RecurrentHead      copies of the stack's levels read its events
 ConvolutionalHead  2-D convolutions over spectra (convolutions.py)
 NgramHead          counted n-grams of symbols and of words (linear.py)
 RandomKernelHead   random convolutions of vectors (linear.py)
 
-A head's parameters are scikit-learn's: `get_params`, `set_params` and `clone` work. What is learnt ends in "_".
+A head's parameters are scikit-learn's: `get_params`, `set_params` and `clone` work. Names of what is
+learnt end in "_".
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FEATURES = ("top", "all")
 
 @dataclass(frozen=True)
 class Cases:
-    """Prepared sequences, what the stack found in each, and their labels (n,), numbers below the classes' count."""
+    """Prepared sequences, what the stack found in each, and labels (n,): numbers below the classes' count."""
 
     sequences: list[Array]
     histories: list[History]
@@ -57,9 +58,9 @@ class Cases:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be told apart: a trained stack and its inputs, which events are seen, and how many classes there are.
+    """What heads are made for: a trained stack, how its inputs are prepared, and the number of classes.
 
-    seed: of the linear models.
+    features: "all" or "top", the events that are seen. seed: of the linear models.
     """
 
     stack: HistoryStack
@@ -100,7 +101,7 @@ class Head(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is untyped
 
     @abstractmethod
     def scores(self, cases: Cases) -> list[Array]:
-        """Parts (n, C) that are weighted and added to the logarithms of the classes' probabilities, plus a constant."""
+        """Parts, (n, C) each: natural logarithms of the classes' probabilities, but for scale and shift."""
 
     @abstractmethod
     def saved(self) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -129,8 +130,8 @@ class TrainedHead(Head):
     dropout: of what the last layer sees.
     noise: vectors: standard deviation of noise added in training.
     warp: time is stretched by up to this share in training.
-    label_smoothing: share of the labels' weight that is spread evenly over all classes in training (Szegedy et al.
-        2016).
+    label_smoothing: share of the labels' weight that is spread evenly over all classes in training (Szegedy
+        et al. 2016).
     """
 
     members: int = 1
@@ -237,15 +238,15 @@ class TrainedHead(Head):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class RecurrentHead(TrainedHead):
-    """Copies of the stack's levels read the events, their states are pooled, and a small net tells the classes.
+    """Copies of the stack's levels read the events; a small net tells the classes from their pooled states.
 
     Parameters
     ----------
     pooling: of states over events: "last", "mean", "max", "attention", or several joined with "+".
-    readout: "linear" and "mlp" on frozen levels; "tune" trains the copies of the levels as well, the rest linear.
+    readout: "linear" or "mlp" on frozen copies of the levels; "tune": linear, and the copies are trained.
     backwards: a second copy of each level reads the events from the last to the first.
-    members, steps, batch_size, learning_rate, weight_decay, dropout, noise, warp, label_smoothing: of training; see
-        TrainedHead.
+    members, steps, batch_size, learning_rate, weight_decay, dropout, noise, warp, label_smoothing: of
+        training; see TrainedHead.
     """
 
     pooling: str = "last+mean"

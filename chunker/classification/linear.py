@@ -1,4 +1,4 @@
-"""Heads that are linear models of counted contexts or random convolutions (contexts.py), and the weights of all heads.
+"""Heads that are linear models of counted contexts or random convolutions, and the weights of all heads.
 
 LinearModel  support vectors for sparse features, ridge for dense ones
 NaiveBayes   n-grams by class, as a compressor of each class would count them
@@ -27,7 +27,7 @@ SMOOTHING = 0.1  # counts that naive Bayes adds
 
 
 def hold_out(labels: Array, classes: int, random: np.random.Generator) -> Array:
-    """(n,) bool: cases that only weigh the classifiers, none of rare classes; all False if they are too few."""
+    """(n,) bool: cases kept for the heads' weights, none of rare classes; all False if they are too few."""
     counts = np.bincount(labels, minlength=classes)
     held: Array = (random.uniform(size=len(labels)) < HELD_OUT) & (counts[labels] >= 5)
     if held.sum() < FEWEST_HELD or len(np.unique(labels[~held])) < classes:
@@ -77,7 +77,7 @@ class NaiveBayes:
 
 
 class LinearModel:
-    """scores = features W + b; probabilities are a softmax of scores times a sharpness found on held-out cases.
+    """scores = features W + b; probabilities = softmax(sharpness scores), sharpness from held-out cases.
 
     W: (F, C), b: (C,), sharpness: scalar; for two classes C is 2 all the same.
     """
@@ -151,8 +151,9 @@ def _sharpen(scores: Array, labels: Array) -> float:
 class NgramHead(Head):
     """Support vectors and naive Bayes on hashed n-grams, words and what was unexpected, of symbols.
 
-    The classifier's parts are weighted by what they say of cases held out, if these are 40 or more; else support
-    vectors alone are trained. With features="top" n-grams of the top level's events only are counted.
+    The classifier's parts are weighted by what they say of cases held out, if these are 40 or more; else
+    support vectors alone are trained. With features="top" n-grams of the top level's events only are
+    counted.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ class CaseNet(nn.Module):
         self.observation, self.noise = observation, noise
 
     def padded(self, inputs: list[Array]) -> tuple[Tensor, Tensor]:
-        """Inputs (T, B[, D]) of all rows in the net's own type, in training with noise; and which are given (T, B)."""
+        """Inputs (T, B[, D]) in the net's own type, in training with noise; and which are given (T, B)."""
         values, given = pad(inputs, self.observation, next(self.parameters()).dtype)
         if self.training and self.noise and not self.observation.is_symbols:
             values = values + self.noise * torch.randn_like(values)
@@ -98,8 +98,8 @@ class CaseNet(nn.Module):
 class RecurrentNet(CaseNet):
     """Copies of the stack's levels, whose states are pooled over the events that each level received.
 
-    read: numbers of the levels to read. tune: the copies are trained as well. hidden: a hidden layer before the last
-    one. backwards: a second copy of each level reads its events from the last to the first.
+    read: numbers of the levels to read. tune: the copies are trained as well. hidden: a hidden layer before
+    the last one. backwards: a second copy of each level reads its events from the last to the first.
     """
 
     def __init__(

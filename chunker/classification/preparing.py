@@ -89,7 +89,7 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
 
     @contextmanager
     def _seeded(self) -> Iterator[tuple[int, np.random.Generator]]:
-        """A seed from random_state and a generator; torch's own begins with the seed and is left as it was."""
+        """A seed from random_state and a generator; torch's generator is restored afterwards."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """Fitted classifiers, transformers and transcribers in safe files.
 
-The facts hold parameters, classes, preparation, and the shape of everything; the tensors are named `stack.I.NAME`, and
-`head.I.NAME` for what head I says in its `saved`.
+The facts hold parameters, classes, preparation, and the shape of everything; the tensors are named
+`stack.I.NAME`, and `head.I.NAME` for what head I says in its `saved`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def save_classifier(path: str | os.PathLike[str], model: Saved) -> None:
 
     Raises
     ------
-    OSError: the folder cannot be written to. UsageError: not fitted; classes or labels are neither numbers nor
-    strings.
+    OSError: the folder cannot be written to. UsageError: not fitted; classes or labels are neither numbers
+    nor strings.
     """
     if not hasattr(model, "stack_"):
         raise UsageError(
@@ -93,7 +93,7 @@ def load_classifier(path: str | os.PathLike[str]) -> HistoryClassifier:
 
 
 def load_estimator(path: str | os.PathLike[str]) -> Saved:
-    """What `save_classifier` wrote, be it a classifier, a transformer or a transcriber; raises as `load_classifier`."""
+    """What `save_classifier` wrote, of whatever class; raises as `load_classifier`."""
     fields, tensors = safefile.read(path)
     try:
         return _build(fields, tensors)

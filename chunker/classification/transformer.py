@@ -20,13 +20,13 @@ from chunker.errors import UsageError
 class HistoryTransformer(TransformerMixin, HistoryEstimator):  # type: ignore[misc]
     """Fixed-length features of sequences for scikit-learn's pipelines, learnt without labels.
 
-    Features are the frozen states, pooled over events, of the top level or of all, and behind them the natural
-    logarithm of one more than the number of events at each level.
+    Features are the frozen states, pooled over events, of the top level or of all, and behind them the
+    natural logarithm of one more than the number of events at each level.
 
     Parameters
     ----------
-    levels, cell, gate, steps, window, kind, per_case, deltas, features, random_state: of the stack and its inputs;
-        see HistoryEstimator. gate="auto" is 1 bit for symbols and a quarter of the vectors.
+    levels, cell, gate, steps, window, kind, per_case, deltas, features, random_state: of the stack and its
+        inputs; see HistoryEstimator. gate="auto" is 1 bit for symbols and a quarter of the vectors.
     pooling: of states over events: "last", "mean", "max", or several joined with "+".
 
     Attributes
