@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NAMES = ("fast", "default", "best")  # of the presets
 ABLATION_BYTES = 100_000  # of each file, if --piece does not say otherwise
-COLUMNS = ("<compressor", "bytes", "bits/char", "pack KB/s", "unpack KB/s", "<check")
+COLUMNS = ("<compressor", "bytes", "bits/byte", "pack KB/s", "unpack KB/s", "<check")
 
 
 @click.command(short_help="Compare with xz, PPMd, zpaq and others on files of yours.")

@@ -34,7 +34,7 @@ def compress(
     """Write FILE.nhc for every FILE; "-" is standard input.
 
     The source stays, and an existing target is an error. Prints one line for each file: its name, bytes
-    in, bytes out, their ratio, bits per character (a character is a byte) and the model.
+    in, bytes out, their ratio, bits per byte and the model.
     """
     job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet, preset)
     job.check(paths)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chunker.cli import options as shared
-from chunker.cli.recipe import corpus_of, ngram_options, ngrams_of, numbers, recipe_of, training_options
 from chunker.cli.report import number
-from chunker.cli.training import AnyTrainer, Run
+from chunker.cli.training import train_to_file
+from chunker.cli.training_options import (
+    distill_options,
+    given,
+    ngram_options,
+    ngrams_of,
+    numbers,
+    settings_of,
+    training_options,
+)
+from chunker.cli.watch import Watch
 from chunker.config import CELLS
-from chunker.errors import UsageError
+from chunker.learning.config import DistillConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from chunker.learning.collapse import Collapse
+    from chunker.learning.run import Run
     from chunker.learning.stack import Stack
-    from chunker.models import Model
 
 
 @click.command(
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
     default="own",
     metavar="own|fresh|MODEL",
     shell_complete=shared.complete_model,
-    help="own: the teacher's level 0 with its weights; fresh: a net that knows nothing; a model: its level 0.",
+    help="own: the teacher's level 0 with its weights; fresh: a net with random weights; a model: its level 0.",
 )
 @click.option(
     "--levels",
@@ -39,15 +46,11 @@ if TYPE_CHECKING:
 )
 @click.option("--cell", type=click.Choice(CELLS), help="Cell of a fresh student. [default: the teacher's]")
 @ngram_options
-@click.option("--own-weight", default=1.0, help="Weight of the student's own next input.")
-@click.option("--state-weight", default=0.1, help="Weight of the teacher's state, its upper levels'.")
-@click.option("--output-weight", default=1.0, help="Weight of the teacher's distribution.")
-@click.option("--temperature", default=1.0, help="Softens both distributions where they are compared.")
-@click.option("--ramp", default=0.05, help="Share of the budget in which the teacher's weights rise.")
+@distill_options
 @click.option(
     "--rounds",
     default=1,
-    help="Distill so often; in between, the upper levels are retrained on the inputs that are left.",
+    help="How many times to distill; in between, the upper levels are retrained on the inputs that are left.",
 )
 @training_options
 @click.pass_context
@@ -61,80 +64,43 @@ def distill(ctx: click.Context, /, **options: Any) -> None:
     from chunker import extras
 
     extras.require("train", "distilling")
-    _Distill(ctx, options).go()
+    from chunker.learning.run import start_distillation
+    from chunker.models import load_model
+
+    def begin(**files: Any) -> Run:
+        teacher = load_model(options["teacher"])
+        settings = settings_of(ctx, DistillConfig, TrainConfig)
+        if given(ctx, "rounds"):
+            settings["rounds"] = options["rounds"]
+        chosen = any(given(ctx, name) for name in ("student", "levels", "cell", "ngrams"))
+        resumes = files["resume"] is not None and files["resume"].exists()
+        student = _student(ctx, teacher) if chosen or not resumes else None
+        return start_distillation(teacher, options["corpus"], student, settings, **files)
+
+    train_to_file(ctx, begin, _tell)
 
 
-class _Distill(Run):
-    """Trains a student."""
+def _student(ctx: click.Context, teacher: Any) -> Stack:
+    from chunker.learning.distillation import choose_student
+    from chunker.learning.stack import Stack
 
-    model_taught: Model
+    o = ctx.params
+    kind = o["student"] if o["student"] in ("own", "fresh") else Stack.load(o["student"])
+    return choose_student(Stack.from_model(teacher), kind, o["levels"], o["cell"], ngrams_of(ctx), o["seed"])
 
-    def trainer(self) -> Collapse:
-        from chunker.learning.collapse import Collapse
-        from chunker.learning.convert import build_stack
-        from chunker.learning.recipe import choose_device
-        from chunker.models import load_model
 
-        o = self.options
-        lesson, recipe = self._lesson(), recipe_of(o)
-        device = choose_device(o["device"])
-        self.model_taught = load_model(o["teacher"])
-        teacher = build_stack(self.model_taught.config, self.model_taught.float_tensors)
-        student = self._student(teacher, recipe.seed)
-        sources, lanes = corpus_of(o, recipe)
-        return Collapse(teacher, student, sources, recipe, lesson, lanes, device, o["rounds"])
-
-    def _lesson(self) -> Any:
-        from chunker.learning.distill import Lesson
-
-        o = self.options
-        return Lesson(o["own_weight"], o["state_weight"], o["output_weight"], o["temperature"], o["ramp"])
-
-    def _student(self, teacher: Stack, seed: int) -> Stack:
-        from chunker.learning.convert import build_stack
-        from chunker.learning.distill import fresh_student, narrower_student
-        from chunker.models import load_model
-
-        o = self.options
-        if o["student"] != "fresh":
-            for name in ("cell", "ngrams"):
-                if o[name] is not None:
-                    raise UsageError(f"--{name} goes with --student fresh only")
-            net = teacher
-            if o["student"] != "own":
-                model = load_model(o["student"])
-                net = build_stack(model.config, model.float_tensors)
-            levels = o["levels"] or net.config.levels[:1]
-            if len(levels) > 1:
-                raise UsageError("--levels names several widths, which only --student fresh can have")
-            return narrower_student(net, levels[0], None if net is teacher else teacher)
-        config = teacher.config
-        levels, cell = o["levels"] or config.levels[:1], o["cell"] or config.cell
-        ngrams = ngrams_of(o) or config.ngrams
-        return fresh_student(replace(config, levels=tuple(levels), cell=cell, ngrams=ngrams), seed, teacher)
-
-    def more_summary(self, trainer: AnyTrainer) -> dict[str, Any]:
-        from chunker.learning.collapse import Collapse
-        from chunker.learning.teach import lineage
-
-        if not isinstance(trainer, Collapse):
-            raise TypeError(f"a {type(trainer).__name__} does not distill")
-        taught = self.model_taught
-        facts = lineage(trainer, taught.name, taught.fingerprint)
-        self._tell(facts["skill"])
-        return facts
-
-    def _tell(self, skill: dict[str, Any] | None) -> None:
-        if skill is None:
-            return
-        recovered = skill["recovered"]
-        share = "" if recovered is None else f", {recovered:.0%} of the gap recovered"
-        self.watch.say(
-            f"bits/char: level 0 {skill['level0']:.4f}, teacher {skill['teacher']:.4f}, "
-            f"student {skill['student']:.4f}{share}"
-        )
-        self.watch.say(
-            f"what level 0 expected: {number(skill['old_before'], 4)} bits/char before, "
-            f"{number(skill['old_after'], 4)} after; "
-            f"passed up: {skill['passed_up_before']:.4f} before, {skill['passed_up_after']:.4f} after"
-        )
+def _tell(stack: Stack, watch: Watch) -> None:
+    skill = stack.summary["skill"]
+    if skill is None:
+        return
+    recovered = skill["recovered"]
+    share = "" if recovered is None else f", {recovered:.0%} of the gap recovered"
+    watch.say(
+        f"bits/byte: level 0 {skill['level0']:.4f}, teacher {skill['teacher']:.4f}, "
+        f"student {skill['student']:.4f}{share}"
+    )
+    watch.say(
+        f"what level 0 expected: {number(skill['old_before'], 4)} bits/byte before, "
+        f"{number(skill['old_after'], 4)} after; "
+        f"passed up: {skill['passed_up_before']:.4f} before, {skill['passed_up_after']:.4f} after"
+    )

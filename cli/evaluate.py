@@ -1,4 +1,4 @@
-"""`chunker evaluate MODEL FILE...`: bits per character of a model, and what its integer arithmetic costs."""
+"""`chunker evaluate MODEL FILE...`: bits per byte of a model, and what its integer arithmetic costs."""
 
 from __future__ import annotations
 
@@ -14,30 +14,23 @@ from chunker.cli.report import number, print_json, print_table
 from chunker.errors import CorpusError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from chunker.learning.evaluate import Score
+    from chunker.learning.evaluate import Evaluation
     from chunker.learning.stack import Stack
     from chunker.models import Model
 
-COLUMNS = ("<file", "characters", "lanes", "bits/char", "float", "loss %", "<rates")
-LANES_AT_ONCE = 256  # more only cost memory
-LANE_BYTES = 1 << 14  # a cold start costs some hundred bits
+COLUMNS = ("<file", "bytes", "lanes", "bits/byte", "float", "loss %", "<rates")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One file's figures; `exact` is the float stack's, None without torch or float tensors."""
+    """One file's figures."""
 
     name: str
-    lanes: int
-    twin: Score
-    exact: Score | None
+    figures: Evaluation
     seconds: float
 
 
-@click.command("evaluate", short_help="Measure bits per character of a model on files.")
+@click.command("evaluate", short_help="Measure bits per byte of a model on files.")
 @click.argument("model_name", metavar="MODEL", shell_complete=options.complete_model)
 @options.files_argument
 @click.option(
@@ -53,11 +46,11 @@ class Row:
 def evaluate(
     model_name: str, paths: tuple[str, ...], lanes: int | None, limit: int | None, as_json: bool
 ) -> None:
-    """Measure bits per character of MODEL alone, without contexts, on every FILE, each lane starting cold.
+    """Measure bits per byte of MODEL alone, without contexts, on every FILE, each lane starting cold.
 
-    bits/char is what the coder's integers cost. Where torch is installed and MODEL is a trained stack, float
+    bits/byte is what the coder's integers cost. Where torch is installed and MODEL is a trained stack, float
     is the same for the stack as it was trained, and loss the difference. The rates are the shares of the
-    characters that the levels received, lowest first.
+    bytes that the levels received, lowest first.
     """
     from chunker.models import load_model
 
@@ -82,84 +75,55 @@ def _float_stack(model: Model) -> Stack | None:
 
     if not model.is_float or not extras.has("train"):
         return None
-    from chunker.learning.convert import build_stack
+    from chunker.learning.stack import Stack
 
-    return build_stack(model.config, model.float_tensors)
+    return Stack.from_model(model)
 
 
 def _measure(model: Model, stack: Stack | None, path: str, lanes: int | None, limit: int | None) -> Row:
-    import numpy as np
-
-    from chunker.learning.corpus import stack_lanes
-    from chunker.learning.evaluate import score_stack, score_twin
+    from chunker.learning.evaluate import evaluate as score
 
     begun = time.perf_counter()
     with files.open_source(path, named_target=True) as source:
         data = source.stream.read(-1 if limit is None else limit)
     if not data:
         raise CorpusError("is empty; name a file with something in it")
-    pieces = _pieces(np.frombuffer(data, dtype=np.uint8), lanes)
-    twin: Score | None = None
-    exact: Score | None = None
-    for start in range(0, len(pieces), LANES_AT_ONCE):
-        symbols, lengths = stack_lanes(pieces[start : start + LANES_AT_ONCE])
-        score = score_twin(model.integer_stack(), symbols, lengths)
-        twin = score if twin is None else twin + score
-        if stack is not None:
-            score = score_stack(stack, symbols, lengths)
-            exact = score if exact is None else exact + score
-    if twin is None:
-        raise CorpusError("holds no lane; name another file")
-    return Row(path, len(pieces), twin, exact, time.perf_counter() - begun)
-
-
-def _pieces(text: npt.NDArray[np.uint8], lanes: int | None) -> list[npt.NDArray[np.uint8]]:
-    """The lanes of a text, longest first: of about equal length, in number or of LANE_BYTES."""
-    import numpy as np
-
-    count = min(lanes, len(text)) if lanes is not None else -(-len(text) // LANE_BYTES)
-    return sorted(np.array_split(text, count), key=len, reverse=True)
+    figures = score(model, bytes(data), stack, lanes)
+    return Row(path, figures, time.perf_counter() - begun)
 
 
 def _total(rows: list[Row]) -> Row | None:
     if not rows:
         return None
-    first, *others = rows
-    twin, exact, seconds, lanes = first.twin, first.exact, first.seconds, first.lanes
-    for row in others:
-        twin, lanes, seconds = twin + row.twin, lanes + row.lanes, seconds + row.seconds
-        if exact is not None and row.exact is not None:
-            exact = exact + row.exact
-    return Row("total", lanes, twin, exact, seconds)
+    figures, seconds = rows[0].figures, rows[0].seconds
+    for row in rows[1:]:
+        figures, seconds = figures + row.figures, seconds + row.seconds
+    return Row("total", figures, seconds)
 
 
 def _cells(row: Row) -> list[str]:
-    from chunker.learning.evaluate import loss_percent
-
-    exact = row.exact
+    integers, floats = row.figures.integers, row.figures.floats
     return [
         files.shown(row.name),
-        f"{row.twin.characters:,}",
-        f"{row.lanes:,}",
-        number(row.twin.bits_per_char, 4),
-        number(None if exact is None else exact.bits_per_char, 4),
-        number(None if exact is None else loss_percent(row.twin, exact), 3),
-        " ".join(f"{rate:.3f}" for rate in row.twin.rates),
+        f"{integers.bytes:,}",
+        f"{row.figures.lanes:,}",
+        number(integers.bits_per_byte, 4),
+        number(None if floats is None else floats.bits_per_byte, 4),
+        number(row.figures.loss_percent, 3),
+        " ".join(f"{rate:.3f}" for rate in integers.rates),
     ]
 
 
 def _to_json(row: Row) -> dict[str, Any]:
-    from chunker.learning.evaluate import loss_percent
-
-    exact = row.exact
+    integers, floats, loss = row.figures.integers, row.figures.floats, row.figures.loss_percent
     return {
         "name": row.name,
-        "characters": row.twin.characters,
-        "lanes": row.lanes,
-        "bits_per_char": round(row.twin.bits_per_char, 6),
-        "float_bits_per_char": None if exact is None else round(exact.bits_per_char, 6),
-        "loss_percent": None if exact is None else round(loss_percent(row.twin, exact), 4),
-        "rates": [round(rate, 6) for rate in row.twin.rates],
-        "float_rates": None if exact is None else [round(rate, 6) for rate in exact.rates],
+        "bytes": integers.bytes,
+        "lanes": row.figures.lanes,
+        "bits_per_byte": round(integers.bits_per_byte, 6),
+        "float_bits_per_byte": None if floats is None else round(floats.bits_per_byte, 6),
+        "loss_percent": None if loss is None else round(loss, 4),
+        "rates": [round(rate, 6) for rate in integers.rates],
+        "float_rates": None if floats is None else [round(rate, 6) for rate in floats.rates],
         "seconds": round(row.seconds, 3),
     }

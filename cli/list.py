@@ -14,7 +14,7 @@ from chunker.cli.report import Figures, number, print_json, print_table
 if TYPE_CHECKING:
     from chunker.codec.archive import ArchiveInfo
 
-COLUMNS = ("<archive", "bytes in", "bytes out", "ratio", "bits/char", "<blocks", "<model", "<fingerprint")
+COLUMNS = ("<archive", "bytes in", "bytes out", "ratio", "bits/byte", "<blocks", "<model", "<fingerprint")
 
 
 @click.command("list", short_help="Show sizes, blocks and models of archives.")
@@ -73,7 +73,7 @@ def _figures(figures: Figures) -> list[str]:
         f"{figures.original:,}",
         f"{figures.archive:,}",
         number(figures.ratio, 3),
-        number(figures.bits_per_char, 3),
+        number(figures.bits_per_byte, 3),
     ]
 
 

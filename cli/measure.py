@@ -56,7 +56,7 @@ class Result:
 
     @property
     def figures(self) -> Figures:
-        """Ratio and bits per character."""
+        """Ratio and bits per byte."""
         return Figures(self.original, self.archive)
 
     def speed(self, seconds: float) -> float | None:
@@ -69,7 +69,7 @@ class Result:
         if self.error is not None:
             return [name, "", "", "", "", self.error]
         speeds = [number(self.speed(seconds), 0) for seconds in (self.packing.cpu, self.unpacking.cpu)]
-        return [name, f"{self.archive:,}", number(self.figures.bits_per_char, 3), *speeds, "OK"]
+        return [name, f"{self.archive:,}", number(self.figures.bits_per_byte, 3), *speeds, "OK"]
 
     def to_json(self) -> dict[str, Any]:
         """For --json; sizes and times are null after an error."""

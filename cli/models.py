@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chunker.models import Model
 
 TEACHER = "<teacher"  # a column of its own where a model has one
-COLUMNS = ("<model", "<levels", "<cell", "<mode", "parameters", "bytes", "bits/char", "<fingerprint")
+COLUMNS = ("<model", "<levels", "<cell", "<mode", "parameters", "bytes", "bits/byte", "<fingerprint")
 
 
 @click.command(short_help="Show the built-in models, or model files.")
@@ -24,7 +24,7 @@ COLUMNS = ("<model", "<levels", "<cell", "<mode", "parameters", "bytes", "bits/c
 def models(paths: tuple[str, ...], as_json: bool) -> None:
     """Show the built-in models, or the model files that are named.
 
-    levels: hidden widths, lowest first. bits/char: on the validation text of its own training, before
+    levels: hidden widths, lowest first. bits/byte: on the validation text of its own training, before
     coding. An archive names its model by the first bytes of the fingerprint. teacher: name and fingerprint of
     the model that a distilled one learnt from.
     """
@@ -52,7 +52,7 @@ def _to_json(model: Model) -> dict[str, Any]:
         "mode": config.mode,
         "parameters": model.parameters,
         "bytes": model.path.stat().st_size,
-        "bits_per_char": _bits_per_char(model),
+        "bits_per_byte": _bits_per_byte(model),
         "fingerprint": model.fingerprint.hex(),
         "teacher": model.summary.get("teacher"),
         "summary": model.summary,
@@ -68,7 +68,7 @@ def _row(model: Model) -> list[str]:
         config.mode,
         f"{model.parameters:,}",
         f"{model.path.stat().st_size:,}",
-        number(_bits_per_char(model), 3),
+        number(_bits_per_byte(model), 3),
         model.fingerprint.hex()[:16],
     ]
 
@@ -79,7 +79,7 @@ def _teacher(model: Model) -> str:
     return f"{shown(str(name))} {teacher[:16]}" if isinstance(teacher, str) else ""
 
 
-def _bits_per_char(model: Model) -> float | None:
+def _bits_per_byte(model: Model) -> float | None:
     """On validation text, as its training summary tells it; None if it does not."""
-    value = model.summary.get("validation_bits_per_char")
+    value = model.summary.get("validation_bits_per_byte")
     return float(value) if isinstance(value, (int, float)) else None

@@ -16,7 +16,7 @@ from chunker.errors import ChunkerError
 
 @dataclass(frozen=True)
 class Figures:
-    """The sizes of an original and of its archive, and what follows from them. A character is a byte."""
+    """The sizes of an original and of its archive, and what follows from them."""
 
     original: int
     archive: int
@@ -27,7 +27,7 @@ class Figures:
         return self.original / self.archive if self.archive else None
 
     @property
-    def bits_per_char(self) -> float | None:
+    def bits_per_byte(self) -> float | None:
         """Bits of the archive for each byte of the original; None for an empty original."""
         return 8 * self.archive / self.original if self.original else None
 
@@ -38,7 +38,7 @@ class Figures:
             "bytes_in": first,
             "bytes_out": second,
             "ratio": rounded(self.ratio, 4),
-            "bits_per_char": rounded(self.bits_per_char, 4),
+            "bits_per_byte": rounded(self.bits_per_byte, 4),
         }
 
 
@@ -67,13 +67,13 @@ class Outcome:
         }
 
     def line(self) -> str:
-        """For people: `name: 5,000 -> 1,250 bytes, ratio 4.000, 2.000 bits/char, model text`."""
+        """For people: `name: 5,000 -> 1,250 bytes, ratio 4.000, 2.000 bits/byte, model text`."""
         sizes = [self.figures.original, self.figures.archive]
         first, second = reversed(sizes) if self.unpacking else sizes
         parts = [
             f"{shown(self.name)}: {first:,} -> {second:,} bytes",
             f"ratio {number(self.figures.ratio, 3)}",
-            f"{number(self.figures.bits_per_char, 3)} bits/char",
+            f"{number(self.figures.bits_per_byte, 3)} bits/byte",
             "no model" if self.model is None else f"model {shown(self.model)}",
         ]
         return ", ".join(parts)

@@ -59,7 +59,7 @@ class Line:
         document = {
             "line": self.number,
             "bits": round(bits, 3),
-            "bits_per_char": round(bits / len(self.bits), 4),
+            "bits_per_byte": round(bits / len(self.bits), 4),
             "woken_share": round(self.woken, 4),
             "score": round(self.score, 3),
             "unusual": self.unusual,

@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chunker.cli.recipe import corpus_of, ngram_options, ngrams_of, numbers, recipe_of, training_options
-from chunker.cli.training import Run
+from chunker.cli.training import train_to_file
+from chunker.cli.training_options import (
+    given,
+    ngram_options,
+    ngrams_of,
+    numbers,
+    settings_of,
+    training_options,
+)
 from chunker.config import CELLS, MODES, RULES, GateRule, StackConfig
 from chunker.errors import UsageError
+from chunker.learning.config import TrainConfig
 
 if TYPE_CHECKING:
-    from chunker.learning.trainer import Trainer
+    from chunker.learning.run import Run
 
 
 @click.command("train", short_help="Train a stack on text of yours.", context_settings={"show_default": True})
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--gate", default="rate", type=click.Choice(RULES), help="What counts as unexpected.")
 @click.option("--surprise", type=float, help="Bits above which --gate surprise passes an input on.")
 @click.option(
-    "--time-code/--no-time-code", default=True, help="Tell upper levels the time since their input."
+    "--time-code/--no-time-code", default=True, help="Upper levels read the time since their last input."
 )
 @ngram_options
 @training_options
@@ -34,50 +42,33 @@ if TYPE_CHECKING:
 def train(ctx: click.Context, /, **options: Any) -> None:
     """Train a stack on files and folders and write MODEL.
 
-    A path may carry a weight: `novels:3` is read three times as often per character. Beside MODEL lie
+    A path may carry a weight: `novels:3` is read three times as often per byte. Beside MODEL lie
     MODEL.jsonl, the log, and until the end MODEL.checkpoint, from which --resume goes on.
     """
     from chunker import extras
 
     extras.require("train", "training")
-    _Train(ctx, options).go()
+    from chunker.learning.run import start_training
+
+    def begin(**files: Any) -> Run:
+        settings = settings_of(ctx, StackConfig, TrainConfig)
+        found = {"gate": _gate(ctx), "ngrams": ngrams_of(ctx)}
+        settings |= {name: value for name, value in found.items() if value is not None}
+        return start_training(options["corpus"], settings, **files)
+
+    train_to_file(ctx, begin)
 
 
-class _Train(Run):
-    """Trains a stack that knows nothing yet."""
-
-    def trainer(self) -> Trainer:
-        import torch
-
-        from chunker.learning.corpus import Streams
-        from chunker.learning.recipe import choose_device
-        from chunker.learning.stack import Stack
-        from chunker.learning.trainer import Trainer
-
-        config, recipe = _config(self.options), recipe_of(self.options)
-        device = choose_device(self.options["device"])
-        sources, lanes = corpus_of(self.options, recipe)
-        streams = Streams(sources, recipe.batch, recipe.window, recipe.piece, recipe.seed)
-        torch.manual_seed(recipe.seed)
-        return Trainer(Stack(config), streams, recipe, lanes, device)
-
-
-def _config(o: dict[str, Any]) -> StackConfig:
-    if o["gate"] != "rate" and o["rate"] is not None:
-        raise UsageError("--rate goes with --gate rate only")
-    if o["gate"] != "surprise" and o["surprise"] is not None:
-        raise UsageError("--surprise goes with --gate surprise only")
+def _gate(ctx: click.Context) -> GateRule | None:
+    """None where nothing is said of it. Raises UsageError."""
+    o = ctx.params
+    for name in ("rate", "surprise"):
+        if o["gate"] != name and o[name] is not None:
+            raise UsageError(f"--{name} goes with --gate {name} only")
+    if o["gate"] == "argmax":
+        return GateRule("argmax")
     if o["gate"] == "surprise":
-        gate = GateRule("surprise", 1.0 if o["surprise"] is None else o["surprise"])
-    elif o["gate"] == "rate":
-        gate = GateRule("rate", 0.25 if o["rate"] is None else o["rate"])
-    else:
-        gate = GateRule(o["gate"])
-    return StackConfig(
-        levels=o["levels"],
-        cell=o["cell"],
-        mode=o["mode"],
-        gate=gate,
-        time_code=o["time_code"],
-        ngrams=ngrams_of(o),
-    )
+        return GateRule("surprise", 1.0 if o["surprise"] is None else o["surprise"])
+    if o["rate"] is None:
+        return GateRule("rate") if given(ctx, "gate") else None
+    return GateRule("rate", o["rate"])

@@ -1,274 +1,142 @@
-"""A run of the commands that train: from their options over checkpoints to the model file."""
+"""What the commands that train do around a run: its files, signals, and what is shown of it."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chunker.cli.files import shown
 from chunker.cli.guard import Stopped, describe
 from chunker.cli.watch import Watch
-from chunker.errors import CheckpointError, ChunkerError, UsageError
+from chunker.errors import ChunkerError, UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from chunker.config import StackConfig
-    from chunker.learning.corpus import Streams
-    from chunker.learning.meter import LogPoint
-    from chunker.learning.recipe import Recipe
+    from chunker.learning.run import Run
     from chunker.learning.stack import Stack
 
 
-# Figures of the saved weights that go into the model's summary.
-_SUMMARY = ("bits_per_char", "validation_bits_per_char", "validation", "rates")
-_DEFAULT_MINUTES = 30.0
-# Options that a resumed run may change; all others must be as they were.
-_FREE = {"minutes", "characters", "learning_rate", "clip", "patience", "validations", "warmup", "decay"}
-_FREE |= {"checkpoint_minutes", "log_seconds", "validate_limit"}
+def train_to_file(
+    ctx: click.Context,
+    begin: Callable[..., Run],
+    tell: Callable[[Stack, Watch], None] = lambda stack, watch: None,
+) -> None:
+    """Train, from the beginning or from the checkpoint, and write the model.
+
+    begin: makes the run, with the keywords device, resume, log and validate of `start_training`. tell: says more
+    of the trained stack.
+    """
+    import torch
+
+    o = ctx.params
+    model: Path = o["model"]
+    checkpoint = model.with_name(model.name + ".checkpoint")
+    _refuse_bad_target(o, model, checkpoint)
+    if o["threads"]:
+        torch.set_num_threads(o["threads"])
+    run = begin(
+        device=o["device"],
+        resume=checkpoint if o["resume"] else None,
+        log=model.with_name(model.name + ".jsonl"),
+        validate=o["validate"],
+    )
+    if not run.resumed:
+        checkpoint.unlink(missing_ok=True)
+    run.checkpoint = checkpoint
+    run.checkpoint_minutes, run.log_seconds = o["checkpoint_minutes"], o["log_seconds"]
+    watch = Watch(quiet=o["quiet"])
+    watch.say(_opening(run))
+    watch.start()
+    with _caught_signals() as caught, contextlib.closing(watch):
+
+        def stop() -> bool:
+            watch.advance(run.trainer.share)
+            return bool(caught)
+
+        def failed(error: OSError) -> None:
+            watch.say(f"no checkpoint: {describe(error)}; training goes on")
+
+        finished = run.run(watch.show, stop=stop, failed=failed)
+    if not finished:
+        watch.say(f"checkpoint written after {run.trainer.bytes:,} bytes; go on with --resume")
+        if caught == [signal.SIGINT]:
+            raise KeyboardInterrupt
+        raise Stopped(caught[0])
+    try:
+        stack = run.stack()
+        stack.save(model)
+    except (OSError, ChunkerError):  # a full disk, say: --resume will only have to write the model
+        run.save_checkpoint()
+        raise
+    run.discard_checkpoint()
+    tell(stack, watch)
+    bits = stack.summary["validation_bits_per_byte"]
+    told = "" if bits is None else f", {bits:.4f} bits/byte on validation text"
+    watch.say(f"{shown(str(model))}: {run.trainer.bytes:,} bytes{told}")
 
 
-class AnyTrainer(Protocol):
-    """What a run needs of a Trainer, and of a Collapse."""
-
-    recipe: Recipe
-    finished: bool
-
-    @property
-    def characters(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def share(self) -> float: ...
-    @property
-    def stack(self) -> Stack: ...
-    @property
-    def streams(self) -> Streams: ...
-    @property
-    def bfloat16(self) -> bool: ...
-
-    def run(
-        self, report: Callable[[LogPoint], None], stop: Callable[[], bool], log_seconds: float
-    ) -> None: ...
-    def result(self) -> tuple[StackConfig, dict[str, Tensor], dict[str, Any]]: ...
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
-    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None: ...
+def _refuse_bad_target(o: dict[str, Any], model: Path, checkpoint: Path) -> None:
+    """Find out now, not after hours, that the model cannot be written. Raises UsageError."""
+    if o["force"] and o["resume"]:
+        raise UsageError("--force starts afresh and --resume goes on; give one of them")
+    if model.is_dir():
+        raise UsageError(f"{shown(str(model))} is a folder; name a file with -o")
+    if o["resume"]:
+        if model.exists() and not checkpoint.exists():
+            raise UsageError(f"{shown(str(model))} is finished; train it anew with --force")
+    elif not o["force"]:
+        for path in (model, checkpoint):
+            if path.exists():
+                raise UsageError(f"{shown(str(path))} exists; replace it with --force or go on with --resume")
+    probe = model.with_name(f".{os.getpid()}.part")
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except FileNotFoundError:
+        raise UsageError(f"the folder {shown(str(model.parent))} does not exist; make it") from None
+    except OSError as exc:
+        raise UsageError(
+            f"nothing can be written to {shown(str(model.parent))} ({exc.strerror}); choose another -o"
+        ) from exc
 
 
-class Run:
-    """One call of a command, from its options to the model file. Subclasses say what is trained."""
-
-    def __init__(self, ctx: click.Context, options: dict[str, Any]) -> None:
-        from chunker.learning.checkpoint import checkpoint_path
-
-        self.ctx, self.options = ctx, options
-        self.model: Path = options["model"]
-        self.checkpoint = checkpoint_path(self.model)
-        self.log = self.model.with_name(self.model.name + ".jsonl")
-        self.saved_at = time.monotonic()
-        self.stopped_by: int | None = None
-        self.watch = Watch(quiet=options["quiet"])
-
-    # ---- what the commands differ in -----------------------------------------------------------------
-
-    def trainer(self) -> AnyTrainer:
-        """Made from the options, ready to begin."""
-        raise NotImplementedError
-
-    def more_summary(self, trainer: AnyTrainer) -> dict[str, Any]:
-        """What goes into the model's summary besides the rest."""
-        return {}
-
-    # ---- the run -------------------------------------------------------------------------------------
-
-    def go(self) -> None:
-        """Train, from the beginning or from the checkpoint, and write the model."""
-        import torch
-
-        from chunker.learning.checkpoint import load_checkpoint
-
-        self._refuse_bad_target()
-        if self.options["threads"]:
-            torch.set_num_threads(self.options["threads"])
-        saved = None
-        if self.options["resume"] and self.checkpoint.exists():
-            saved = load_checkpoint(self.checkpoint)
-            self._take_over(saved[1]["options"])
-        if self.options["minutes"] is None and self.options["characters"] is None:
-            self.options["minutes"] = _DEFAULT_MINUTES
-        trainer = self.trainer()
-        if saved:
-            trainer.restore(*saved)
-        else:
-            self.checkpoint.unlink(missing_ok=True)
-        self._trim_log(trainer.characters)
-        self.watch.say(self._opening(trainer, bool(saved)))
-        self.watch.start()
-        with _caught_signals(self), contextlib.closing(self.watch):
-            trainer.run(self._report, lambda: self._tick(trainer), self.options["log_seconds"])
-        if not trainer.finished:
-            self._save_checkpoint(trainer)
-            self.watch.say(f"checkpoint written after {trainer.characters:,} characters; go on with --resume")
-            if self.stopped_by == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise Stopped(self.stopped_by or signal.SIGTERM)
-        self._save_model(trainer)
-
-    # ---- before training -----------------------------------------------------------------------------
-
-    def _refuse_bad_target(self) -> None:
-        """Find out now, not after hours, that the model cannot be written. Raises UsageError, OSError."""
-        if self.options["force"] and self.options["resume"]:
-            raise UsageError("--force starts afresh and --resume goes on; give one of them")
-        if self.model.is_dir():
-            raise UsageError(f"{shown(str(self.model))} is a folder; name a file with -o")
-        if self.options["resume"]:
-            if self.model.exists() and not self.checkpoint.exists():
-                raise UsageError(f"{shown(str(self.model))} is finished; train it anew with --force")
-        elif not self.options["force"]:
-            for path in (self.model, self.checkpoint):
-                if path.exists():
-                    raise UsageError(
-                        f"{shown(str(path))} exists; replace it with --force or go on with --resume"
-                    )
-        probe = self.model.with_name(f".{os.getpid()}.part")
-        try:
-            probe.touch(exist_ok=False)
-            probe.unlink()
-        except FileNotFoundError:
-            raise UsageError(f"the folder {shown(str(self.model.parent))} does not exist; make it") from None
-        except OSError as exc:
-            raise UsageError(
-                f"nothing can be written to {shown(str(self.model.parent))} ({exc.strerror}); choose another -o"
-            ) from exc
-
-    def _take_over(self, before: dict[str, Any]) -> None:
-        """Options not given are those of the checkpoint; those given must not contradict it.
-
-        Raises CheckpointError.
-        """
-        counted = "characters" if before["minutes"] is None else "minutes"
-        for name, value in before.items():
-            given = self.ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-            here = self.options[name]
-            if not given:
-                self.options[name] = tuple(value) if isinstance(value, list) else value
-            elif name in ("minutes", "characters") and name != counted:
-                raise CheckpointError(f"the budget was in {counted} so far; give it in {counted}, or --force")
-            elif name not in _FREE and (list(here) if isinstance(here, tuple) else here) != value:
-                option = "--" + name.replace("_", "-")
-                raise CheckpointError(f"{option} was {_spelled(value)} so far; leave it out, or --force")
-
-    def _opening(self, trainer: AnyTrainer, resumed: bool) -> str:
-        weights = sum(p.numel() for p in trainer.stack.parameters())
-        how = f"resumed after {trainer.characters:,} characters" if resumed else "from the beginning"
-        return (
-            f"training {weights:,} weights on {trainer.streams.characters:,} characters, {how}, "
-            f"{trainer.stack.thresholds_bits.device.type}, {'bfloat16' if trainer.bfloat16 else 'float32'}"
-        )
-
-    # ---- during training -----------------------------------------------------------------------------
-
-    def _tick(self, trainer: AnyTrainer) -> bool:
-        """Called after every step; whether to stop."""
-        self.watch.advance(trainer.share)
-        if time.monotonic() - self.saved_at > 60 * self.options["checkpoint_minutes"]:
-            try:
-                self._save_checkpoint(trainer)
-            except OSError as error:  # hours of training are worth more than one checkpoint
-                self.watch.say(f"no checkpoint: {describe(error)}; training goes on")
-                self.saved_at = time.monotonic()
-        return self.stopped_by is not None and not trainer.finished
-
-    def _save_checkpoint(self, trainer: AnyTrainer) -> None:
-        from chunker.learning.checkpoint import save_checkpoint
-
-        tensors, facts = trainer.snapshot()
-        kept = ("corpus", "teacher", "model", "force", "resume", "device", "threads", "quiet")
-        options = {k: v for k, v in self.options.items() if k not in kept}
-        save_checkpoint(self.checkpoint, tensors, {**facts, "options": options})
-        self.saved_at = time.monotonic()
-
-    def _report(self, point: LogPoint) -> None:
-        with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(point.to_json()) + "\n")
-        self.watch.show(point)
-
-    def _trim_log(self, characters: int) -> None:
-        """Drop lines that were written after the checkpoint: they will be written again."""
-        if not self.log.exists():
-            return
-        kept = []
-        for line in self.log.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut by a crash
-                if json.loads(line)["characters"] <= characters:
-                    kept.append(line + "\n")
-        self.log.write_text("".join(kept), encoding="utf-8")
-
-    # ---- after training ------------------------------------------------------------------------------
-
-    def _save_model(self, trainer: AnyTrainer) -> None:
-        import torch
-
-        from chunker.learning.convert import to_file
-        from chunker.models import save_model
-
-        config, tensors, figures = trainer.result()
-        summary = {
-            "sources": [
-                {"name": s.name, "bytes": sum(f.size for f in s.files), "weight": s.weight}
-                for s in trainer.streams.sources
-            ],
-            "recipe": dataclasses.asdict(trainer.recipe),
-            "seed": trainer.recipe.seed,
-            "characters": trainer.characters,
-            "seconds": round(trainer.seconds, 1),
-            **{name: figures.get(name) for name in _SUMMARY},
-            "torch": torch.__version__,
-            **self.more_summary(trainer),
-        }
-        try:
-            save_model(self.model, to_file(tensors), config, summary)
-        except (OSError, ChunkerError):  # a full disk, say: --resume will only have to write the model
-            self._save_checkpoint(trainer)
-            raise
-        self.checkpoint.unlink(missing_ok=True)
-        bits = summary["validation_bits_per_char"]
-        told = "" if bits is None else f", {bits:.4f} bits/char on validation text"
-        self.watch.say(f"{shown(str(self.model))}: {trainer.characters:,} characters{told}")
-
-
-def _spelled(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def _opening(run: Run) -> str:
+    trainer = run.trainer
+    weights = sum(p.numel() for p in trainer.stack.parameters())
+    how = f"resumed after {trainer.bytes:,} bytes" if run.resumed else "from the beginning"
+    return (
+        f"training {weights:,} weights on {trainer.streams.bytes:,} bytes, {how}, "
+        f"{trainer.stack.thresholds_bits.device.type}, {'bfloat16' if trainer.bfloat16 else 'float32'}"
+    )
 
 
 @contextlib.contextmanager
-def _caught_signals(run: Run) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM lets the step and a checkpoint finish; a second one does not wait."""
+def _caught_signals() -> Iterator[list[int]]:
+    """The first Ctrl-C or SIGTERM lets the step and a checkpoint finish; a second one does not wait.
+
+    Yields a list into which the number of the first signal is put.
+    """
+    caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if run.stopped_by is not None:
+        if caught:
             raise KeyboardInterrupt
-        run.stopped_by = number
+        caught.append(number)
 
-    caught = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    watched = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
     before = {
         number: signal.signal(number, stop)
-        for number in caught
+        for number in watched
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN  # nohup stays nohup
     }
     try:
-        yield
+        yield caught
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

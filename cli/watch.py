@@ -40,14 +40,14 @@ class Watch:
 
     def show(self, point: LogPoint) -> None:
         """New figures."""
-        if point.validation_bits_per_char is not None:
-            self._validation = f"validation {point.validation_bits_per_char:.3f}"
+        if point.validation_bits_per_byte is not None:
+            self._validation = f"validation {point.validation_bits_per_byte:.3f}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, figures=figures(point, self._validation))
         elif not self._quiet and (not self._printed or point.seconds - self._printed >= PLAIN_SECONDS):
             self._printed = point.seconds
             text = figures(point, self._validation)
-            click.echo(f"{point.characters:,} characters, {point.seconds:.0f} s: {text}", err=True)
+            click.echo(f"{point.bytes:,} bytes, {point.seconds:.0f} s: {text}", err=True)
 
     def say(self, text: str) -> None:
         """A line of its own."""
@@ -66,11 +66,11 @@ class Watch:
 
 
 def figures(point: LogPoint, validation: str) -> str:
-    """`2.345 bits/char, validation 2.400, rates 1.000 0.250, 81,000 chars/s`."""
-    parts = [f"{point.bits_per_char:.3f} bits/char", validation]
+    """`2.345 bits/byte, validation 2.400, rates 1.000 0.250, 81,000 bytes/s`."""
+    parts = [f"{point.bits_per_byte:.3f} bits/byte", validation]
     if len(point.rates) > 1:
         parts.append("rates " + " ".join(f"{rate:.3f}" for rate in point.rates))
-    parts.append(f"{point.chars_per_second:,.0f} chars/s")
+    parts.append(f"{point.bytes_per_second:,.0f} bytes/s")
     return ", ".join(filter(None, parts))
 
 

@@ -53,7 +53,7 @@ def test_there_and_back(model):
     assert name == "a.txt"
     assert rest == (
         f"{len(TEXT)} -> {size} bytes, ratio {len(TEXT) / size:.3f}, "
-        f"{8 * size / len(TEXT):.3f} bits/char, model {Path(model).stem}"
+        f"{8 * size / len(TEXT):.3f} bits/byte, model {Path(model).stem}"
     )
     assert result.stderr == ""
     result = call("decompress", "a.txt.nhc", "-o", "copy", "-m", model)
@@ -79,7 +79,7 @@ def test_json_of_compress_decompress_and_test(model):
     (file,) = done["files"]
     size = os.path.getsize("a.txt.nhc")
     assert file.pop("seconds") >= 0
-    figures = {"ratio": round(len(TEXT) / size, 4), "bits_per_char": round(8 * size / len(TEXT), 4)}
+    figures = {"ratio": round(len(TEXT) / size, 4), "bits_per_byte": round(8 * size / len(TEXT), 4)}
     assert file == {
         "name": "a.txt",
         "target": "a.txt.nhc",
@@ -92,7 +92,7 @@ def test_json_of_compress_decompress_and_test(model):
     assert (tested["bytes_in"], tested["bytes_out"], tested["target"]) == (len(TEXT), size, None)
     unpacked = document(call("decompress", "a.txt.nhc", "-o", "copy", "-m", model, "--json"))["files"][0]
     assert (unpacked["bytes_in"], unpacked["bytes_out"]) == (size, len(TEXT))
-    assert unpacked["bits_per_char"] == figures["bits_per_char"]
+    assert unpacked["bits_per_byte"] == figures["bits_per_byte"]
 
 
 def test_one_bad_file_does_not_stop_the_others(model):
@@ -196,7 +196,7 @@ def test_list(model):
     assert listed["bytes_in"] == 1 << 16
     assert listed["blocks"] == {"raw": 1}
     assert listed["settings"] == []
-    assert listed["bits_per_char"] > 8
+    assert listed["bits_per_byte"] > 8
 
 
 def test_list_tells_the_model(model, tiny_model):
@@ -313,7 +313,7 @@ def test_bench(model):
         ]
         for row in rows:
             assert row["round_trip"] is True
-            assert row["bits_per_char"] == round(8 * row["bytes_out"] / row["bytes_in"], 4)
+            assert row["bits_per_byte"] == round(8 * row["bytes_out"] / row["bytes_in"], 4)
             assert {"compress_seconds", "decompress_cpu_seconds", "compress_kb_per_second"} <= set(row)
     assert done["total"][0]["bytes_in"] == len(TEXT) + 50
     table = call(*args).stdout
@@ -414,15 +414,15 @@ def test_completion(monkeypatch):
 
 
 def test_ratios_without_bytes():
-    assert report.Figures(0, 5).to_json()["bits_per_char"] is None
+    assert report.Figures(0, 5).to_json()["bits_per_byte"] is None
     assert report.Figures(0, 0).ratio is None
     line = report.Outcome("x", report.Figures(0, 5), 0.1).line()
-    assert line == "x: 0 -> 5 bytes, ratio 0.000, - bits/char, no model"
+    assert line == "x: 0 -> 5 bytes, ratio 0.000, - bits/byte, no model"
 
 
 def test_json_has_no_infinities():
     with pytest.raises(ChunkerError, match="no JSON"):
-        report.print_json({"bits_per_char": float("nan")})
+        report.print_json({"bits_per_byte": float("nan")})
 
 
 def test_table_for_a_terminal(monkeypatch, capsys):
@@ -445,7 +445,7 @@ def test_table_for_a_terminal(monkeypatch, capsys):
         (["bench", "nothing"], "nothing: No such file or directory; check the name"),
         (["bench", "folder"], "folder: is no regular file"),
         (["compress", "n" * 253], f"{'n' * 253}.nhc: File name too long; choose a shorter name with -o"),
-        (["freeze", "text", "-o", "linked", "-f"], "choose another name"),
+        (["quantize", "text", "-o", "linked", "-f"], "choose another name"),
     ],
 )
 def test_messages_name_the_file_once_and_a_remedy(args, message):
@@ -479,7 +479,7 @@ def test_what_is_no_regular_file_is_not_replaced_and_takes_no_source_with_it(mod
     for name in ("pipe", "a.txt.nhc"):
         os.mkfifo(name)
     tries = [
-        (["freeze", "text", "-o", "pipe", "-f"], "pipe is no regular file; choose another name"),
+        (["quantize", "text", "-o", "pipe", "-f"], "pipe is no regular file; choose another name"),
         (["compress", "a.txt", "-m", model, "--rm", "-o", os.devnull], "may get lost; leave out --rm"),
         (["compress", "a.txt", "-m", model, "-f"], "a.txt.nhc is no regular file; name it with -o"),
         (["compress", "a.txt", "-m", "pipe", "-c"], "pipe is no regular file, as a model has to be"),

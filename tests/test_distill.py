@@ -16,21 +16,20 @@ torch = pytest.importorskip("torch")
 import chunker
 from chunker.config import GateRule, NGrams, StackConfig
 from chunker.errors import CheckpointError, ChunkerError, UsageError
+from chunker.learning import distill
 from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
-from chunker.learning.collapse import Collapse
+from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.corpus import Lanes, Source, Streams, TextFile, validation_lanes
-from chunker.learning.distill import (
+from chunker.learning.distillation import (
     Distiller,
-    Lesson,
     fresh_student,
     narrower_student,
     own_student,
     soft_divergence,
 )
-from chunker.learning.recipe import Recipe
+from chunker.learning.rounds import IterativeDistillation
 from chunker.learning.skill import measure_skill
 from chunker.learning.stack import Stack
-from chunker.learning.teach import distill
 
 TEXT = inspect.getsource(textwrap).encode()
 BATCH, WINDOW = 4, 12
@@ -51,7 +50,7 @@ def stack(levels=(8, 6), mode="joint", cell="gru", rule=None, **more):
     return built
 
 
-def recipe(steps=20, **more):
+def settings(steps=20, **more):
     defaults: dict[str, Any] = {
         "batch": BATCH,
         "window": WINDOW,
@@ -60,7 +59,11 @@ def recipe(steps=20, **more):
         "patience": 0,
         "precision": "float32",
     }
-    return Recipe(**{"minutes": None, "characters": steps * STEP, **defaults, **more})
+    return {"bytes": steps * STEP, **defaults, **more}
+
+
+def config(steps=20, **more):
+    return TrainConfig(minutes=None, **settings(steps, **more))
 
 
 def lanes(text=None, limit=400) -> Lanes:
@@ -69,12 +72,12 @@ def lanes(text=None, limit=400) -> Lanes:
     return found
 
 
-def distiller(teacher=None, student=None, lesson=None, steps=20, text=None, **more):
+def distiller(teacher=None, student=None, objective=None, steps=20, text=None, **more):
     teacher = stack() if teacher is None else teacher
     student = own_student(teacher) if student is None else student
-    plan, text = recipe(steps, **more), text or source()
+    plan, text = config(steps, **more), text or source()
     streams = Streams([text], plan.batch, plan.window, plan.piece, plan.seed)
-    return Distiller(student, streams, plan, lesson or Lesson(ramp=0.2), teacher, lanes(text))
+    return Distiller(student, streams, plan, objective or DistillConfig(ramp=0.2), teacher, lanes(text))
 
 
 def weights(subject):
@@ -115,17 +118,16 @@ def test_the_teacher_learns_nothing_and_the_student_does(mode, levels):
     assert subject.regressor.out_features == (sum(levels[1:]) or levels[0])
 
 
-def test_states_are_those_before_each_symbol_and_held_between_ticks():
+def test_states_are_held_between_inputs():
     teacher = stack((8, 6, 4))
-    subject = distiller(teacher)
     window = torch.randint(0, 256, (9, BATCH))
     state = teacher.start(BATCH)
-    with torch.no_grad(), subject._teacher_states.watched():
-        held = subject._teacher_states.held(teacher(window, state), state)
+    with torch.no_grad():
+        states = teacher(window, state).states
         for t, symbols in enumerate(window):
-            expected = torch.cat([state.levels[1].h, state.levels[2].h], 1)
-            torch.testing.assert_close(held[t], expected, atol=1e-5, rtol=1e-4)
             state = teacher.step(symbols, state)[1]
+            for level, held in zip(state.levels, states, strict=True):
+                torch.testing.assert_close(held[t], level.h, atol=1e-5, rtol=1e-4)
 
 
 def test_the_teacher_carries_its_own_state_and_starts_cold_with_the_student(monkeypatch):
@@ -149,13 +151,13 @@ def test_divergence_is_that_of_hinton():
     assert soft_divergence(wanted, wanted, 1.0).abs() < 1e-6
 
 
-def test_a_lesson_without_a_teacher_is_plain_training():
+def test_an_objective_without_a_teacher_is_plain_training():
     from chunker.learning.trainer import Trainer
 
-    plain = Lesson(state=0, output=0)
-    taught = distiller(lesson=plain)
+    plain = DistillConfig(state_weight=0, output_weight=0)
+    taught = distiller(objective=plain)
     streams = Streams([source()], BATCH, WINDOW, 60, 0)
-    alone = Trainer(own_student(stack()), streams, recipe(), lanes())
+    alone = Trainer(own_student(stack()), streams, config(), lanes())
     run(taught)
     run(alone)
     assert same(weights(taught.stack), weights(alone.stack))
@@ -163,7 +165,11 @@ def test_a_lesson_without_a_teacher_is_plain_training():
 
 def test_the_state_of_the_teacher_is_learnt():
     """With nothing else to learn, the regressor and the student come closer to the teacher's state."""
-    subject = distiller(lesson=Lesson(own=0, state=1, output=0, ramp=0), steps=150, learning_rate=0.02)
+    subject = distiller(
+        objective=DistillConfig(own_weight=0, state_weight=1, output_weight=0, ramp=0),
+        steps=150,
+        learning_rate=0.02,
+    )
     losses = []
     real = subject._loss
 
@@ -178,8 +184,8 @@ def test_the_state_of_the_teacher_is_learnt():
 
 
 def test_the_ramp_begins_at_the_students_own_loss():
-    subject = distiller(lesson=Lesson(ramp=0.5, output=100.0))
-    alone = distiller(lesson=Lesson(state=0, output=0))
+    subject = distiller(objective=DistillConfig(ramp=0.5, output_weight=100.0))
+    alone = distiller(objective=DistillConfig(state_weight=0, output_weight=0))
     run(subject, 1)
     run(alone, 1)
     assert same(weights(subject.stack), weights(alone.stack))
@@ -200,8 +206,8 @@ def test_a_student_learns_from_the_teacher_what_the_text_alone_does_not_tell():
     bits = []
     for output in (0.0, 1.0):
         student = fresh_student(teacher.config, 3)
-        lesson = Lesson(own=1 - output, state=0, output=output, ramp=0)
-        subject = distiller(teacher, student, lesson, 300, text, learning_rate=0.02)
+        objective = DistillConfig(own_weight=1 - output, state_weight=0, output_weight=output, ramp=0)
+        subject = distiller(teacher, student, objective, 300, text, learning_rate=0.02)
         run(subject)
         bits.append(measure_skill(teacher, subject.stack, unseen))
     alone, taught = bits
@@ -217,7 +223,7 @@ def equal(first, second):
 
     def timeless(value):
         if isinstance(value, dict):
-            dropped = ("seconds", "chars_per_second", "bits_per_char", "before")
+            dropped = ("seconds", "bytes_per_second", "bits_per_byte", "before")
             return {k: timeless(v) for k, v in value.items() if k not in dropped}
         return [timeless(v) for v in value] if isinstance(value, list) else value
 
@@ -239,17 +245,19 @@ def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path, mode, cut):
     assert {"taught/0.h", "regressor/weight", "norm/mean"} <= second.snapshot()[0].keys()
 
 
-def collapse(rounds=2, steps=30, teacher=None, **more):
+def iterative(rounds=2, steps=30, teacher=None, **more):
     teacher = stack() if teacher is None else teacher
-    plan = recipe(steps, **{"learning_rate": 0.01, **more})
-    return Collapse(teacher, own_student(teacher), [source()], plan, Lesson(), lanes(), rounds=rounds)
+    plan = config(steps, **{"learning_rate": 0.01, **more})
+    return IterativeDistillation(
+        teacher, own_student(teacher), [source()], plan, DistillConfig(), lanes(), rounds=rounds
+    )
 
 
 @pytest.mark.parametrize("cut", [5, 14, 25])
 @pytest.mark.parametrize("mode", ["joint", "faithful"])
 def test_a_collapse_resumes_bit_for_bit_in_every_phase(tmp_path, mode, cut, monkeypatch):
-    monkeypatch.setattr("chunker.learning.collapse._GAIN", -100.0)  # go on, come what may
-    whole, first, second = (collapse(teacher=stack(mode=mode)) for _ in range(3))
+    monkeypatch.setattr("chunker.learning.rounds._GAIN", -100.0)  # go on, come what may
+    whole, first, second = (iterative(teacher=stack(mode=mode)) for _ in range(3))
     run(whole)
     run(first, cut)
     assert first.phase == cut // 10
@@ -263,19 +271,19 @@ def test_a_collapse_resumes_bit_for_bit_in_every_phase(tmp_path, mode, cut, monk
 
 
 def test_a_checkpoint_of_another_teacher_is_refused():
-    first, second = collapse(), collapse(teacher=stack((8, 7)))
+    first, second = iterative(), iterative(teacher=stack((8, 7)))
     with pytest.raises(CheckpointError, match="--force"):
         second.restore(*first.snapshot())
 
 
-# ---- collapse ----------------------------------------------------------------------------------------
+# ---- iterative ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["joint", "faithful"])
 def test_between_the_rounds_only_the_upper_levels_are_trained(mode, monkeypatch):
-    monkeypatch.setattr("chunker.learning.collapse._GAIN", -100.0)
+    monkeypatch.setattr("chunker.learning.rounds._GAIN", -100.0)
     teacher = stack(mode=mode)
-    subject = collapse(teacher=teacher)
+    subject = iterative(teacher=teacher)
     run(subject, 12)
     assert subject.phase == 1
     student = subject.result()[1]
@@ -292,7 +300,7 @@ def test_between_the_rounds_only_the_upper_levels_are_trained(mode, monkeypatch)
 
 
 def test_a_collapse_ends_when_nothing_is_gained():
-    subject = collapse(learning_rate=1e-9)
+    subject = iterative(learning_rate=1e-9)
     run(subject)
     assert subject.finished
     assert subject.phase == 1  # retraining did not help
@@ -305,13 +313,13 @@ def test_a_collapse_ends_when_nothing_is_gained():
 def test_a_student_is_a_model_like_any_other(tmp_path):
     teacher = stack()
     teacher.thresholds_bits.fill_(8.0)  # about what an untrained net pays: some inputs it expects, some not
-    result = distill(teacher, TEXT, recipe=recipe(30, learning_rate=0.02))
+    result = distill(teacher, TEXT, **settings(30, learning_rate=0.02))
     result.save(tmp_path / "student")
     model = chunker.load_model(tmp_path / "student")
     assert model.config.levels == (8,)
     assert len(bytes.fromhex(model.summary["teacher"])) == 32
     skill = model.summary["skill"]
-    assert skill["characters"] > 0
+    assert skill["bytes"] > 0
     assert skill["student"] < skill["level0"]
     assert skill["old_before"] < 8 < skill["new_before"]
     assert skill["old_after"] != skill["old_before"]
@@ -319,12 +327,12 @@ def test_a_student_is_a_model_like_any_other(tmp_path):
     for preset in ("default", "best"):
         archive = chunker.compress(TEXT[:3000], model=model, preset=preset)
         assert chunker.decompress(archive, model=model) == TEXT[:3000]
-    assert not same(weights(result.stack()), weights(own_student(teacher)))
+    assert not same(weights(result), weights(own_student(teacher)))
 
 
 def test_any_student_of_any_teacher(tiny_model):
     for student in (None, StackConfig(levels=(5,), cell="lstm"), stack((6, 5))):
-        result = distill(tiny_model, TEXT, student, recipe=recipe(2))
+        result = distill(tiny_model, TEXT, student, **settings(2))
         assert result.summary["teacher"] == tiny_model.fingerprint.hex()
         assert result.summary["teacher_name"] == "tiny"
 
@@ -345,16 +353,16 @@ def test_skill_is_nothing_new_for_the_same_net():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"own": -1},
-        {"state": float("nan")},
-        {"own": 0, "state": 0, "output": 0},
+        {"own_weight": -1},
+        {"state_weight": float("nan")},
+        {"own_weight": 0, "state_weight": 0, "output_weight": 0},
         {"temperature": 0},
         {"ramp": 2},
     ],
 )
-def test_lessons_that_make_no_sense_are_refused(wrong):
+def test_objectives_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UsageError):
-        Lesson(**wrong)
+        DistillConfig(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -368,7 +376,7 @@ def test_lessons_that_make_no_sense_are_refused(wrong):
 )
 def test_what_cannot_be_distilled(teacher, student, rounds, message):
     with pytest.raises(ChunkerError, match=message):
-        distill(stack(teacher), TEXT, student, rounds=rounds, recipe=recipe(2))
+        distill(stack(teacher), TEXT, student, rounds=rounds, **settings(2))
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -402,7 +410,7 @@ def test_a_fresh_student_keeps_the_teachers_n_grams_where_they_are_alike():
     assert torch.equal(alike.levels[0].ngram_table, table)
     assert not torch.equal(other.levels[0].ngram_table, table)
     before = alike.get_parameter("levels.0.below").detach().clone()
-    run(distiller(teacher, alike, Lesson(state=0.0), steps=3))
+    run(distiller(teacher, alike, DistillConfig(state_weight=0.0), steps=3))
     assert torch.equal(alike.levels[0].ngram_table, table)
     assert not torch.equal(alike.levels[0].below, before)
     assert own_student(teacher).config.ngrams == ngrams

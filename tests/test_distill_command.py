@@ -24,7 +24,7 @@ from chunker.models import load_model, save_model
 TEXT = inspect.getsource(textwrap)
 TINY = ["--batch", "4", "--window", "16", "--piece", "100", "--precision", "float32"]
 TINY += ["--validations", "4", "--patience", "0", "--threads", "1", "--device", "cpu"]
-BUDGET = ["--characters", str(20 * 64)]
+BUDGET = ["--bytes", str(20 * 64)]
 
 # click 8.1 mixes the two streams unless told not to, later versions never do.
 APART: dict[str, Any] = (
@@ -92,17 +92,17 @@ def test_a_student_a_log_and_nothing_else_is_left(teacher, corpus, tmp_path):
     assert "what level 0 expected" in result.stderr
     assert sorted(os.listdir(student.parent)) == ["s.safetensors", "s.safetensors.jsonl"]
     log = [json.loads(line) for line in (tmp_path / "out" / "s.safetensors.jsonl").read_text().splitlines()]
-    assert log[-1]["characters"] == 20 * 64
+    assert log[-1]["bytes"] == 20 * 64
     taught, learnt = load_model(teacher), load_model(student)
     assert learnt.config.levels == (8,)
     summary = learnt.summary
     assert summary["teacher"] == taught.fingerprint.hex()
     assert summary["teacher_name"] == "teacher"
-    assert summary["lesson"]["output"] == 1.0
-    assert summary["characters"] == 20 * 64
+    assert summary["distillation"]["output_weight"] == 1.0
+    assert summary["bytes"] == 20 * 64
     assert summary["skill"]["old_before"] is None  # the untrained teacher expects nothing
     assert summary["skill"]["new_after"] > 0
-    assert summary["validation_bits_per_char"] < 8
+    assert summary["validation_bits_per_byte"] < 8
     assert str(tmp_path) not in json.dumps(summary)
 
 
@@ -117,11 +117,11 @@ def test_models_shows_the_lineage(teacher, corpus, tmp_path):
     assert "teacher" not in call("models", "text").stdout
 
 
-def test_the_frozen_student_keeps_fingerprint_and_lineage(teacher, corpus, tmp_path):
-    student, frozen = tmp_path / "student", tmp_path / "frozen"
+def test_the_quantized_student_keeps_fingerprint_and_lineage(teacher, corpus, tmp_path):
+    student, integers = tmp_path / "student", tmp_path / "integers"
     distill(teacher, corpus, student)
-    assert call("freeze", student, "-o", frozen).exit_code == 0
-    one, other = load_model(student), load_model(frozen)
+    assert call("quantize", student, "-o", integers).exit_code == 0
+    one, other = load_model(student), load_model(integers)
     assert one.fingerprint == other.fingerprint
     assert one.summary["teacher"] == other.summary["teacher"]
 
@@ -150,7 +150,7 @@ def test_stopped_and_resumed_gives_the_same_student(
 
 
 def test_rounds_resume_between_phases(teacher, corpus, tmp_path, stop_after, monkeypatch):
-    monkeypatch.setattr("chunker.learning.collapse._GAIN", -100.0)
+    monkeypatch.setattr("chunker.learning.rounds._GAIN", -100.0)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     rounds = ["--rounds", "2", "--learning-rate", "0.01"]
     assert distill(teacher, corpus, whole, *rounds).exit_code == 0
@@ -164,18 +164,18 @@ def test_rounds_resume_between_phases(teacher, corpus, tmp_path, stop_after, mon
     first, second = summary["rounds"]
     assert first.keys() == {"student", "retrained", "rates_before", "passed_up_before", "passed_up_after"}
     assert "retrained" not in second
-    log = [json.loads(line)["characters"] for line in (tmp_path / "cut.jsonl").read_text().splitlines()]
+    log = [json.loads(line)["bytes"] for line in (tmp_path / "cut.jsonl").read_text().splitlines()]
     assert log == sorted(log)
 
 
-def test_resuming_with_another_teacher_or_lesson_is_refused(teacher, corpus, tmp_path, stop_after):
+def test_resuming_with_other_settings_is_refused(teacher, corpus, tmp_path, stop_after):
     stop_after(3, signal.SIGTERM)
     distill(teacher, corpus, tmp_path / "s")
     other = untrained(tmp_path / "other", seed=1)
     result = call("distill", other, corpus, "-o", tmp_path / "s", "--resume")
     assert "teacher is not the one" in one_line(result)
     result = call("distill", teacher, corpus, "-o", tmp_path / "s", "--resume", "--temperature", "3")
-    assert "--temperature was 1.0 so far" in one_line(result)
+    assert "temperature was 1.0 so far" in one_line(result)
 
 
 def test_the_built_in_model_is_a_teacher(corpus, tmp_path):
@@ -191,7 +191,7 @@ def test_the_built_in_model_is_a_teacher(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--levels", "9"], "--levels may name 8 at most"),
+        (["--levels", "9"], "levels may name 8 at most"),
         (["--levels", "5,4"], "which only --student fresh can have"),
         (["--student", "nothing"], "no model file 'nothing'"),
         (["--cell", "rnn"], "--cell goes with --student fresh"),
@@ -217,7 +217,7 @@ def test_a_student_goes_on_from_a_model_and_narrower(teacher, corpus, tmp_path):
     assert distill(teacher, corpus, third, "--student", second, "--levels", "4").exit_code == 0
     models = [load_model(path) for path in (first, second, third)]
     assert [model.config.levels for model in models] == [(6,), (6,), (4,)]
-    bits = [model.summary["validation_bits_per_char"] for model in models[:2]]
+    bits = [model.summary["validation_bits_per_byte"] for model in models[:2]]
     assert bits[1] < bits[0]
     assert {model.summary["teacher"] for model in models} == {load_model(teacher).fingerprint.hex()}
 

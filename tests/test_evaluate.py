@@ -1,4 +1,4 @@
-"""Bits per character: the twin's from integers, the float stack's lane by lane, both on the same lanes."""
+"""Bits per byte: of integers, and of the float stack lane by lane, both on the same lanes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import pytest
 from chunker.config import GateRule, StackConfig
 from chunker.errors import NotAModel
 from chunker.learning.evaluate import (
+    Evaluation,
     Score,
-    loss_percent,
-    score_lanes,
-    score_stack,
-    score_twin,
+    score_floats,
+    score_integers,
 )
 
 TOTAL = 1 << 24
 
 
 class OrderZero:
-    """A twin that always expects symbol 65 with probability 1/2, and the 255 others equally."""
+    """An integer model that always expects symbol 65 with probability 1/2, and the 255 others equally."""
 
     def session(self, lanes):
         return OrderZeroSession(lanes)
@@ -46,22 +45,25 @@ class OrderZeroSession:
         self.lanes = lanes
 
 
-def test_the_twin_is_charged_for_the_frequencies_of_what_came():
+def test_integers_are_charged_for_the_frequencies_of_what_came():
     symbols = np.array([[65, 65, 66], [65, 66, 0], [66, 0, 0]], dtype=np.uint8)
-    score = score_twin(OrderZero(), symbols, np.array([3, 2, 1]))
+    score = score_integers(OrderZero(), symbols, np.array([3, 2, 1]))
     rare = TOTAL // 2 // 255
     expected = 3 * -math.log2(1 - 255 * rare / TOTAL) + 3 * -math.log2(rare / TOTAL)
-    assert score.characters == 6
+    assert score.bytes == 6
     assert score.bits == pytest.approx(expected, rel=1e-12)
     assert score.ticks == (6, 3)
     assert score.rates == [1.0, 0.5]
-    assert score.bits_per_char == pytest.approx(expected / 6)
+    assert score.bits_per_byte == pytest.approx(expected / 6)
 
 
 def test_scores_add_up_and_compare():
     a, b = Score(10, 20.0, (10, 3)), Score(30, 30.0, (30, 7))
     assert a + b == Score(40, 50.0, (40, 10))
-    assert loss_percent(Score(1, 1.01, (1,)), Score(1, 1.0, (1,))) == pytest.approx(1)
+    one = Evaluation(2, Score(1, 1.01, (1,)), Score(1, 1.0, (1,)))
+    assert one.loss_percent == pytest.approx(1)
+    assert (one + one).lanes == 4
+    assert (one + Evaluation(1, Score(1, 1.0, (1,)))).loss_percent is None
 
 
 def small_stack(mode="joint", seed=0):
@@ -87,7 +89,7 @@ def test_the_float_stack_costs_what_its_steps_cost(mode):
     torch = pytest.importorskip("torch")
     stack = small_stack(mode)
     symbols = np.random.default_rng(0).integers(0, 8, (50, 3), dtype=np.uint8)
-    bits, ticks = score_lanes(stack, symbols, np.array([50, 50, 50]))
+    bits, ticks = stack.score_lanes(symbols, np.array([50, 50, 50]))
     state = stack.start(3)
     log_probs, expected = stack.first(state), np.zeros(3)
     for row in symbols:
@@ -103,8 +105,8 @@ def test_each_lane_costs_the_same_alone_and_among_longer_ones():
     stack = small_stack()
     symbols = np.random.default_rng(1).integers(0, 8, (40, 3), dtype=np.uint8)
     lengths = np.array([40, 25, 1])
-    bits, ticks = score_lanes(stack, symbols, lengths)
-    alone = [score_lanes(stack, symbols[:n, [i]], np.array([n])) for i, n in enumerate(lengths)]
+    bits, ticks = stack.score_lanes(symbols, lengths)
+    alone = [stack.score_lanes(symbols[:n, [i]], np.array([n])) for i, n in enumerate(lengths)]
     np.testing.assert_allclose(bits, [b[0] for b, _ in alone], rtol=1e-5)
     assert ticks.tolist() == np.sum([t for _, t in alone], axis=0).tolist()
 
@@ -112,9 +114,9 @@ def test_each_lane_costs_the_same_alone_and_among_longer_ones():
 def test_windows_do_not_matter(monkeypatch):
     stack = small_stack()
     symbols = np.random.default_rng(2).integers(0, 8, (60, 2), dtype=np.uint8)
-    whole = score_stack(stack, symbols, np.array([60, 60]))
-    monkeypatch.setattr("chunker.learning.evaluate._MAX_WINDOW", 7)
-    pieces = score_stack(stack, symbols, np.array([60, 60]))
+    whole = score_floats(stack, symbols, np.array([60, 60]))
+    monkeypatch.setattr("chunker.learning.stack._WINDOW", 7)
+    pieces = score_floats(stack, symbols, np.array([60, 60]))
     assert pieces.bits == pytest.approx(whole.bits, rel=1e-6)
     assert pieces.ticks == whole.ticks
 
@@ -123,7 +125,7 @@ def test_scoring_leaves_the_stack_as_it_was():
     stack = small_stack()
     stack.train()
     before = {name: tensor.clone() for name, tensor in stack.state_dict().items()}
-    score_lanes(stack, np.zeros((20, 2), np.uint8), np.array([20, 20]))
+    stack.score_lanes(np.zeros((20, 2), np.uint8), np.array([20, 20]))
     assert stack.training
     assert all((before[name] == tensor).all() for name, tensor in stack.state_dict().items())
 
@@ -131,21 +133,23 @@ def test_scoring_leaves_the_stack_as_it_was():
 @pytest.mark.parametrize("mode", ["joint", "faithful"])
 def test_a_stack_is_rebuilt_from_its_tensors(mode):
     stack = small_stack(mode)
-    from chunker.learning.convert import build_stack, to_file
+    from chunker.learning.convert import to_file
+    from chunker.learning.stack import Stack
 
-    again = build_stack(stack.config, to_file(stack.state_dict()))
+    again = Stack.from_tensors(stack.config, to_file(stack.state_dict()))
     symbols = np.random.default_rng(3).integers(0, 8, (30, 2), dtype=np.uint8)
     lengths = np.array([30, 30])
-    assert score_stack(again, symbols, lengths) == score_stack(stack, symbols, lengths)
+    assert score_floats(again, symbols, lengths) == score_floats(stack, symbols, lengths)
 
 
 def test_tensors_that_do_not_fit_are_refused():
     stack = small_stack()
     from chunker.core.layout import float_shapes
-    from chunker.learning.convert import build_stack, to_file
+    from chunker.learning.convert import to_file
+    from chunker.learning.stack import Stack
 
     arrays = to_file(stack.state_dict())
     assert {name: array.shape for name, array in arrays.items()} == float_shapes(stack.config)
     arrays.pop("1.recurrent")
     with pytest.raises(NotAModel, match="do not fit"):
-        build_stack(stack.config, arrays)
+        Stack.from_tensors(stack.config, arrays)

@@ -16,7 +16,7 @@ from chunker.experiments.entropy import Settings, run, sources
 from chunker.experiments.results import Row
 
 TINY = Settings(
-    width=12, characters=120_000, batch=32, window=8, piece=512, learning_rate=3e-2, average=50, test=40_000
+    width=12, bytes=120_000, batch=32, window=8, piece=512, learning_rate=3e-2, average=50, test=40_000
 )
 CHAIN = MarkovChain(symbols=2, order=1, seed=1)
 
@@ -34,7 +34,7 @@ def test_a_tiny_source_is_coded_to_near_its_entropy(rows):
     assert row.more["exact"]
     assert row.more["percent"] < 5
     assert row.more["bits_per_symbol"] == pytest.approx(8 * row.more["bytes"] / TINY.test, abs=1e-6)
-    assert TINY.characters <= row.sequences < TINY.characters + TINY.batch * TINY.window
+    assert TINY.bytes <= row.sequences < TINY.bytes + TINY.batch * TINY.window
 
 
 def test_the_ideal_is_that_of_the_very_sample(rows):
@@ -57,7 +57,7 @@ def test_peers_need_no_training(rows):
 def test_an_archive_that_does_not_give_the_sample_back_solves_nothing(monkeypatch):
     monkeypatch.setattr(entropy, "decompress", lambda archive, model: b"something else")
     monkeypatch.setattr(entropy, "ALLOWED_PERCENT", 1000.0)
-    short = replace(TINY, characters=1000, test=2000)
+    short = replace(TINY, bytes=1000, test=2000)
     row, *_ = run(1, None, lambda row: None, short, {"tiny": CHAIN})
     assert not row.more["exact"]
     assert not row.solved

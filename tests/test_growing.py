@@ -18,10 +18,10 @@ from chunker.config import GateRule
 from chunker.data import Lag20, Nested, stream
 from chunker.errors import CorpusError, UsageError
 from chunker.learning import growing
-from chunker.learning.growing import Growth, LevelReport, _Grower, grow
+from chunker.learning.growing import GrowConfig, LevelReport, _Grower, grow
 from chunker.learning.stack import StackState
 
-QUICK = Growth(
+QUICK = GrowConfig(
     width=12,
     gate=GateRule("surprise", 0.5),
     lanes=8,
@@ -131,7 +131,7 @@ def test_the_seed_decides():
 
 def test_the_example_runs():
     assert doctest.testmod(growing).failed == 0
-    assert "Growth(width=8" in (grow.__doc__ or "")
+    assert "GrowConfig(width=8" in (grow.__doc__ or "")
 
 
 def test_every_level_is_told_as_it_ends():
@@ -224,7 +224,7 @@ def test_the_shortest_stream_grows():
 )
 def test_growth_that_makes_no_sense_is_refused(fields):
     with pytest.raises(UsageError):
-        Growth(**fields)
+        GrowConfig(**fields)
 
 
 @pytest.mark.parametrize("fields", [{"width": 0}, {"cell": "x"}], ids=str)

@@ -15,14 +15,14 @@ from chunker.config import GateRule, StackConfig
 from chunker.data import Lag
 from chunker.experiments import streaming
 from chunker.experiments.lags import LagExperiment, history_compressor, run, target_probabilities
-from chunker.learning.growing import Growth
+from chunker.learning.growing import GrowConfig
 from chunker.learning.stack import Stack
 
 SMALL = LagExperiment(
     Lag(12),
     counts=(80, 160),
     tests=64,
-    growth=Growth(
+    growth=GrowConfig(
         width=16, gate=GateRule("surprise", 0.2), lanes=8, look=25, upper_patience=6, max_steps=400
     ),
 )
@@ -66,48 +66,48 @@ def test_every_target_but_the_first_of_each_row_is_asked():
 # ---- reading in rounds ------------------------------------------------------------------------------
 
 
-def twin_of_a_net(seed, width=8):
+def integers_of_a_net(seed, width=8):
     torch.manual_seed(seed)
     config = StackConfig(levels=(width,), cell="rnn", mode="faithful", symbols=6, gate=GateRule("argmax"))
     stack = Stack(config)
     with torch.no_grad():
-        stack._level(0).readout.mul_(20)  # or hardly any symbol would be expected for sure
-        stack._level(0).recurrent.mul_(0.5)
-    return stack.twin()
+        stack.level(0).readout.mul_(20)  # or hardly any symbol would be expected for sure
+        stack.level(0).recurrent.mul_(0.5)
+    return stack.integer_stack()
 
 
-def expected_stream(twin, length, rows, seed, surprise=0):
+def expected_stream(integers, length, rows, seed, surprise=0):
     """(length, rows) symbols, each the one that is expected, but for the first of each row and some in
     random rows, one in every `surprise` on average."""
-    rng, session = np.random.default_rng(seed), twin.session(rows)
+    rng, session = np.random.default_rng(seed), integers.session(rows)
     chunks = []
     for t in range(length):
         came = session.expected(0).copy()
         if t == 0:
-            came = rng.integers(0, twin.symbols, rows)
+            came = rng.integers(0, integers.symbols, rows)
         elif surprise and rng.integers(surprise) == 0:
             row = int(rng.integers(rows))
-            came[row] = (came[row] + 1) % twin.symbols
+            came[row] = (came[row] + 1) % integers.symbols
         session.read(came)
         chunks.append(came)
     return np.stack(chunks)
 
 
-def read(twin, chunks, limit_bits, rounds):
-    reader = streaming.Reader(twin, chunks[0].shape[1], limit_bits, rounds)
+def read(integers, chunks, limit_bits, rounds):
+    reader = streaming.Reader(integers, chunks[0].shape[1], limit_bits, rounds)
     for chunk in chunks:
         reader.read(chunk)
     return reader
 
 
-def both(twin, chunks, limit_bits=16.0):
+def both(integers, chunks, limit_bits=16.0):
     """Read with rounds and without; both must find the same."""
-    quick, slow = (read(twin, chunks, limit_bits, rounds) for rounds in (True, False))
+    quick, slow = (read(integers, chunks, limit_bits, rounds) for rounds in (True, False))
     length = sum(len(chunk) for chunk in chunks)
     assert quick.left == slow.left
     whole = np.concatenate(chunks)
     for rounds in (True, False):
-        writer = streaming.Writer(twin, quick.left, rounds)
+        writer = streaming.Writer(integers, quick.left, rounds)
         back = [writer.write(count) for count in (1, 0, len(whole) // 2, len(whole) - len(whole) // 2 - 1)]
         assert np.array_equal(np.concatenate(back), whole)
     assert quick.time == slow.time == slow.steps == length
@@ -117,9 +117,9 @@ def both(twin, chunks, limit_bits=16.0):
 @pytest.mark.parametrize("size", [1, 7, 100, 2000])
 @pytest.mark.parametrize("seed", range(3))
 def test_rounds_leave_what_reading_all_leaves(seed, size):
-    twin = twin_of_a_net(seed)
-    symbols = expected_stream(twin, 2000, 3, seed, surprise=400)
-    quick, slow = both(twin, np.split(symbols, range(size, len(symbols), size)))
+    integers = integers_of_a_net(seed)
+    symbols = expected_stream(integers, 2000, 3, seed, surprise=400)
+    quick, slow = both(integers, np.split(symbols, range(size, len(symbols), size)))
     assert 3 < sum(len(left.times) for left in slow.left) < 50
     if size >= 100:  # a round longer than a chunk is not skipped
         assert quick.steps < slow.steps / 2
@@ -127,31 +127,31 @@ def test_rounds_leave_what_reading_all_leaves(seed, size):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_rounds_are_found_in_all_that_a_cell_remembers(cell):
-    twin = integer_stack(levels=(6,), cell=cell, mode="faithful", gate=GateRule("argmax"), symbols=6)
-    symbols = expected_stream(twin, 1500, 2, 0, surprise=500)
-    both(twin, [symbols[:700], symbols[700:]])
+    integers = integer_stack(levels=(6,), cell=cell, mode="faithful", gate=GateRule("argmax"), symbols=6)
+    symbols = expected_stream(integers, 1500, 2, 0, surprise=500)
+    both(integers, [symbols[:700], symbols[700:]])
 
 
 def test_a_round_ends_where_the_inputs_go_another_way():
     """Steps without a surprise before the stream is disturbed are skipped; the disturbance is not."""
-    twin = twin_of_a_net(0)
-    symbols = expected_stream(twin, 1000, 2, 0)
+    integers = integers_of_a_net(0)
+    symbols = expected_stream(integers, 1000, 2, 0)
     for at in range(900, 906):
         disturbed = symbols.copy()
         disturbed[at, 1] = (disturbed[at, 1] + 1) % 6
-        quick, slow = both(twin, [disturbed])
+        quick, slow = both(integers, [disturbed])
         assert quick.left[1].times[:2] == [0, at]
         assert quick.steps < slow.steps
 
 
 def test_what_is_kept_are_the_symbols_at_their_times():
-    twin = twin_of_a_net(1)
-    symbols = expected_stream(twin, 500, 2, 0, surprise=50)
-    quick, _ = both(twin, [symbols])
+    integers = integers_of_a_net(1)
+    symbols = expected_stream(integers, 500, 2, 0, surprise=50)
+    quick, _ = both(integers, [symbols])
     for row, left in enumerate(quick.left):
         assert left.times[0] == 0
         assert left.symbols == symbols[left.times, row].tolist()
-    everything, _ = both(twin, [symbols], limit_bits=0.0)
+    everything, _ = both(integers, [symbols], limit_bits=0.0)
     assert sum(len(left.times) for left in everything.left) > sum(len(left.times) for left in quick.left)
 
 

@@ -344,11 +344,11 @@ def test_the_gate_reads_the_coders_integers(rule):
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_twin_is_close_to_the_float_stack(cell, mode):
     torch = pytest.importorskip("torch")
-    from chunker.learning.convert import build_stack
+    from chunker.learning.stack import Stack
 
     config = StackConfig(levels=(24, 20), symbols=11, cell=cell, mode=mode, gate=GateRule("surprise", 2.5))
     tensors = random_tensors(config)
-    stack = build_stack(config, thaw(freeze(tensors)))
+    stack = Stack.from_tensors(config, thaw(freeze(tensors)))
     symbols = some_symbols(400, 8)
     rows, ticks = run(IntegerStack(config, freeze(tensors)), symbols)
     twin_bits = -np.log2((np.take_along_axis(rows, symbols[:, :, None], 2) + 1) / 2**24).mean()

@@ -33,21 +33,21 @@ def tensors():
 
 @pytest.fixture
 def path(tmp_path, tensors):
-    save_model(tmp_path / "m.safetensors", tensors, CONFIG, {"characters": 5})
+    save_model(tmp_path / "m.safetensors", tensors, CONFIG, {"bytes": 5})
     return tmp_path / "m.safetensors"
 
 
 def test_what_is_saved_comes_back(path, tensors):
     model = load_model(path)
     assert model.config == CONFIG
-    assert model.summary == {"characters": 5}
+    assert model.summary == {"bytes": 5}
     assert model.float_tensors.keys() == tensors.keys()
     assert all(np.array_equal(model.float_tensors[name], tensors[name]) for name in tensors)
     assert model.name == "m"
 
 
 def test_saving_twice_gives_the_same_bytes(path, tensors, tmp_path):
-    save_model(tmp_path / "again", tensors, CONFIG, {"characters": 5})
+    save_model(tmp_path / "again", tensors, CONFIG, {"bytes": 5})
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "m.safetensors"]
 
@@ -65,7 +65,7 @@ def test_the_frozen_copy_has_the_same_fingerprint_and_a_fraction_of_the_size(pat
 def test_the_fingerprint_tells_weights_and_configurations_apart(path, tensors, tmp_path):
     before = load_model(path).fingerprint
     tensors["0.bias"][0] += np.float32(2**-10)
-    save_model(tmp_path / "other", tensors, CONFIG, {"characters": 5})
+    save_model(tmp_path / "other", tensors, CONFIG, {"bytes": 5})
     assert load_model(tmp_path / "other").fingerprint != before
     tensors["0.bias"][0] -= np.float32(2**-10)
     save_model(tmp_path / "other", tensors, StackConfig(levels=(6, 5), gate=GateRule("argmax")), {})

@@ -72,12 +72,12 @@ def test_windows_and_twin_look_up_the_same_rows(steps, lanes, orders, bits, cut)
 
 def test_twin_and_float_stack_agree():
     torch = pytest.importorskip("torch")
-    from chunker.learning.convert import build_stack
+    from chunker.learning.stack import Stack
 
     config = StackConfig(levels=(12,), symbols=11, ngrams=NGRAMS)
     tensors, symbols = random_tensors(config), some_symbols(60, 4)
-    stack = build_stack(config, tensors)
-    session, state = stack.twin().session(4), stack.start(4)
+    stack = Stack.from_tensors(config, tensors)
+    session, state = stack.integer_stack().session(4), stack.start(4)
     predicted = torch.log_softmax(stack.first(state), 1)
     for row in symbols:
         p = (session.frequencies() + 1) / 2**24

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from chunker.config import TIME_BOUNDS, GateRule, StackConfig, Wake
 from chunker.core.layout import float_shapes
 from chunker.errors import UsageError
-from chunker.learning.convert import build_stack, to_file
+from chunker.learning.convert import to_file
 from chunker.learning.recurrence import recur
 from chunker.learning.stack import Stack, StackState
 
@@ -243,6 +243,6 @@ def test_what_a_level_is_told_when_it_wakes_survives_its_file():
     stack = Stack(config)
     arrays = to_file(stack.state_dict())
     assert {name: array.shape for name, array in arrays.items()} == float_shapes(config)
-    assert stack.twin().config == config == StackConfig.from_json(config.to_json())
-    again = build_stack(config, arrays)
+    assert stack.integer_stack().config == config == StackConfig.from_json(config.to_json())
+    again = Stack.from_tensors(config, arrays)
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in stack.state_dict().items())

@@ -53,7 +53,7 @@ def test_bits_are_those_of_the_codec(tmp_path, monkeypatch, tiny_model, stand_in
     first, second, empty, last = lines_of(str(path), "--bytes", "-m", str(tiny_model.path))
     assert first["byte_bits"] == [8, 8, 1, 1, 8]
     assert first["byte_levels"] == [1, 1, 0, 0, 1]
-    assert (first["bits"], first["bits_per_char"], first["woken_share"]) == (26, 5.2, 0.6)
+    assert (first["bits"], first["bits_per_byte"], first["woken_share"]) == (26, 5.2, 0.6)
     assert (second["bits"], second["text"]) == (1 + 1 + 8 + 1, "abc")
     assert (empty["bits"], empty["text"]) == (1, "")
     assert (last["bits"], last["text"]) == (4, "ccc")

@@ -21,7 +21,7 @@ from chunker.models import load_model
 TEXT = inspect.getsource(textwrap)
 TINY = ["--levels", "8,6", "--batch", "4", "--window", "16", "--piece", "100", "--precision", "float32"]
 TINY += ["--validations", "4", "--patience", "0", "--threads", "1", "--device", "cpu"]
-BUDGET = ["--characters", str(20 * 64)]
+BUDGET = ["--bytes", str(20 * 64)]
 
 
 @pytest.fixture
@@ -80,14 +80,14 @@ def test_a_model_a_log_and_nothing_else_is_left(corpus, tmp_path):
     points = [
         json.loads(line) for line in (tmp_path / "out" / "m.safetensors.jsonl").read_text().splitlines()
     ]
-    assert points[-1]["characters"] == 20 * 64
+    assert points[-1]["bytes"] == 20 * 64
     loaded = load_model(model)
     assert loaded.config.levels == (8, 6)
     summary = loaded.summary
-    assert summary["characters"] == 20 * 64
+    assert summary["bytes"] == 20 * 64
     assert summary["sources"] == [{"name": "corpus", "bytes": 2 * len(TEXT), "weight": 1.0}]
-    assert summary["validation_bits_per_char"] == min(
-        p["validation_bits_per_char"] for p in points if "validation_bits_per_char" in p
+    assert summary["validation_bits_per_byte"] == min(
+        p["validation_bits_per_byte"] for p in points if "validation_bits_per_byte" in p
     )
     assert str(tmp_path) not in json.dumps(summary)
 
@@ -107,11 +107,9 @@ def test_stopped_and_resumed_gives_the_same_model(corpus, tmp_path, stop_after, 
     assert result.exit_code == 0, result.stderr
     assert not (tmp_path / "cut.checkpoint").exists()
     assert load_model(cut).fingerprint == load_model(whole).fingerprint
-    characters = [
-        json.loads(line)["characters"] for line in (tmp_path / "cut.jsonl").read_text().splitlines()
-    ]
-    assert characters == sorted(characters)
-    assert characters[-1] == 20 * 64
+    bytes = [json.loads(line)["bytes"] for line in (tmp_path / "cut.jsonl").read_text().splitlines()]
+    assert bytes == sorted(bytes)
+    assert bytes[-1] == 20 * 64
 
 
 def test_the_signal_handlers_are_put_back(corpus, tmp_path):
@@ -124,10 +122,10 @@ def test_resuming_with_other_options_is_refused(corpus, tmp_path, stop_after):
     stop_after(3, signal.SIGTERM)
     train(corpus, tmp_path / "m")
     for option, message in (
-        (("--levels", "8,7"), "--levels was 8,6 so far"),
-        (("--batch", "5"), "--batch was 4 so far"),
-        (("--seed", "1"), "--seed was 0 so far"),
-        (("--minutes", "1"), "budget was in characters"),
+        (("--levels", "8,7"), "levels was 8,6 so far"),
+        (("--batch", "5"), "batch was 4 so far"),
+        (("--seed", "1"), "seed was 0 so far"),
+        (("--minutes", "1"), "budget was in bytes"),
     ):
         result = call("train", corpus, "-o", tmp_path / "m", "--resume", *option)
         assert result.exit_code == 1
@@ -140,9 +138,9 @@ def test_resuming_with_other_options_is_refused(corpus, tmp_path, stop_after):
 def test_a_larger_budget_may_be_given_on_resume(corpus, tmp_path, stop_after):
     stop_after(3, signal.SIGTERM)
     train(corpus, tmp_path / "m")
-    result = call("train", corpus, "-o", tmp_path / "m", "--resume", "--characters", 30 * 64)
+    result = call("train", corpus, "-o", tmp_path / "m", "--resume", "--bytes", 30 * 64)
     assert result.exit_code == 0, result.stderr
-    assert load_model(tmp_path / "m").summary["characters"] == 30 * 64
+    assert load_model(tmp_path / "m").summary["bytes"] == 30 * 64
 
 
 def test_existing_targets_are_refused_without_force(corpus, tmp_path):
@@ -173,7 +171,7 @@ def test_a_failed_save_loses_no_training(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "step", lambda self: pytest.fail("trained again"))
     result = call("train", corpus, "-o", tmp_path / "m", "--resume")
     assert result.exit_code == 0, result.stderr
-    assert load_model(tmp_path / "m").summary["characters"] == 20 * 64
+    assert load_model(tmp_path / "m").summary["bytes"] == 20 * 64
 
 
 @pytest.mark.parametrize(
@@ -182,7 +180,7 @@ def test_a_failed_save_loses_no_training(corpus, tmp_path, monkeypatch):
         (["--rate", "2"], "between 0 and 1"),
         (["--gate", "argmax", "--rate", "0.3"], "--rate goes with"),
         (["--surprise", "1"], "--surprise goes with"),
-        (["--minutes", "1"], "either in minutes or in characters"),
+        (["--minutes", "1"], "either in minutes or in bytes"),
         (["--validation", "1"], "--validation"),
         (["--device", "abacus"], "--device auto"),
         (["--batch", "0"], "at least 1"),
@@ -223,24 +221,24 @@ def model(corpus, tmp_path):
     return tmp_path / "m"
 
 
-def test_evaluate_compares_twin_and_stack(corpus, model):
+def test_evaluate_compares_integers_and_floats(corpus, model):
     result = call("evaluate", model, corpus / "a.txt", corpus / "b.txt", "--json", "--limit", "2000")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
-    assert [file["characters"] for file in document["files"]] == [2000, 2000]
-    assert document["total"]["characters"] == 4000
+    assert [file["bytes"] for file in document["files"]] == [2000, 2000]
+    assert document["total"]["bytes"] == 4000
     for file in document["files"]:
         assert abs(file["loss_percent"]) < 1
         assert file["rates"][0] == 1
-        assert file["bits_per_char"] == pytest.approx(file["float_bits_per_char"], rel=0.01)
-    mean = sum(file["bits_per_char"] for file in document["files"]) / 2
-    assert document["total"]["bits_per_char"] == pytest.approx(mean, abs=1e-5)
+        assert file["bits_per_byte"] == pytest.approx(file["float_bits_per_byte"], rel=0.01)
+    mean = sum(file["bits_per_byte"] for file in document["files"]) / 2
+    assert document["total"]["bits_per_byte"] == pytest.approx(mean, abs=1e-5)
 
 
-def test_evaluate_without_torch_measures_the_twin(corpus, model, monkeypatch):
+def test_evaluate_without_torch_measures_the_integers(corpus, model, monkeypatch):
     monkeypatch.setattr("chunker.extras.find_spec", lambda name: None)
     document = json.loads(call("evaluate", model, corpus / "a.txt", "--json", "--limit", "300").stdout)
-    assert document["total"]["bits_per_char"] > 0
+    assert document["total"]["bits_per_byte"] > 0
     assert document["total"]["loss_percent"] is None
 
 
@@ -249,7 +247,7 @@ def test_evaluate_cuts_lanes_as_asked(corpus, model):
         call("evaluate", model, corpus / "a.txt", "--json", "--lanes", "7", "--limit", "300").stdout
     )
     assert document["total"]["lanes"] == 7
-    assert document["total"]["characters"] == 300
+    assert document["total"]["bytes"] == 300
 
 
 def test_evaluate_goes_on_after_a_bad_file(corpus, model, tmp_path):

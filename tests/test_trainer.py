@@ -17,10 +17,9 @@ torch = pytest.importorskip("torch")
 from chunker.config import GateRule, StackConfig
 from chunker.errors import TrainingError, UsageError
 from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
+from chunker.learning.config import TrainConfig, choose_device, wants_bfloat16
 from chunker.learning.corpus import Source, Streams, TextFile, validation_lanes
-from chunker.learning.evaluate import score_lanes
 from chunker.learning.meter import LogPoint
-from chunker.learning.recipe import Recipe, choose_device, wants_bfloat16
 from chunker.learning.stack import Stack, StackState
 from chunker.learning.trainer import Trainer
 
@@ -34,7 +33,7 @@ def source(content, validation=0.0, weight=1.0):
     return Source("text", [TextFile("text", len(symbols), Path(), symbols)], weight, validation)
 
 
-def trainer(steps=30, mode="joint", levels=(8, 6), content=TEXT, validation=0.1, lanes=True, **recipe):
+def trainer(steps=30, mode="joint", levels=(8, 6), content=TEXT, validation=0.1, lanes=True, **config):
     """A tiny trainer with a budget of so many steps; everything else as in real ones."""
     defaults: dict[str, Any] = {
         "batch": BATCH,
@@ -43,7 +42,7 @@ def trainer(steps=30, mode="joint", levels=(8, 6), content=TEXT, validation=0.1,
         "validations": 5,
         "precision": "float32",
     }
-    plan = Recipe(**{"minutes": None, "characters": steps * STEP, **defaults, **recipe})
+    plan = TrainConfig(**{"minutes": None, "bytes": steps * STEP, **defaults, **config})
     text = source(content, validation)
     torch.manual_seed(plan.seed)
     stack = Stack(StackConfig(levels=levels, mode=mode, gate=GateRule("rate", 0.3)))
@@ -74,8 +73,8 @@ def equal(first, second):
         for figures in (each["best_figures"], each["previous_figures"]):
             (
                 figures.pop("seconds", None),
-                figures.pop("chars_per_second", None),
-                figures.pop("bits_per_char", None),
+                figures.pop("bytes_per_second", None),
+                figures.pop("bits_per_byte", None),
             )
     assert timeless[0] == timeless[1]
     assert tensors.keys() == others.keys()
@@ -94,20 +93,20 @@ def test_a_repeated_phrase_is_learnt(mode):
         for level in subject.stack.levels:
             level.symbol_input.normal_()  # strong inputs, so that few steps are enough
     points = run(subject)
-    assert points[0].bits_per_char > 7
+    assert points[0].bits_per_byte > 7
     assert subject.finished
     # 2.75 bits without any history
-    assert subject.result()[2]["validation_bits_per_char"] < 2
-    assert all(p.validation_bits_per_char is not None for p in points[1:])
+    assert subject.result()[2]["validation_bits_per_byte"] < 2
+    assert all(p.validation_bits_per_byte is not None for p in points[1:])
 
 
 def test_the_log_says_what_happened():
     subject = trainer(20)
     points = [point.to_json() for point in run(subject)]
-    assert [p["characters"] for p in points] == [STEP, *(STEP * 4 * k for k in (1, 2, 3, 4, 5))]
-    assert "validation_bits_per_char" not in points[0]
+    assert [p["bytes"] for p in points] == [STEP, *(STEP * 4 * k for k in (1, 2, 3, 4, 5))]
+    assert "validation_bits_per_byte" not in points[0]
     for point in points[1:]:
-        assert point["validation"] == {"text": point["validation_bits_per_char"]}
+        assert point["validation"] == {"text": point["validation_bits_per_byte"]}
         assert len(point["rates"]) == 2
         assert len(point["thresholds_bits"]) == 1
         assert point["rates"][0] == 1.0
@@ -116,14 +115,14 @@ def test_the_log_says_what_happened():
     assert json.loads(json.dumps(points)) == points
 
 
-def test_bits_per_char_are_those_of_the_windows_before_they_were_learnt():
+def test_bits_per_byte_are_those_of_the_windows_before_they_were_learnt():
     subject = trainer(1, validation=0)
     stack = Stack(subject.stack.config)
     stack.load_state_dict(subject.stack.state_dict())
     streams = Streams(subject.streams.sources, BATCH, WINDOW, 100, 0)
     symbols = torch.from_numpy(streams.next()[0]).long()
     expected = stack.bits(stack(symbols, stack.start(BATCH)), symbols).mean()
-    assert run(subject)[0].bits_per_char == pytest.approx(float(expected), rel=1e-5)
+    assert run(subject)[0].bits_per_byte == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_validation_does_not_touch_training():
@@ -190,7 +189,7 @@ def test_all_cells_resume(tmp_path, cell):
         subject = trainer(8)
         torch.manual_seed(0)
         stack = Stack(StackConfig(levels=(8, 6), cell=cell))
-        return Trainer(stack, subject.streams, subject.recipe, subject.validation)
+        return Trainer(stack, subject.streams, subject.config, subject.validation)
 
     whole, first, second = make(), make(), make()
     run(whole)
@@ -208,23 +207,23 @@ def test_a_longer_budget_goes_on_validating(tmp_path):
     second.restore(*first.snapshot())
     assert second.validated == 2
     points = run(second)
-    assert [p.characters // STEP for p in points if p.validation] == [12, 16, 20]
+    assert [p.bytes // STEP for p in points if p.validation] == [12, 16, 20]
 
 
 # ---- budget, schedule, early stop --------------------------------------------------------------------
 
 
 def test_the_learning_rate_rises_and_falls():
-    recipe = Recipe(minutes=1, learning_rate=1.0, warmup=0.1)
-    assert recipe.rate_at(0) == pytest.approx(0.01)
-    assert recipe.rate_at(0.05) == pytest.approx(0.5)
-    assert recipe.rate_at(0.1) == 1
-    assert recipe.rate_at(0.55) == pytest.approx(0.5)
-    assert recipe.rate_at(1) == 0
-    assert Recipe(minutes=1, learning_rate=1.0, warmup=0.1, decay="linear").rate_at(0.775) == pytest.approx(
-        0.25
-    )
-    assert Recipe(minutes=1, learning_rate=1.0, warmup=0, decay="none").rate_at(1) == 1
+    config = TrainConfig(minutes=1, learning_rate=1.0, warmup=0.1)
+    assert config.learning_rate_at(0) == pytest.approx(0.01)
+    assert config.learning_rate_at(0.05) == pytest.approx(0.5)
+    assert config.learning_rate_at(0.1) == 1
+    assert config.learning_rate_at(0.55) == pytest.approx(0.5)
+    assert config.learning_rate_at(1) == 0
+    assert TrainConfig(minutes=1, learning_rate=1.0, warmup=0.1, schedule="linear").learning_rate_at(
+        0.775
+    ) == pytest.approx(0.25)
+    assert TrainConfig(minutes=1, learning_rate=1.0, warmup=0, schedule="constant").learning_rate_at(1) == 1
 
 
 def test_minutes_are_counted_by_the_clock_validation_included(monkeypatch):
@@ -235,14 +234,16 @@ def test_minutes_are_counted_by_the_clock_validation_included(monkeypatch):
         now += 1.0
         return now
 
-    def slow(*arguments, **options):
+    real = Stack.score_lanes
+
+    def slow(*arguments):
         nonlocal now
         now += 10
-        return score_lanes(*arguments, **options)
+        return real(*arguments)
 
     monkeypatch.setattr("chunker.learning.trainer.time.monotonic", clock)
-    monkeypatch.setattr("chunker.learning.trainer.score_lanes", slow)
-    subject = trainer(characters=None, minutes=1)
+    monkeypatch.setattr(Stack, "score_lanes", slow)
+    subject = trainer(bytes=None, minutes=1)
     points = run(subject)
     assert subject.finished
     assert 60 <= subject.seconds < 75
@@ -256,9 +257,9 @@ def test_training_stops_early_and_keeps_the_best_weights():
     points = run(subject)
     assert subject.finished
     assert subject.steps < 50
-    bits = [p.validation_bits_per_char for p in points if p.validation_bits_per_char is not None]
+    bits = [p.validation_bits_per_byte for p in points if p.validation_bits_per_byte is not None]
     assert subject.best_bits == min(bits)
-    assert subject.result()[2]["validation_bits_per_char"] == min(bits)
+    assert subject.result()[2]["validation_bits_per_byte"] == min(bits)
 
 
 def test_averaged_weights_are_what_is_saved():
@@ -325,7 +326,7 @@ def test_a_loss_that_is_not_finite_ends_training():
     subject = trainer(20)
     with torch.no_grad():
         subject.stack.levels[0].readout_bias.fill_(math.nan)
-    with pytest.raises(TrainingError, match="--learning-rate"):
+    with pytest.raises(TrainingError, match="lower learning rate"):
         run(subject)
 
 
@@ -333,7 +334,7 @@ def test_a_loss_that_is_not_finite_ends_training():
     "wrong",
     [
         {"minutes": None},
-        {"minutes": 1, "characters": 1},
+        {"minutes": 1, "bytes": 1},
         {"minutes": 0},
         {"minutes": math.nan},
         {"batch": 0},
@@ -343,7 +344,7 @@ def test_a_loss_that_is_not_finite_ends_training():
         {"learning_rate": math.nan},
         {"clip": 0},
         {"weight_decay": -1},
-        {"decay": "sudden"},
+        {"schedule": "sudden"},
         {"warmup": 1},
         {"average": -1},
         {"patience": -1},
@@ -352,9 +353,9 @@ def test_a_loss_that_is_not_finite_ends_training():
         {"seed": -1},
     ],
 )
-def test_recipes_that_make_no_sense_are_refused(wrong):
+def test_configurations_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UsageError):
-        Recipe(**wrong)
+        TrainConfig(**wrong)
 
 
 def test_devices_and_precisions():
@@ -372,4 +373,4 @@ def test_devices_and_precisions():
 
 def test_bfloat16_trains():
     points = run(trainer(60, precision="bfloat16", content=b"abcd" * 500, learning_rate=0.02, patience=0))
-    assert points[-1].validation_bits_per_char < 5
+    assert points[-1].validation_bits_per_byte < 5

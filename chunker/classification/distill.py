@@ -25,7 +25,7 @@ from chunker.classification.growing import hold_out, mean_bits
 from chunker.classification.history import History, HistoryLevel, HistoryStack, batches, pad, windows
 from chunker.classification.inputs import Array
 from chunker.errors import TrainingError, UsageError
-from chunker.learning.distill import check_weights
+from chunker.learning.config import check_weights
 
 HELD_OUT = 0.1  # of the sequences, if there are 20 or more; else all of them measure
 SMALLEST_SPREAD = 1e-3

@@ -34,7 +34,8 @@ def as_model(model: ModelLike) -> Model:
         from chunker.models import load_model
 
         return load_model(model)
-    return model
+    to_model = getattr(model, "to_model", None)  # of a Stack, which only those with torch can name
+    return model if to_model is None else to_model()
 
 
 class ModelFinder:

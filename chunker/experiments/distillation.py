@@ -27,7 +27,7 @@ from chunker.experiments.baselines import SURE
 from chunker.experiments.lags import LAG_20, LagExperiment, target_probabilities, task_2a
 from chunker.experiments.results import Row
 from chunker.learning.growing import grow
-from chunker.learning.stack import Stack, StackState
+from chunker.learning.stack import Stack
 
 NETS = ("distilled-level-0", "level-0-alone")
 _PIECE = 512  # symbols of each lane that the teacher reads at once
@@ -95,7 +95,7 @@ def _student(
     begun, tested = time.monotonic(), 0.0
     task: Task = experiment.task
     student = Stack(StackConfig(levels=(plan.width,), mode="faithful", symbols=task.symbols))
-    level = student._level(0)
+    level = student.level(0)
     length = len(symbols) // plan.lanes
     lanes = symbols[: length * plan.lanes].view(plan.lanes, length).t().contiguous()
     wanted = _upper_states(teacher, lanes) if net == "distilled-level-0" else None
@@ -138,11 +138,9 @@ def _student(
 def _upper_states(teacher: Stack, lanes: Tensor) -> Tensor:
     """(T, B, H): the state of the teacher's top level after each symbol, its units normalised."""
     state, parts = teacher.start(lanes.shape[1]), []
-    top = len(teacher.config.levels) - 1
     for window in torch.split(lanes, _PIECE):
         output = teacher(window, state)
-        _, after, _ = teacher._run_level(top, window, output.events[top], state.levels[top], None)
-        parts.append(after)
-        state = StackState(output.state.levels)
+        parts.append(output.states[-1])
+        state = output.state
     states = torch.cat(parts)
     return (states - states.mean((0, 1))) / (states.std((0, 1)) + 1e-3)

@@ -36,12 +36,11 @@ from chunker.config import StackConfig
 from chunker.data import HiddenMarkov, MarkovChain, ReberSource
 from chunker.errors import MissingExtra
 from chunker.experiments.results import Row
-from chunker.learning.convert import to_file
+from chunker.learning.config import TrainConfig
 from chunker.learning.corpus import Source, Streams, TextFile
-from chunker.learning.recipe import Recipe
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
-from chunker.models import Model, raw
+from chunker.models import Model
 
 NET = "history-compressor"
 NETS = (NET, "xz", "ppmd")  # ppmd if pyppmd is installed
@@ -74,14 +73,14 @@ def sources() -> dict[str, KnownSource]:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train and test. characters: trained on, each of them once; test: symbols compressed.
+    """How to train and test. bytes: trained on, each of them once; test: symbols compressed.
 
-    batch, window, piece, learning_rate, average: see Recipe. cell, width: of the only level.
+    batch, window, piece, learning_rate, average: see TrainConfig. cell, width: of the only level.
     """
 
     cell: str = "gru"
     width: int = 48
-    characters: int = 6_000_000
+    bytes: int = 6_000_000
     batch: int = 64
     window: int = 16
     piece: int = 2048
@@ -101,7 +100,7 @@ def run(
 ) -> list[Row]:
     """The experiment with seeds 0 .. seeds - 1, on all sources or those that are `chosen`, with those `nets`.
 
-    seconds: of training for each source and seed, in place of settings.characters; what is not read then is
+    seconds: of training for each source and seed, in place of settings.bytes; what is not read then is
     not trained on, and what is read twice counts twice. A row's `sequences` are the symbols trained on.
 
     more: source; entropy_bits: the rate; ideal_bits_per_symbol, bits_per_symbol: of the sample and of its
@@ -128,11 +127,11 @@ def train(
     source: KnownSource, settings: Settings, seconds: float | None, seed: int
 ) -> tuple[Model, int, float]:
     """A model trained on a fresh sample of a source; the symbols read; the seconds taken, drawing left out."""
-    drawn = source.sample(settings.characters, np.random.default_rng([seed, 0]))
+    drawn = source.sample(settings.bytes, np.random.default_rng([seed, 0]))
     corpus = Source("source", [TextFile("source", len(drawn), Path("source"), drawn)], 1.0, 0.0)
-    recipe = Recipe(
+    config = TrainConfig(
         minutes=None if seconds is None else seconds / 60,
-        characters=settings.characters if seconds is None else None,
+        bytes=settings.bytes if seconds is None else None,
         batch=settings.batch,
         window=settings.window,
         piece=settings.piece,
@@ -142,17 +141,13 @@ def train(
         seed=seed,
         precision="float32",
     )
-    streams = Streams([corpus], recipe.batch, recipe.window, recipe.piece, seed)
+    streams = Streams([corpus], config.batch, config.window, config.piece, seed)
     torch.manual_seed(seed)
     stack = Stack(StackConfig(levels=(settings.width,), cell=settings.cell))
-    trainer = Trainer(stack, streams, recipe)
+    trainer = Trainer(stack, streams, config)
     trainer.run()
-    config, tensors, _ = trainer.result()
-    return (
-        Model("source", Path("source"), config, {}, raw(to_file(tensors))),
-        trainer.characters,
-        trainer.seconds,
-    )
+    shape, tensors, _ = trainer.result()
+    return Stack.complete(shape, tensors).to_model("source"), trainer.bytes, trainer.seconds
 
 
 def _rows(

@@ -26,7 +26,7 @@ from chunker.config import GateRule
 from chunker.data import Automaton, Lag, Lag20, Nested, Task, stream
 from chunker.experiments.baselines import SURE, of_asked, train_baseline
 from chunker.experiments.results import Row
-from chunker.learning.growing import Growth, LevelReport, grow
+from chunker.learning.growing import GrowConfig, LevelReport, grow
 from chunker.learning.stack import Stack
 
 _CHUNK = 8192  # symbols of all rows per forward call
@@ -47,7 +47,7 @@ class LagExperiment:
     tests: int = 1000
     max_seconds: float = 30.0
     gradient_cut: int | None = None
-    growth: Growth = field(default_factory=lambda: Growth(gate=GateRule("surprise", 0.2)))
+    growth: GrowConfig = field(default_factory=lambda: GrowConfig(gate=GateRule("surprise", 0.2)))
     until_solved: bool = False
 
     @property
@@ -60,21 +60,21 @@ LAG_20 = LagExperiment(
     counts=(200, 400, 800, 1600, 4900),
     max_seconds=60.0,
     gradient_cut=3,
-    growth=Growth(gate=GateRule("surprise", 0.2), window=3, upper_window=3),
+    growth=GrowConfig(gate=GateRule("surprise", 0.2), window=3, upper_window=3),
 )
 AUTOMATON = LagExperiment(
     Automaton(run=20),
     counts=(200, 400, 800, 1600, 3200, 9600),
     tests=10_000,
     max_seconds=120.0,
-    growth=Growth(gate=GateRule("surprise", 0.2), window=3, upper_window=8, restart=0.1),
+    growth=GrowConfig(gate=GateRule("surprise", 0.2), window=3, upper_window=8, restart=0.1),
 )
 NESTED = LagExperiment(Nested(), counts=(200, 400, 800), max_seconds=120.0)
 
 
 def task_2a(lag: int) -> LagExperiment:
     """Hochreiter and Schmidhuber 1997, task 2a: as many fillers as steps, the first symbol decides the last."""
-    growth = Growth(gate=GateRule("surprise", 0.2))
+    growth = GrowConfig(gate=GateRule("surprise", 0.2))
     if lag < 500:
         return LagExperiment(Lag(lag), counts=(150, 200, 250, 300), growth=growth)
     # one try only: most of its time goes into the fillers of level 0, so it learns fast and stops soon

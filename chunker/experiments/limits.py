@@ -29,7 +29,7 @@ from chunker.experiments import lags
 from chunker.experiments.baselines import TESTS, train_baseline
 from chunker.experiments.lags import LagExperiment
 from chunker.experiments.results import NETS, Row
-from chunker.learning.growing import Growth
+from chunker.learning.growing import GrowConfig
 
 TASKS = ("2b", "temporal-order", "adding")
 SECONDS = 120.0  # of training, for each net and seed, on an idle core
@@ -41,7 +41,7 @@ _COUNTS = (
     5000,
     SEQUENCES,
 )  # sequences that the history compressor is grown on, until it solves the task
-_GROWTH = Growth(gate=GateRule("surprise", 0.2))
+_GROWTH = GrowConfig(gate=GateRule("surprise", 0.2))
 
 
 def symbol_tasks() -> dict[str, LagExperiment]:

@@ -6,13 +6,13 @@ training, the others for the test. Nothing is told of where sequences begin, of 
 matter, but that a recording contains one whole sequence.
 
     1. level 0 is trained on the first symbols of the training streams, then frozen
-    2. its integer twin reads all streams once; what it does not expect is kept: a few inputs of each stream.
+    2. its integer model reads all streams once; what it does not expect is kept: a few inputs of each stream.
        A state that comes again, with inputs that come again, goes the same way again, bit for bit; such rounds
        are recognised by comparing inputs, not computed (`Reader`)
     3. level 1 is trained on what the training streams left, and asked about what the others left
 
 Solved: at the end of the sequence in every test stream, the right one of the two keys has more than 3/4 of
-what level 1 gives both. Exact: the twin, told only the inputs that were kept and their times, predicts all
+what level 1 gives both. Exact: the integers, told only the inputs that were kept and their times, predicts all
 others, so that every stream comes out again, symbol for symbol (`Writer`).
 """
 
@@ -33,7 +33,7 @@ from chunker.core.levels import IntegerStack
 from chunker.data import Lag
 from chunker.experiments.baselines import SURE
 from chunker.experiments.results import Row
-from chunker.learning.growing import Growth, grow, train_level
+from chunker.learning.growing import GrowConfig, grow, train_level
 from chunker.learning.level import Level
 from chunker.learning.stack import Stack
 
@@ -46,9 +46,11 @@ _AFTER = 8  # at least after it
 _FIRST = 4096  # symbols of each stream that level 0 is trained on
 _CHUNK = 4096
 _LONGEST_ROUND = 1024
-LOWER = Growth(width=16, cell="rnn", gate=GateRule("surprise", 0.2), window=3, lanes=TRAINED, max_levels=1)
+LOWER = GrowConfig(
+    width=16, cell="rnn", gate=GateRule("surprise", 0.2), window=3, lanes=TRAINED, max_levels=1
+)
 # a window over all that is left of a stream: in shorter ones few see both ends of what they are to join
-UPPER = Growth(width=32, cell="gru", gate=GateRule("surprise", 0.2), restart=0.1, upper_window=16)
+UPPER = GrowConfig(width=32, cell="gru", gate=GateRule("surprise", 0.2), restart=0.1, upper_window=16)
 
 
 class _Streams:
@@ -90,10 +92,10 @@ def streaming_lag(lag: int, seed: int) -> Row:
     streams = _Streams(Lag(lag, period=min(PERIOD, lag - 1)), np.random.default_rng(seed))
     first = streams.part(0, min(_FIRST, streams.length))[:, :TRAINED]
     lowest, _ = grow(first.T.ravel(), streams.task.symbols, replace(LOWER, seed=seed))
-    reader = Reader(lowest.twin(), ROWS, LOWER.gate.value)
+    reader = Reader(lowest.integer_stack(), ROWS, LOWER.gate.value)
     for start in range(0, streams.length, _CHUNK):
         reader.read(streams.part(start, min(start + _CHUNK, streams.length)))
-    left, writer, exact = reader.left, Writer(lowest.twin(), reader.left), True
+    left, writer, exact = reader.left, Writer(lowest.integer_stack(), reader.left), True
     for start in range(0, streams.length, _CHUNK):
         stop = min(start + _CHUNK, streams.length)
         exact = exact and bool((writer.write(stop - start) == streams.part(start, stop)).all())
@@ -113,14 +115,14 @@ def streaming_lag(lag: int, seed: int) -> Row:
 
 
 class _Rounds:
-    """A twin's level 0 over streams side by side, and whether its states have come round.
+    """A integers's level 0 over streams side by side, and whether its states have come round.
 
-    The twin's states are exact, so they can be compared. Once the states of all streams are what they were
+    The integers's states are exact, so they can be compared. Once the states of all streams are what they were
     P symbols ago, and nothing since was unexpected, they will go round again for as long as the inputs do.
     """
 
-    def __init__(self, twin: IntegerStack, rows: int, rounds: bool) -> None:
-        self.session, self._rounds = twin.session(rows), rounds
+    def __init__(self, integers: IntegerStack, rows: int, rounds: bool) -> None:
+        self.session, self._rounds = integers.session(rows), rounds
         self.time = 0
         self.steps = 0  # that were computed
         self._reference: Integers | None = None
@@ -151,14 +153,14 @@ class _Rounds:
 
 
 class Reader:
-    """Reads streams with a level's integer twin, and keeps what it did not expect.
+    """Reads streams with a level's integer model, and keeps what it did not expect.
 
     Rounds are recognised by comparing the inputs, a chunk at a time, and the level is not run on them. The
     outcome is the same as without (`rounds=False`).
     """
 
-    def __init__(self, twin: IntegerStack, rows: int, limit_bits: float, rounds: bool = True) -> None:
-        self._level, self._limit_bits = _Rounds(twin, rows, rounds), limit_bits
+    def __init__(self, integers: IntegerStack, rows: int, limit_bits: float, rounds: bool = True) -> None:
+        self._level, self._limit_bits = _Rounds(integers, rows, rounds), limit_bits
         self.left = [Left([], []) for _ in range(rows)]
 
     @property
@@ -199,8 +201,8 @@ class Reader:
 class Writer:
     """The way back: streams from what a Reader kept of them."""
 
-    def __init__(self, twin: IntegerStack, left: list[Left], rounds: bool = True) -> None:
-        self._level, self._rows = _Rounds(twin, len(left), rounds), len(left)
+    def __init__(self, integers: IntegerStack, left: list[Left], rounds: bool = True) -> None:
+        self._level, self._rows = _Rounds(integers, len(left), rounds), len(left)
         events = [
             (time, row, symbol)
             for row, kept in enumerate(left)
@@ -237,7 +239,7 @@ def _upper_level(lowest: Stack, left: list[Left], seed: int) -> Level:
     """Level 1, trained on what level 0 left of the training streams; a quarter tells when to stop."""
     torch.manual_seed(seed)
     config = replace(lowest.config, levels=(lowest.config.levels[0], UPPER.width), cell=UPPER.cell)
-    level = Stack(config)._level(1)
+    level = Stack(config).level(1)
     level.requires_grad_(True)
     symbols, clocks, there = _padded(left)
     held = torch.zeros_like(there)

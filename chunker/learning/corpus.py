@@ -7,7 +7,7 @@ memory-mapped, so a corpus may exceed the memory; .xz, .gz and .bz2 are unpacked
 Training reads B streams side by side, each walking contiguously through the corpus, window by window. At the
 end of a source a stream goes on at the beginning of another one, drawn by weight. At random window
 boundaries it is cut: it jumps to a random place and its network starts cold there, as the coder's lanes do.
-Both draws leave a character of a source of weight w to be read w times as often as one of weight 1.
+Both draws leave a byte of a source of weight w to be read w times as often as one of weight 1.
 Needs numpy, not torch.
 """
 
@@ -31,7 +31,7 @@ from chunker.errors import CheckpointError, CorpusError, UsageError
 
 Bytes = npt.NDArray[np.uint8]
 
-LANE_CHARACTERS = 8192  # about the length of a coder's lane, each of which starts cold
+LANE_BYTES = 8192  # about the length of a coder's lane, each of which starts cold
 _UNPACK = {".xz": lzma.decompress, ".gz": gzip.decompress, ".bz2": bz2.decompress}
 _MAPPED_FROM = 1 << 20  # smaller files are held in memory: mapping each would need a file descriptor
 _OPEN_MAPS = 128
@@ -48,7 +48,7 @@ def _map(path: Path) -> Bytes:
 
 @dataclass(frozen=True)
 class TextFile:
-    """One file: `size` characters (bytes), in memory (`contents`) or mapped from `path` when needed."""
+    """One file: `size` bytes (bytes), in memory (`contents`) or mapped from `path` when needed."""
 
     name: str
     size: int
@@ -56,7 +56,7 @@ class TextFile:
     contents: Bytes | None = None
 
     def read(self, start: int, stop: int) -> Bytes:
-        """The characters start <= i < stop, as a view."""
+        """The bytes start <= i < stop, as a view."""
         whole = _map(self.path) if self.contents is None else self.contents
         if len(whole) < stop:
             raise CorpusError(f"{self.path}: became shorter during training; put it back and use --resume")
@@ -64,7 +64,7 @@ class TextFile:
 
 
 class Strip:
-    """Stretches (file, start, stop) of several files, read as one text of `size` characters."""
+    """Stretches (file, start, stop) of several files, read as one text of `size` bytes."""
 
     def __init__(self, stretches: Iterable[tuple[TextFile, int, int]]) -> None:
         self._stretches = [s for s in stretches if s[2] > s[1]]
@@ -72,7 +72,7 @@ class Strip:
         self.size = int(self._ends[-1]) if self._stretches else 0
 
     def read(self, start: int, stop: int) -> Bytes:
-        """The characters start <= i < stop, 0 <= start <= stop <= size, as a new array."""
+        """The bytes start <= i < stop, 0 <= start <= stop <= size, as a new array."""
         out = np.empty(stop - start, dtype=np.uint8)
         filled = 0
         index = int(np.searchsorted(self._ends, start, side="right"))
@@ -110,7 +110,7 @@ class Source:
 def open_source(argument: str | os.PathLike[str], validation: float = 0.0) -> Source:
     """The source named by `PATH` or `PATH:WEIGHT`; the last share `validation` of each file is held back.
 
-    Raises CorpusError if there is no such path, if it cannot be read or holds no character.
+    Raises CorpusError if there is no such path, if it cannot be read or holds no byte.
     """
     if not 0 <= validation <= 1:
         raise UsageError(f"validation share {validation:g} is not between 0 and 1")
@@ -169,7 +169,7 @@ def _open_file(path: Path, name: str) -> TextFile:
 class Streams:
     """Endless windows (T, B) of symbols from B parallel streams, all randomness from one seed.
 
-    `piece` is the mean number of characters between two cuts of a stream; 0 means never.
+    `piece` is the mean number of bytes between two cuts of a stream; 0 means never.
     """
 
     def __init__(self, sources: Sequence[Source], batch: int, window: int, piece: int, seed: int) -> None:
@@ -179,7 +179,7 @@ class Streams:
         if not self.sources:
             raise CorpusError("nothing is left to train on; lower the share --validation or add text")
         self.batch, self.window, self.piece = batch, window, piece
-        self.characters = sum(source.training.size for source in self.sources)
+        self.bytes = sum(source.training.size for source in self.sources)
         weights = np.array([source.weight for source in self.sources])
         reach = weights * [source.training.size for source in self.sources]
         # Entered at its beginning in proportion to its weight and at a random place in proportion to
@@ -259,7 +259,7 @@ class Streams:
 class Lanes:
     """Texts cut into lanes that all start cold.
 
-    symbols: (T, N) uint8, padded with zeros; lengths: (N,) characters per lane; owner: (N,) index into
+    symbols: (T, N) uint8, padded with zeros; lengths: (N,) bytes per lane; owner: (N,) index into
     `names`; shares: weight of each name in the overall figure, sum 1.
     """
 
@@ -270,16 +270,16 @@ class Lanes:
     shares: tuple[float, ...]
 
     def by_name(self, bits: npt.NDArray[np.float64]) -> dict[str, float]:
-        """Bits per character of each name from the bits of each lane (N,)."""
+        """Bits per byte of each name from the bits of each lane (N,)."""
         lanes = [self.owner == index for index in range(len(self.names))]
         ratios = (float(bits[mine].sum() / self.lengths[mine].sum()) for mine in lanes)
         return dict(zip(self.names, ratios, strict=True))
 
 
 def validation_lanes(
-    tails: Sequence[Source], texts: Sequence[Source], limit: int, lane: int = LANE_CHARACTERS
+    tails: Sequence[Source], texts: Sequence[Source], limit: int, lane: int = LANE_BYTES
 ) -> Lanes | None:
-    """About `limit` characters of validation text: the tails of `tails` and the whole of `texts`.
+    """About `limit` bytes of validation text: the tails of `tails` and the whole of `texts`.
 
     The lanes are spread evenly over each source, and over the sources by weight times size, at least one
     each. None if there is no validation text.

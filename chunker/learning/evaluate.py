@@ -1,27 +1,31 @@
-"""Bits per character on the same lanes: of the float stack (torch) and of its integer twin (numpy only).
+"""Bits per byte of a model alone, without contexts: of its integers (numpy), and of the float stack (torch).
 
-All lanes start cold, as in the coder. The twin's figure is what the frequencies that are really coded cost,
-without the entropy coder's own overhead and without the archive's frame.
+A text is cut into lanes that all start cold. The integer model's figure is the cost of the frequencies that an
+entropy coder would be given, without the coder's own overhead and without a container.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from chunker.errors import CorpusError
+from chunker.learning.corpus import stack_lanes
+
 if TYPE_CHECKING:
-    from chunker.learning.stack import Stack
+    from chunker.models import Model
 
 Bytes = npt.NDArray[np.uint8]
-_WINDOW_SYMBOLS = 1 << 16  # per forward call; bounds the memory for logits
-_MAX_WINDOW = 1024
+LANE_BYTES = 1 << 14  # a cold start costs some hundred bits
+LANES_AT_ONCE = 256  # more would only take memory
 
 
 class Session(Protocol):
-    """What is measured of the twin; `chunker.core.levels.Session` is one."""
+    """Lanes of an integer model; `chunker.core.levels.Session` is one."""
 
     @property
     def ticks(self) -> npt.NDArray[np.int64]:
@@ -37,46 +41,104 @@ class Session(Protocol):
         """Go on with the first `lanes` lanes only."""
 
 
-class Twin(Protocol):
+class IntegerModel(Protocol):
     """`chunker.core.levels.IntegerStack` is one."""
 
     def session(self, lanes: int) -> Session:
         """A new session without history."""
 
 
+class FloatStack(Protocol):
+    """`chunker.learning.stack.Stack` is one."""
+
+    def score_lanes(
+        self, symbols: Bytes, lengths: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Bits of each lane (N,), and the inputs that each level received (levels,)."""
+
+
 @dataclass(frozen=True)
 class Score:
-    """What a text costs: `bits` for `characters`, and the inputs `ticks` that each level received."""
+    """What a text costs: `bits` for `bytes`, and the inputs `ticks` that each level received."""
 
-    characters: int
+    bytes: int
     bits: float
     ticks: tuple[int, ...]
 
     def __add__(self, other: Score) -> Score:
         ticks = tuple(a + b for a, b in zip(self.ticks, other.ticks, strict=True))
-        return Score(self.characters + other.characters, self.bits + other.bits, ticks)
+        return Score(self.bytes + other.bytes, self.bits + other.bits, ticks)
 
     @property
-    def bits_per_char(self) -> float:
-        return self.bits / self.characters
+    def bits_per_byte(self) -> float:
+        return self.bits / self.bytes
 
     @property
     def rates(self) -> list[float]:
-        """Share of the characters that each level received, lowest first."""
-        return [ticks / self.characters for ticks in self.ticks]
+        """Share of the bytes that each level received, lowest first."""
+        return [ticks / self.bytes for ticks in self.ticks]
 
 
-def loss_percent(twin: Score, exact: Score) -> float:
-    """How many percent more bits the twin needs than the float stack on the same text."""
-    return 100 * (twin.bits / exact.bits - 1)
+@dataclass(frozen=True)
+class Evaluation:
+    """A text in so many `lanes`: the score of the integer model, and of the float stack where there is one."""
+
+    lanes: int
+    integers: Score
+    floats: Score | None = None
+
+    def __add__(self, other: Evaluation) -> Evaluation:
+        floats = None if self.floats is None or other.floats is None else self.floats + other.floats
+        return Evaluation(self.lanes + other.lanes, self.integers + other.integers, floats)
+
+    @property
+    def loss_percent(self) -> float | None:
+        """How many percent more bits the integers need than the floats."""
+        return None if self.floats is None else 100 * (self.integers.bits / self.floats.bits - 1)
 
 
-def score_twin(twin: Twin, symbols: Bytes, lengths: npt.NDArray[np.int64]) -> Score:
-    """Cost of lanes (T, N) under the integer twin: -log2(f / total) of every symbol.
+def evaluate(
+    model: Model, text: bytes | Bytes, stack: FloatStack | None = None, lanes: int | None = None
+) -> Evaluation:
+    """Score a model, and the float stack it was made of if given, on a text.
+
+    lanes: how many to cut the text into, None: lanes of LANE_BYTES.
+
+    Raises
+    ------
+    CorpusError: the text is empty.
+    """
+    found: Evaluation | None = None
+    for symbols, lengths in lanes_of(text, lanes):
+        integers = score_integers(model.integer_stack(), symbols, lengths)
+        floats = None if stack is None else score_floats(stack, symbols, lengths)
+        one = Evaluation(len(lengths), integers, floats)
+        found = one if found is None else found + one
+    if found is None:
+        raise CorpusError("the text is empty; give some with something in it")
+    return found
+
+
+def lanes_of(text: bytes | Bytes, lanes: int | None = None) -> Iterator[tuple[Bytes, npt.NDArray[np.int64]]]:
+    """A text as lanes of about equal length, symbols (T, N) and lengths (N,), at most LANES_AT_ONCE at a time.
+
+    lanes: how many in all, None: so many that each has at most LANE_BYTES.
+    """
+    whole = np.frombuffer(text, dtype=np.uint8) if isinstance(text, bytes) else text
+    if not len(whole):
+        return
+    count = min(lanes, len(whole)) if lanes is not None else -(-len(whole) // LANE_BYTES)
+    pieces = sorted(np.array_split(whole, count), key=len, reverse=True)
+    for start in range(0, len(pieces), LANES_AT_ONCE):
+        yield stack_lanes(pieces[start : start + LANES_AT_ONCE])
+
+
+def score_integers(model: IntegerModel, symbols: Bytes, lengths: npt.NDArray[np.int64]) -> Score:
+    """Cost of lanes (T, N) under an integer model: -log2(f / total) of every symbol.
 
     Only the first lengths[n] symbols of lane n count; the longest lanes come first.
     """
-    session = twin.session(len(lengths))
+    session = model.session(len(lengths))
     bits, total, alive = 0.0, 0.0, len(lengths)
     for t, row in enumerate(symbols):
         left = int(np.count_nonzero(lengths > t))
@@ -91,38 +153,7 @@ def score_twin(twin: Twin, symbols: Bytes, lengths: npt.NDArray[np.int64]) -> Sc
     return Score(int(lengths.sum()), bits, tuple(map(int, session.ticks)))
 
 
-def score_stack(stack: Stack, symbols: Bytes, lengths: npt.NDArray[np.int64]) -> Score:
-    """Cost of lanes (T, N) under the float stack, in float32."""
-    bits, ticks = score_lanes(stack, symbols, lengths)
+def score_floats(stack: FloatStack, symbols: Bytes, lengths: npt.NDArray[np.int64]) -> Score:
+    """Cost of lanes (T, N) under a float stack; lengths as for `score_integers`."""
+    bits, ticks = stack.score_lanes(symbols, lengths)
     return Score(int(lengths.sum()), float(bits.sum()), tuple(map(int, ticks)))
-
-
-def score_lanes(
-    stack: Stack, symbols: Bytes, lengths: npt.NDArray[np.int64], bfloat16: bool = False
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Bits of each lane (N,) under the float stack, and the inputs that each level received (levels,).
-
-    Only the first lengths[n] symbols of lane n of `symbols` (T, N) count.
-    """
-    import torch
-
-    device = stack.thresholds_bits.device
-    steps, lanes = symbols.shape
-    window = max(1, min(_MAX_WINDOW, _WINDOW_SYMBOLS // lanes))
-    bits = torch.zeros(lanes, dtype=torch.float64, device=device)
-    ticks = torch.zeros(len(stack.config.levels), dtype=torch.int64, device=device)
-    ends = torch.from_numpy(lengths).to(device)
-    training = stack.training
-    stack.eval()
-    with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        state = stack.start(lanes)
-        for start in range(0, steps, window):
-            part = torch.from_numpy(symbols[start : start + window]).to(device).long()
-            counted = torch.arange(start, start + len(part), device=device).unsqueeze(1) < ends
-            output = stack(part, state)
-            state = output.state
-            bits += (stack.bits(output, part) * counted).sum(0, dtype=torch.float64)
-            for level, events in enumerate(output.events):
-                ticks[level] += (events & counted).sum()
-    stack.train(training)
-    return bits.cpu().numpy(), ticks.cpu().numpy()

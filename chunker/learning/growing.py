@@ -27,7 +27,7 @@ from chunker.config import GateRule, StackConfig
 from chunker.errors import CorpusError, UsageError
 from chunker.learning.gate import NATS_PER_BIT, surprise_bits
 from chunker.learning.level import Level
-from chunker.learning.stack import Stack
+from chunker.learning.stack import Stack, lower_levels
 
 Integers = npt.NDArray[np.int64]
 _CHUNK = 4096  # inputs of all lanes per forward call
@@ -36,7 +36,7 @@ _WARM = 256  # inputs of each lane read before them
 
 
 @dataclass(frozen=True)
-class Growth:
+class GrowConfig:
     """How to grow.
 
     Attributes
@@ -125,21 +125,21 @@ class LevelReport:
 def grow(
     symbols: Integers,
     alphabet: int,
-    growth: Growth | None = None,
+    config: GrowConfig | None = None,
     report: Callable[[LevelReport], None] | None = None,
     enough: Callable[[Stack], bool] | None = None,
 ) -> tuple[Stack, list[LevelReport]]:
     """A stack grown on a stream (n,) of symbols from 0 to alphabet - 1, and a report of every level tried.
 
     The stop rule: a level stays if it lowers the bits of the held-out inputs that reach it by more than
-    growth.gain; the first that does not is dropped, and growing ends. Level 0 always stays. Growing ends as
-    well where nothing is passed on, at growth.max_levels, and when the time is up.
+    config.gain; the first that does not is dropped, and growing ends. Level 0 always stays. Growing ends as
+    well where nothing is passed on, at config.max_levels, and when the time is up.
 
     report: gets each level's report as soon as the level is trained, for whoever waits.
     enough: whether a stack of two levels or more does already what it is grown for; then growing ends as well.
 
     >>> rhythm = np.arange(800) % 4
-    >>> stack, reports = grow(rhythm, 4, Growth(width=8, lanes=8, max_steps=200))
+    >>> stack, reports = grow(rhythm, 4, GrowConfig(width=8, lanes=8, max_steps=200))
     >>> len(stack.config.levels), reports[0].unpredicted  # one level predicts everything: nothing is left
     (1, 0.0)
     >>> len(stack.compress_history(rhythm[:100]).levels)
@@ -149,9 +149,9 @@ def grow(
     ------
     CorpusError: the stream is too short to be cut into lanes.
     """
-    growth = growth or Growth()
+    config = config or GrowConfig()
     ignore, never = (lambda one: None), (lambda stack: False)
-    return _Grower(symbols, alphabet, growth, report or ignore, enough or never).grow()
+    return _Grower(symbols, alphabet, config, report or ignore, enough or never).grow()
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,11 @@ class _Grower:
         self,
         symbols: Integers,
         alphabet: int,
-        growth: Growth,
+        growth: GrowConfig,
         report: Callable[[LevelReport], None],
         enough: Callable[[Stack], bool],
     ) -> None:
-        self.growth, self.deadline = growth, time.monotonic() + growth.max_seconds
+        self.config, self.deadline = growth, time.monotonic() + growth.max_seconds
         self.tell, self.enough = report, enough
         self.lanes = _lanes(symbols, growth.lanes)
         self.cut = len(self.lanes) - max(1, int(len(self.lanes) * growth.held_out))
@@ -188,7 +188,7 @@ class _Grower:
             raise CorpusError(f"{len(symbols)} symbols are too few to grow a stack on; give more")
         torch.manual_seed(growth.seed)
         config = StackConfig(
-            levels=(growth.width,) * (growth.max_levels + 1),  # or the highest would not learn times
+            levels=(growth.width,) * (growth.max_levels + 1),  # one more, or the highest would learn no times
             cell=growth.cell,
             mode="faithful",
             symbols=alphabet,
@@ -209,7 +209,7 @@ class _Grower:
             if not reports[-1].kept:
                 return shortened(self.stack, trained - 1), reports
             there = shortened(self.stack, trained)
-            ended = trained == self.growth.max_levels or not reports[-1].unpredicted or self._late()
+            ended = trained == self.config.max_levels or not reports[-1].unpredicted or self._late()
             if ended or (trained > 1 and self.enough(there)):
                 return there, reports
             self.stack.grow()
@@ -233,7 +233,7 @@ class _Grower:
             bits_before=cost_before,
             bits=cost,
             unpredicted=len(passed.bits) / max(received, 1),
-            kept=not inputs.states or (received > 0 and cost < cost_before * (1 - self.growth.gain)),
+            kept=not inputs.states or (received > 0 and cost < cost_before * (1 - self.config.gain)),
             steps=steps,
         )
 
@@ -245,8 +245,8 @@ class _Grower:
         level will be trained: then only the held-out part is read, after some inputs to warm up on.
         """
         index = self.stack.growing
-        level, limit = self.stack._level(index), self.stack.thresholds_bits[index]
-        argmax = self.growth.gate.rule == "argmax"
+        level, limit = self.stack.level(index), self.stack.thresholds_bits[index]
+        argmax = self.config.gate.rule == "argmax"
         begin = 0
         if self._late():
             begin = max(0, int((inputs.at < self.cut).all(1).sum()) - _WARM)
@@ -262,7 +262,7 @@ class _Grower:
             befores.append(before)
             state = replace(state, h=hs[-1], c=None if cs is None else cs[-1])
             if level.clocks:
-                wrong, remembered = self.stack._mistimed(
+                wrong, remembered = self.stack.mistimed(
                     index, level.time_logits(before), times[part], there[part], state.remembered
                 )
                 missed[-1] |= wrong[:-1]
@@ -283,8 +283,8 @@ class _Grower:
         """(N,) what symbols (N,) cost under the trained levels together, in the states (N, H) of each."""
         bits = []
         for part in torch.split(torch.arange(len(symbols)), _CHUNK):
-            logits = [self.stack._level(i).logits(one[part]) for i, one in enumerate(states)]
-            mixed = self.stack._combine(logits)
+            logits = [self.stack.level(i).logits(one[part]) for i, one in enumerate(states)]
+            mixed = self.stack.combine(logits)
             bits.append(-mixed.gather(-1, symbols[part].unsqueeze(-1))[:, 0] / NATS_PER_BIT)
         return torch.cat(bits) if bits else symbols.new_zeros(0, dtype=torch.float32)
 
@@ -292,9 +292,9 @@ class _Grower:
         """Train the growing level on its inputs; the steps it took."""
         index, at = self.stack.growing, inputs.at
         trained, held = (at >= 0) & (at < self.cut), at >= self.cut
-        level = self.stack._level(index)
+        level = self.stack.level(index)
         return train_level(
-            level, index, inputs.symbols, inputs.clocks, trained, held, self.growth, self.deadline
+            level, index, inputs.symbols, inputs.clocks, trained, held, self.config, self.deadline
         )
 
 
@@ -324,7 +324,7 @@ def train_level(
     clocks: Tensor,
     trained: Tensor,
     held: Tensor,
-    growth: Growth,
+    config: GrowConfig,
     deadline: float = math.inf,
 ) -> int:
     """Train level `index` of a stack on its inputs until it stops improving; the steps it took.
@@ -337,11 +337,11 @@ def train_level(
     checked = held if bool(held.any()) else trained
     if level.time_input is not None:
         nn.init.normal_(level.time_input, std=0.5)  # from 0, as for text, it learns too late here
-    rate = growth.upper_rate if index else growth.learning_rate
+    rate = config.upper_rate if index else config.learning_rate
     optimizer = torch.optim.Adam(level.parameters(), lr=rate, betas=(0.9, 0.99))
     best, best_bits, stale, steps = _weights(level), math.inf, 0, 0
     cooling: int | None = None  # steps that are left of it
-    for loss in _losses(level, index > 0, symbols, clocks, trained, growth):
+    for loss in _losses(level, index > 0, symbols, clocks, trained, config):
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(level.parameters(), 1.0)
@@ -351,34 +351,34 @@ def train_level(
         if cooling is not None:
             cooling -= 1
             if cooling and not over:
-                optimizer.param_groups[0]["lr"] = rate * cooling / growth.cool
+                optimizer.param_groups[0]["lr"] = rate * cooling / config.cool
                 continue
             best = _weights(level)  # whether or not its bits are fewer: it is the better calibrated
             break
-        over = over or steps >= growth.max_steps
-        if steps % growth.look and not over:
+        over = over or steps >= config.max_steps
+        if steps % config.look and not over:
             continue
         bits = _bits_per_input(level, symbols, clocks, checked)
-        stale = 0 if bits < best_bits - max(0.01 * best_bits, growth.least) else stale + 1
+        stale = 0 if bits < best_bits - max(0.01 * best_bits, config.least) else stale + 1
         if bits < best_bits:
             best, best_bits = _weights(level), bits
-        if over or stale == (growth.upper_patience if index else growth.patience):
-            if over or index or not growth.cool:
+        if over or stale == (config.upper_patience if index else config.patience):
+            if over or index or not config.cool:
                 break
-            cooling = growth.cool
+            cooling = config.cool
     level.load_state_dict(best)
     return steps
 
 
 def _losses(
-    level: Level, upper: bool, symbols: Tensor, clocks: Tensor, trained: Tensor, growth: Growth
+    level: Level, upper: bool, symbols: Tensor, clocks: Tensor, trained: Tensor, config: GrowConfig
 ) -> Iterator[Tensor]:
     """The loss of each window, in nats an input, pass after pass without end.
 
     The state is carried over from window to window, its gradient is not.
     """
     times = _times_of(clocks)
-    window, restart = (growth.upper_window, growth.restart) if upper else (growth.window, 0.0)
+    window, restart = (config.upper_window, config.restart) if upper else (config.window, 0.0)
     end = int(trained.any(1).nonzero().max()) + 1
     while True:
         state = level.start(symbols.shape[1])
@@ -439,9 +439,5 @@ def _lanes(symbols: Integers, lanes: int) -> Tensor:
 
 def shortened(stack: Stack, levels: int) -> Stack:
     """A copy of the lowest levels of a stack, complete and frozen as a stack of its own."""
-    from chunker.learning.convert import build_stack, to_file
-    from chunker.learning.stack import lower_levels
-
     config = replace(stack.config, levels=stack.config.levels[:levels])
-    copy = build_stack(config, to_file(lower_levels(stack.state_dict(), levels)))
-    return copy.requires_grad_(False)
+    return Stack.complete(config, lower_levels(stack.state_dict(), levels)).eval().requires_grad_(False)

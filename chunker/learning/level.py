@@ -98,7 +98,7 @@ class Level(nn.Module):
         self.guess_input = nn.Parameter(torch.zeros(GUESSES, guess)) if guess else None
         self.confidence_input = nn.Parameter(torch.zeros(CONFIDENCES, guess)) if guess else None
         self.ngrams = config.ngrams if index == 0 else None
-        self.ngram_dropout = 0.0  # in training alone; see `Recipe`
+        self.ngram_dropout = 0.0  # in training alone; see `TrainConfig`
         self.ngram_table = nn.Parameter(_initial_table(self.ngrams)) if self.ngrams else None
         self.below = nn.Parameter(_orthogonal(below, width, blocks) * 0.5) if below else None
         self.recurrent = nn.Parameter(_orthogonal(width, width, blocks))

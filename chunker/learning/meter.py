@@ -15,22 +15,22 @@ class LogPoint:
 
     Attributes
     ----------
-    characters, seconds: since the beginning of training, resumed runs included.
-    bits_per_char, chars_per_second: over the time since the previous point; the former as trained, on text
+    bytes, seconds: since the beginning of training, resumed runs included.
+    bits_per_byte, bytes_per_second: over the time since the previous point; the former as trained, on text
         that was new to the weights, the latter without validation.
-    rates: share of all characters that each level received, lowest first; thresholds_bits of the gates.
+    rates: share of all bytes that each level received, lowest first; thresholds_bits of the gates.
     learning_rate: of the last step.
-    validation_bits_per_char, validation: on the validation lanes, together and by source, where measured.
+    validation_bits_per_byte, validation: on the validation lanes, together and by source, where measured.
     """
 
-    characters: int
+    bytes: int
     seconds: float
-    bits_per_char: float
+    bits_per_byte: float
     rates: list[float]
     thresholds_bits: list[float]
     learning_rate: float
-    chars_per_second: float
-    validation_bits_per_char: float | None = None
+    bytes_per_second: float
+    validation_bits_per_byte: float | None = None
     validation: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -43,21 +43,21 @@ class Meter:
 
     def __init__(self, levels: int, device: torch.device) -> None:
         self._sums = torch.zeros(1 + levels, dtype=torch.float64, device=device)
-        self.characters = 0
+        self.bytes = 0
 
     def add(self, bits: Tensor, events: tuple[Tensor, ...]) -> None:
         """Count a window: bits (T, B) of its symbols, events (T, B) per level."""
         self._sums[0] += bits.sum(dtype=torch.float64)
         for level, received in enumerate(events):
             self._sums[1 + level] += received.sum()
-        self.characters += bits.numel()
+        self.bytes += bits.numel()
 
     def restart(self) -> None:
         """Forget everything."""
         self._sums.zero_()
-        self.characters = 0
+        self.bytes = 0
 
     def read(self) -> tuple[float, list[float]]:
-        """Bits per character and the share of characters that each level received."""
-        bits, *ticks = (self._sums / max(self.characters, 1)).tolist()
+        """Bits per byte and the share of bytes that each level received."""
+        bits, *ticks = (self._sums / max(self.bytes, 1)).tolist()
         return bits, ticks

@@ -1,6 +1,6 @@
 """Vectors of the last n symbols, hashed: what level 0 is told besides its latest symbol.
 
-A recurrent net has to build words from characters step by step, in the width it has. A table keeps what is
+A recurrent net has to build words from bytes step by step, in the width it has. A table keeps what is
 known of a few symbols in a row at the price of a look-up (hash n-gram embeddings: Pagnoni et al. 2024, Byte
 latent transformer, section 3.2.1; hashing: Weinberger et al. 2009). Twin: chunker.core.ngrams.
 """

@@ -22,21 +22,21 @@ _WINDOW_SYMBOLS = 1 << 15  # per forward call; bounds the memory for logits
 
 @dataclass(frozen=True)
 class Skill:
-    """Figures of a student beside its teacher; all are bits per character but for the shares.
+    """Figures of a student beside its teacher; all are bits per byte but for the shares.
 
     Attributes
     ----------
-    characters: that were measured.
+    bytes: that were measured.
     level0, teacher, student: of the teacher's level 0 alone, of the whole teacher, and of the student.
     recovered: share of the gap between the first two that the student closed; None where there is no gap.
     old_before, old_after: on what level 0 expected: of level 0, and of the student; None if it expected none.
     new_before, new_after: likewise on what level 0 did not expect.
-    passed_up_before, passed_up_after: share of the characters that the gate above level 0 lets pass if the
+    passed_up_before, passed_up_after: share of the bytes that the gate above level 0 lets pass if the
         teacher's level 0 is below it, and if the student is, with the same threshold.
-    rates: share of the characters that each level of the teacher received.
+    rates: share of the bytes that each level of the teacher received.
     """
 
-    characters: int
+    bytes: int
     level0: float
     teacher: float
     student: float
@@ -56,7 +56,7 @@ class Skill:
 
 @torch.no_grad()
 def measure_skill(teacher: Stack, student: Stack, lanes: Lanes) -> Skill:
-    """Run both over lanes (T, N) that start cold; every character counts the same, whatever its source.
+    """Run both over lanes (T, N) that start cold; every byte counts the same, whatever its source.
 
     A teacher of one level has no gate; what it gave less than half the probability counts as not expected.
     """
@@ -95,7 +95,7 @@ def measure_skill(teacher: Stack, student: Stack, lanes: Lanes) -> Skill:
     level0, whole, bits, old_before, old_after, olds, passed, passes, total = sums.tolist()
     gap = level0 - whole
     return Skill(
-        characters=int(total),
+        bytes=int(total),
         level0=level0 / total,
         teacher=whole / total,
         student=bits / total,

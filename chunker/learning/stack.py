@@ -14,25 +14,33 @@ has run, and a training window is one call a level (`forward`) without a loop ov
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from chunker.config import StackConfig
-from chunker.errors import UsageError
+from chunker.errors import CorpusError, NotAModel, UsageError
+from chunker.learning.convert import from_file, to_file
+from chunker.learning.evaluate import lanes_of, score_floats
 from chunker.learning.gate import NATS_PER_BIT, expected_set, follow_rate, surprise_bits, unexpected
 from chunker.learning.level import Level, LevelState
 from chunker.learning.ngrams import follow
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from chunker.core.history import History, Reduced, Symbols
     from chunker.core.levels import IntegerStack
+    from chunker.models import Model
+
+_WINDOW = 1024  # symbols of each row per forward call where nothing is trained
+_WINDOW_SYMBOLS = 1 << 16  # symbols of all rows; bounds the memory for logits
 
 
 @dataclass(frozen=True)
@@ -85,29 +93,47 @@ class StackOutput:
     events: per level (T, B) bool, which symbols the level received; events[0] is all true.
     surprises_bits: per gate (T, B): the realised surprise of each symbol under the level below the gate.
     time_nats: what the growing level paid for the times of its inputs, their sum; None if it predicts none.
+    states: per level (T, B, H) its hidden state after each symbol, held between its inputs.
     state: after the window, detached.
     """
 
     level_logits: tuple[Tensor, ...]
     events: tuple[Tensor, ...]
     surprises_bits: tuple[Tensor, ...]
+    states: tuple[Tensor, ...]
     state: StackState
     time_nats: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """-log2 of the probabilities that T symbols had before they came, in bits.
+
+    bits: (T,) under the whole stack. levels: (L, T) under each level's own prediction, held between its inputs
+    (joint: under levels 0 .. l together). received: (L, T) bool, which symbols each level received.
+    """
+
+    bits: NDArray[np.float32]
+    levels: NDArray[np.float32]
+    received: NDArray[np.bool_]
 
 
 class Stack(nn.Module):
     """A neural history compressor over symbols.
 
     `forward` runs a window, `step` one symbol; both give the same probabilities up to float rounding (the
-    bit-exact path is chunker.core.levels). Levels above `growing` do not exist yet for the loss and the
-    probabilities (faithful mode); in joint mode all levels are trained together.
+    bit-exact path is chunker.core.levels). In joint mode all levels are trained together; in faithful mode one
+    after the other, and levels above `growing` take no part yet.
+
+    summary: how it was trained, JSON values that its model file keeps.
     """
 
     thresholds_bits: Tensor
+    summary: dict[str, Any]
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.summary = config, {}
         joint = config.mode == "joint"
         self.levels = nn.ModuleList(Level(config, i) for i in range(len(config.levels)))
         start = config.gate.value if config.gate.rule == "surprise" else 2.0
@@ -135,7 +161,7 @@ class Stack(nn.Module):
 
     def start(self, batch: int) -> StackState:
         """A cold state for `batch` rows."""
-        return StackState(tuple(self._level(i).start(batch) for i in range(len(self.levels))))
+        return StackState(tuple(self.level(i).start(batch) for i in range(len(self.levels))))
 
     def forward(self, symbols: Tensor, state: StackState) -> StackOutput:
         """A window of symbols (T, B) int64; see StackOutput."""
@@ -144,6 +170,7 @@ class Stack(nn.Module):
         events = [torch.ones_like(symbols, dtype=torch.bool)]
         surprises: list[Tensor] = []
         states: list[LevelState] = []
+        hidden: list[Tensor] = []
         below: Tensor | None = None  # (T, B, H) states of the level below, held between its ticks
         mistimed: Tensor | None = None  # (T, B) bool, whether the level below did not expect the time
         time_nats: Tensor | None = None
@@ -158,15 +185,15 @@ class Stack(nn.Module):
                     if mistimed is not None:
                         missed = missed | mistimed
                 events.append(events[-1] & (missed | fresh))
-            held, after, level_state = self._run_level(i, symbols, events[-1], state.levels[i], below)
-            level = self._level(i)
+            held, after, level_state = self.run_level(i, symbols, events[-1], state.levels[i], below)
+            level = self.level(i)
             if level.clocks:
                 times, waited = _times(events, state.levels[i].waited)
                 level_state = replace(level_state, waited=waited)
                 logits = level.time_logits(held.values[:-1])
                 counted = torch.arange(len(times), device=times.device).unsqueeze(1) < events[-1].sum(0)
                 if i < self.growing:
-                    wrong, remembered = self._mistimed(i, logits, times, counted, state.levels[i].remembered)
+                    wrong, remembered = self.mistimed(i, logits, times, counted, state.levels[i].remembered)
                     mistimed = events[-1] & _at(wrong.unsqueeze(-1), held.before).squeeze(-1)
                     level_state = replace(level_state, remembered=remembered)
                 else:
@@ -177,18 +204,20 @@ class Stack(nn.Module):
             else:
                 level_logits.append(_gather(level.logits(held.values), held))
             below = after
+            hidden.append(after)
             states.append(level_state)
         states.extend(state.levels[len(states) :])
         return StackOutput(
             level_logits=tuple(level_logits),
             events=tuple(events),
             surprises_bits=tuple(surprises),
+            states=tuple(hidden),
             state=StackState(tuple(states)).detach(),
             time_nats=time_nats,
         )
 
     @torch.no_grad()
-    def _mistimed(
+    def mistimed(
         self, index: int, logits: Tensor, times: Tensor, counted: Tensor, remembered: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Which of a level's inputs came at a time that it did not expect.
@@ -200,7 +229,7 @@ class Stack(nn.Module):
         """
         if remembered is None:
             raise TypeError(f"level {index} remembers no times")
-        buckets = self._level(index).buckets(times)
+        buckets = self.level(index).buckets(times)
         wrong = torch.zeros(len(times) + 1, times.shape[1], dtype=torch.bool, device=times.device)
         wrong[:-1] = unexpected(logits, buckets, self.config.gate, self.thresholds_bits[index]).any(-1)
         for e in range(len(times)):
@@ -210,11 +239,11 @@ class Stack(nn.Module):
             remembered = remembered.scatter(2, slot, torch.where(counted[e, :, None, None], time, before))
         return wrong, remembered
 
-    def _run_level(
+    def run_level(
         self, index: int, symbols: Tensor, events: Tensor, state: LevelState, below: Tensor | None
     ) -> tuple[_Held, Tensor, LevelState]:
         """Run one level over its events only; the rest of the window sees its state held."""
-        level = self._level(index)
+        level = self.level(index)
         T, B = symbols.shape
         clock = torch.arange(T, device=symbols.device).unsqueeze(1).expand(T, B)
         if index == 0:
@@ -256,7 +285,7 @@ class Stack(nn.Module):
         mistimed = torch.zeros_like(event)
         ticked: list[Tensor] = []
         for i in range(self.growing + 1):
-            old, level = state.levels[i], self._level(i)
+            old, level = state.levels[i], self.level(i)
             if i:
                 missed = unexpected(logits[i - 1], symbols, self.config.gate, self.thresholds_bits[i - 1])
                 event = event & (missed | mistimed | old.fresh)
@@ -270,7 +299,7 @@ class Stack(nn.Module):
                 waited = waited + torch.stack(ticked, 1)
                 if i < self.growing:
                     guess = level.time_logits(old.h).unsqueeze(0)
-                    wrong, remembered = self._mistimed(
+                    wrong, remembered = self.mistimed(
                         i, guess, waited.unsqueeze(0), event.unsqueeze(0), remembered
                     )
                     mistimed = wrong[0]
@@ -281,55 +310,200 @@ class Stack(nn.Module):
             below = h
         states.extend(state.levels[len(states) :])
         new = StackState(tuple(states))
-        return self._combine(self._held_logits(new)), new
+        return self.combine(self._held_logits(new)), new
 
     def first(self, state: StackState) -> Tensor:
         """Log-probabilities (B, V) of the symbol after `state`."""
-        return self._combine(self._held_logits(state))
+        return self.combine(self._held_logits(state))
 
     def _held_logits(self, state: StackState) -> list[Tensor]:
         logits: list[Tensor] = []
         for i in range(self.growing + 1):
             add = self.config.mode == "joint" and i > 0
-            own = self._level(i).logits(state.levels[i].h, bias=not add)
+            own = self.level(i).logits(state.levels[i].h, bias=not add)
             logits.append(logits[-1] + own if add else own)
         return logits
 
     # ---- histories -----------------------------------------------------------------------------------
 
-    def twin(self) -> IntegerStack:
-        """The integer twin of the levels that are there: the same bits on every machine, without gradients."""
-        from chunker.core.levels import IntegerStack
-        from chunker.core.quantize import freeze
-        from chunker.learning.convert import to_file
-
-        there = self.growing + 1
-        config = replace(self.config, levels=self.config.levels[:there])
-        return IntegerStack(config, freeze(to_file(lower_levels(self.state_dict(), there))))
+    def integer_stack(self) -> IntegerStack:
+        """The integer model of the levels that are trained: the same bits on every machine, without gradients."""
+        return self.to_model().integer_stack()
 
     def compress_history(self, sequence: Symbols) -> History:
         """The inputs that each level receives of a sequence (see chunker.core.history).
 
-        sequence: bytes, or whole numbers (T,). Computed by the integer twin of the stack as it is now.
+        sequence: bytes, or whole numbers (T,). Computed by the integer model of the stack as it is now.
 
-        Raises UsageError if a symbol is not of the stack's alphabet.
+        Raises
+        ------
+        UsageError: a symbol is not of the stack's alphabet.
         """
         from chunker.core.history import compress_history
 
-        return compress_history(self.twin(), [sequence])[0]
+        return compress_history(self.integer_stack(), [sequence])[0]
 
     def expand(self, history: History | Reduced) -> NDArray[np.int64]:
         """The sequence (T,) of a history, or of its `top` alone.
 
-        Raises UsageError if the gates leave out more than can be put back, or the history is not this stack's.
+        Raises
+        ------
+        UsageError: the gates leave out more than can be put back, or the history is not this stack's.
         """
         from chunker.core.history import expand
 
-        return expand(self.twin(), [history])[0]
+        return expand(self.integer_stack(), [history])[0]
+
+    # ---- figures -------------------------------------------------------------------------------------
+
+    def bits_per_byte(self, text: bytes | str, lanes: int | None = None) -> float:
+        """The mean cost of a byte of the text, in bits, in float32 and without contexts.
+
+        text: bytes, or a string, which stands for its UTF-8. lanes: how many parts it is cut into, each read from
+        a cold start; None: parts of 16 KiB. `chunker evaluate` tells the same, and what the integers cost.
+
+        Raises
+        ------
+        CorpusError: the text is empty. UsageError: the alphabet is not that of bytes.
+        """
+        if self.config.symbols != 256:
+            raise UsageError(f"a stack of {self.config.symbols} symbols reads no bytes; use surprise")
+        scores = [score_floats(self, *part) for part in lanes_of(_bytes(text), lanes)]
+        if not scores:
+            raise CorpusError("the text is empty; give some with something in it")
+        return sum(score.bits for score in scores) / sum(score.bytes for score in scores)
+
+    def score_lanes(
+        self, symbols: NDArray[np.uint8], lengths: NDArray[np.int64], bfloat16: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Bits of each lane (N,), and the inputs that each level received (levels,), all lanes from a cold start.
+
+        Only the first lengths[n] symbols of lane n of `symbols` (T, N) count.
+        """
+        device = self.thresholds_bits.device
+        steps, lanes = symbols.shape
+        window = max(1, min(_WINDOW, _WINDOW_SYMBOLS // lanes))
+        bits = torch.zeros(lanes, dtype=torch.float64, device=device)
+        ticks = torch.zeros(len(self.config.levels), dtype=torch.int64, device=device)
+        ends = torch.from_numpy(lengths).to(device)
+        training = self.training
+        self.eval()
+        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            state = self.start(lanes)
+            for start in range(0, steps, window):
+                part = torch.from_numpy(symbols[start : start + window]).to(device).long()
+                counted = torch.arange(start, start + len(part), device=device).unsqueeze(1) < ends
+                output = self(part, state)
+                state = output.state
+                bits += (self.bits(output, part) * counted).sum(0, dtype=torch.float64)
+                for level, events in enumerate(output.events):
+                    ticks[level] += (events & counted).sum()
+        self.train(training)
+        return bits.cpu().numpy(), ticks.cpu().numpy()
+
+    @torch.no_grad()
+    def surprise(self, sequence: Symbols | str) -> Surprise:
+        """How surprised the stack and each of its levels is by every symbol, from a cold start.
+
+        sequence: bytes, a string, which stands for its UTF-8, or whole numbers (T,).
+
+        Raises
+        ------
+        UsageError: a symbol is not of the stack's alphabet.
+        """
+        came = _symbols(sequence, self.config.symbols)
+        symbols = torch.from_numpy(came).unsqueeze(1).to(self.thresholds_bits.device)
+        training, state = self.training, self.start(1)
+        self.eval()
+        whole, levels, received = [], [], []
+        for window in torch.split(symbols, _WINDOW) if len(symbols) else ():
+            output = self(window, state)
+            state = output.state
+            whole.append(self.bits(output, window))
+            levels.append(torch.stack([surprise_bits(logits, window) for logits in output.level_logits]))
+            received.append(torch.stack(output.events))
+        self.train(training)
+        if not whole:
+            none = np.zeros((self.growing + 1, 0), dtype=np.float32)
+            return Surprise(none[0], none, none.astype(np.bool_))
+        return Surprise(
+            torch.cat(whole)[:, 0].cpu().numpy(),
+            torch.cat(levels, 1)[..., 0].cpu().numpy(),
+            torch.cat(received, 1)[..., 0].cpu().numpy(),
+        )
+
+    # ---- files ---------------------------------------------------------------------------------------
+
+    @classmethod
+    def complete(cls, config: StackConfig, tensors: Mapping[str, Tensor]) -> Stack:
+        """A stack with all its levels and these weights, named as in a state dict."""
+        stack = cls(config)
+        while stack.growing + 1 < len(config.levels):
+            stack.grow()
+        stack.load_state_dict(dict(tensors))
+        return stack
+
+    @classmethod
+    def from_tensors(cls, config: StackConfig, arrays: Mapping[str, NDArray[Any]]) -> Stack:
+        """A complete stack in evaluation mode from float tensors named as in a model file.
+
+        Raises
+        ------
+        NotAModel: tensors are missing or have other shapes than the configuration says.
+        """
+        try:
+            return cls.complete(config, from_file(arrays)).eval()
+        except RuntimeError as error:
+            raise NotAModel(
+                "the model's float tensors do not fit its configuration; train it again"
+            ) from error
+
+    @classmethod
+    def from_model(cls, model: Model) -> Stack:
+        """The float stack of a model; of one that holds only integers the nearest floats."""
+        stack = cls.from_tensors(model.config, model.float_tensors)
+        stack.summary = dict(model.summary)
+        return stack
+
+    @classmethod
+    def load(cls, name_or_path: str | os.PathLike[str] | None = None) -> Stack:
+        """The float stack of a model file or a built-in model, in evaluation mode on the CPU.
+
+        Raises
+        ------
+        ModelNotFound, NotAModel, ModelVersionError: as `chunker.load_model`.
+        """
+        from chunker.models import load_model
+
+        return cls.from_model(load_model(name_or_path))
+
+    def to_model(self, name: str = "stack") -> Model:
+        """A copy of the levels that are trained, as a model that `chunker.compress` takes."""
+        from chunker.models import Model, raw
+
+        config, arrays = self._trained()
+        return Model(name, Path(name), config, dict(self.summary), raw(arrays))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a model file: weights in float32, configuration and summary; whole or not at all.
+
+        Raises
+        ------
+        OSError: the folder cannot be written to. NotAModel: a weight is not finite.
+        """
+        from chunker.models import save_model
+
+        config, arrays = self._trained()
+        save_model(path, arrays, config, self.summary)
+
+    def _trained(self) -> tuple[StackConfig, dict[str, NDArray[Any]]]:
+        there = self.growing + 1
+        config = replace(self.config, levels=self.config.levels[:there])
+        return config, to_file(lower_levels(self.state_dict(), there))
 
     # ---- probabilities and losses --------------------------------------------------------------------
 
-    def _combine(self, level_logits: list[Tensor]) -> Tensor:
+    def combine(self, level_logits: list[Tensor]) -> Tensor:
         """The whole stack's log P(symbol), (..., V).
 
         joint: the sum of all levels' logits. faithful: what level 0 expects has level 0's probability; the
@@ -378,7 +552,7 @@ class Stack(nn.Module):
 
     def log_probs(self, output: StackOutput) -> Tensor:
         """(T, B, V) natural logarithms of the whole stack's P(symbol | everything before)."""
-        return self._combine(list(output.level_logits))
+        return self.combine(list(output.level_logits))
 
     @torch.no_grad()
     def calibrate(self, output: StackOutput, momentum: float = 0.98) -> None:
@@ -392,11 +566,26 @@ class Stack(nn.Module):
                     self.thresholds_bits[i], given, self.config.gate.value, momentum
                 )
 
-    def _level(self, index: int) -> Level:
+    def level(self, index: int) -> Level:
         level = self.levels[index]
         if not isinstance(level, Level):
             raise TypeError(f"level {index} is a {type(level).__name__}")
         return level
+
+
+def _bytes(text: bytes | str) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def _symbols(sequence: Symbols | str, alphabet: int) -> NDArray[np.int64]:
+    """(T,). Raises UsageError."""
+    if isinstance(sequence, bytes | str):
+        sequence = np.frombuffer(_bytes(sequence), dtype=np.uint8)
+    came = np.asarray(sequence)
+    whole = came.ndim == 1 and (not came.size or np.issubdtype(came.dtype, np.integer))
+    if not whole or (came.size and not 0 <= int(came.min()) <= int(came.max()) < alphabet):
+        raise UsageError(f"a sequence is bytes, or whole numbers from 0 to {alphabet - 1} in one row")
+    return came.astype(np.int64)
 
 
 def lower_levels(tensors: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Truncated back-propagation through time over stateful streams, with a budget of minutes or characters.
+"""Truncated back-propagation through time over stateful streams, with a budget of minutes or bytes.
 
     corpus.Streams -> window (T, B) -> stack.forward -> loss -> clipped AdamW step -> gate thresholds
                                                                          |
@@ -23,15 +23,14 @@ from torch import Tensor
 
 from chunker.config import StackConfig
 from chunker.errors import TrainingError
+from chunker.learning.config import TrainConfig, wants_bfloat16
 from chunker.learning.corpus import Lanes, Streams
-from chunker.learning.evaluate import score_lanes
 from chunker.learning.level import Level
 from chunker.learning.meter import LogPoint, Meter
-from chunker.learning.recipe import Recipe, wants_bfloat16
 from chunker.learning.stack import Stack, StackOutput, StackState, lower_levels
 
-_MIN_GAIN = 1e-4  # bits per character; less does not count as an improvement
-_LEVEL_GAIN = 1e-3  # bits per character that a level must win to be kept (faithful mode)
+_MIN_GAIN = 1e-4  # bits per byte; less does not count as an improvement
+_LEVEL_GAIN = 1e-3  # bits per byte that a level must win to be kept (faithful mode)
 _VALIDATION_SHARE = 0.1  # of the elapsed time at most, with a budget of minutes
 _BETAS = (0.9, 0.99)  # the second moment forgets fast: a stream changes its subject
 
@@ -48,16 +47,16 @@ class Trainer:
         self,
         stack: Stack,
         streams: Streams,
-        recipe: Recipe,
+        config: TrainConfig,
         validation: Lanes | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
         self.stack = stack.to(self.device)
-        self.streams, self.recipe, self.validation = streams, recipe, validation
-        self.bfloat16 = wants_bfloat16(recipe.precision, self.device)
-        self.characters, self.steps, self.seconds = 0, 0, 0.0
-        self.level_begun = 0.0  # of the budget (characters or seconds), when the growing level began
+        self.streams, self.config, self.validation = streams, config, validation
+        self.bfloat16 = wants_bfloat16(config.precision, self.device)
+        self.bytes, self.steps, self.seconds = 0, 0, 0.0
+        self.level_begun = 0.0  # of the budget (bytes or seconds), when the growing level began
         self.finished = False
         self.best: dict[str, Tensor] | None = None
         self.best_figures: dict[str, Any] = {}  # the log point of the best weights
@@ -75,17 +74,17 @@ class Trainer:
         self.trained = [p for p in self.stack.parameters() if p.requires_grad] + self._more_parameters()
         self.optimizer = torch.optim.AdamW(
             self.trained,
-            lr=self.recipe.learning_rate,
+            lr=self.config.learning_rate,
             betas=_BETAS,
-            weight_decay=self.recipe.weight_decay,
+            weight_decay=self.config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )
         self.state: StackState = self.stack.start(self.streams.batch).to(self.device)
-        self.average = [p.detach().clone() for p in self.stack.parameters()] if self.recipe.average else []
+        self.average = [p.detach().clone() for p in self.stack.parameters()] if self.config.average else []
         self.level_steps = 0
         for level in self.stack.levels:
             if isinstance(level, Level):  # always; ModuleList has no item type
-                level.ngram_dropout = self.recipe.ngram_dropout if level.recurrent.requires_grad else 0.0
+                level.ngram_dropout = self.config.ngram_dropout if level.recurrent.requires_grad else 0.0
 
     # ---- what a special trainer may change -------------------------------------------------------------
 
@@ -117,20 +116,20 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_([p for p in self.trained if p.grad is not None], self.recipe.clip)
+            torch.nn.utils.clip_grad_norm_([p for p in self.trained if p.grad is not None], self.config.clip)
             self.optimizer.step()
         self.stack.calibrate(output)
         self.state = output.state
         self.steps += 1
         self.level_steps += 1
-        self.characters += symbols.numel()
+        self.bytes += symbols.numel()
         self._follow_average()
         with torch.no_grad():
             self._meter.add(self.stack.bits(output, symbols), output.events)
 
     def _follow_average(self) -> None:
         if self.average:
-            keep = min(1 - 1 / self.recipe.average, (1 + self.level_steps) / (10 + self.level_steps))
+            keep = min(1 - 1 / self.config.average, (1 + self.level_steps) / (10 + self.level_steps))
             with torch.no_grad():
                 for mean, weight in zip(self.average, self.stack.parameters(), strict=True):
                     mean.lerp_(weight, 1 - keep)
@@ -139,25 +138,25 @@ class Trainer:
 
     @property
     def used(self) -> float:
-        """Characters or seconds, whichever the budget counts."""
-        return float(self.characters) if self.recipe.characters is not None else self.seconds
+        """Bytes or seconds, whichever the budget counts."""
+        return float(self.bytes) if self.config.bytes is not None else self.seconds
 
     @property
     def share(self) -> float:
         """The part of the whole budget that is used, 0 to 1."""
-        return min(self.used / self.recipe.budget, 1.0)
+        return min(self.used / self.config.budget, 1.0)
 
     @property
     def level_share(self) -> float:
         """The part used of what the level (joint: the stack) that is being trained may use."""
         joint = self.stack.config.mode == "joint"
         to_come = 1 if joint else len(self.stack.config.levels) - self.stack.growing
-        budget = (self.recipe.budget - self.level_begun) / to_come
+        budget = (self.config.budget - self.level_begun) / to_come
         return min((self.used - self.level_begun) / budget, 1.0) if budget > 0 else 1.0
 
     @property
     def learning_rate(self) -> float:
-        return self.recipe.rate_at(self.level_share)
+        return self.config.learning_rate_at(self.level_share)
 
     # ---- the loop ------------------------------------------------------------------------------------
 
@@ -182,22 +181,22 @@ class Trainer:
             self.step()
             self.seconds = time.monotonic() - origin
             ended, asked = self.level_share >= 1, self._validation_due()
-            allowed = self.recipe.minutes is None or validating <= _VALIDATION_SHARE * self.seconds
+            allowed = self.config.minutes is None or validating <= _VALIDATION_SHARE * self.seconds
             if ended or (asked and allowed):
                 report(self._validate(self._read_meter()))
                 validating += time.monotonic() - origin - self.seconds
-                if ended or 0 < self.recipe.patience <= self.stale:
+                if ended or 0 < self.config.patience <= self.stale:
                     self._end_level()
             elif self.seconds >= due:
                 report(self._read_meter())
-            if self._meter.characters == 0:  # it was read
+            if self._meter.bytes == 0:  # it was read
                 due = self.seconds + log_seconds
                 self.seconds = self._metered_from = time.monotonic() - origin
             if stop():
                 return
 
     def _validation_due(self) -> bool:
-        passed = math.floor(self.level_share * self.recipe.validations)
+        passed = math.floor(self.level_share * self.config.validations)
         due = passed > self.validated
         self.validated = max(self.validated, passed)
         return due
@@ -205,16 +204,16 @@ class Trainer:
     def _read_meter(self) -> LogPoint:
         bits, rates = self._meter.read()
         if not math.isfinite(bits):
-            raise TrainingError("the loss is no longer finite; start again with a lower --learning-rate")
+            raise TrainingError("the loss is no longer finite; start again with a lower learning rate")
         trained = self.stack.growing + 1
         point = LogPoint(
-            characters=self.characters,
+            bytes=self.bytes,
             seconds=round(self.seconds, 3),
-            bits_per_char=bits,
+            bits_per_byte=bits,
             rates=rates[:trained],
             thresholds_bits=self.stack.thresholds_bits[: trained - 1].tolist(),
             learning_rate=self.learning_rate,
-            chars_per_second=round(self._meter.characters / max(self.seconds - self._metered_from, 1e-9), 1),
+            bytes_per_second=round(self._meter.bytes / max(self.seconds - self._metered_from, 1e-9), 1),
         )
         self._meter.restart()
         return point
@@ -226,11 +225,11 @@ class Trainer:
             return point
         lanes = self.validation
         with self._averaged():
-            bits, _ = score_lanes(self.stack, lanes.symbols, lanes.lengths, bfloat16=self.bfloat16)
+            bits, _ = self.stack.score_lanes(lanes.symbols, lanes.lengths, self.bfloat16)
         by_name = lanes.by_name(bits)
         overall = sum(s * b for s, b in zip(lanes.shares, by_name.values(), strict=True))
         self.stale = 0 if overall < self.best_bits - _MIN_GAIN else self.stale + 1
-        point = replace(point, validation_bits_per_char=overall, validation=by_name)
+        point = replace(point, validation_bits_per_byte=overall, validation=by_name)
         if overall < self.best_bits:
             self.best_bits, self.best, self.best_figures = overall, self._weights(), point.to_json()
         return point
@@ -332,13 +331,13 @@ class Trainer:
         if self.device.type == "cuda" and "cuda" in parts["random"]:
             torch.cuda.set_rng_state(parts["random"]["cuda"].cpu(), self.device)
         # A longer budget than before: what was due already may be due again.
-        self.validated = min(self.validated, math.floor(self.level_share * self.recipe.validations))
+        self.validated = min(self.validated, math.floor(self.level_share * self.config.validations))
         self._metered_from = self.seconds
         self._meter.restart()
 
 
 _FACTS = (
-    "characters",
+    "bytes",
     "steps",
     "level_steps",
     "seconds",

@@ -11,66 +11,22 @@ soft outputs and their temperature are those of Hinton, Vinyals, Dean 2015.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from chunker.config import StackConfig
+from chunker.config import NGrams, StackConfig
 from chunker.errors import UsageError
+from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.corpus import Lanes, Streams
-from chunker.learning.recipe import Recipe
 from chunker.learning.stack import Stack, StackOutput, StackState
 from chunker.learning.trainer import Trainer
 
 _MOMENTUM = 0.99  # of the running mean and variance of the teacher's states, per window
 _SMALLEST_VARIANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What a student is trained on; each weight multiplies a mean over symbols.
-
-    Attributes
-    ----------
-    own: weight of its own next input (nats).
-    state: weight of the squared error of the teacher's state, read linearly from the student's.
-    output: weight of the divergence from the teacher's distribution (nats, times temperature squared).
-    temperature: both distributions are softened by it; 1 leaves them as they are.
-    ramp: share of the budget over which the teacher's weights rise from 0.
-
-    Raises
-    ------
-    UsageError: a value that makes no sense.
-    """
-
-    own: float = 1.0
-    state: float = 0.1
-    output: float = 1.0
-    temperature: float = 1.0
-    ramp: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_weights(self.own, self.state, self.output)
-        if not 0 < self.temperature < math.inf:
-            raise UsageError("the temperature must be above 0")
-        if not 0 <= self.ramp <= 1:
-            raise UsageError("the ramp is a share of the budget from 0 to 1")
-
-    @property
-    def taught(self) -> bool:
-        """Whether there is anything to learn from the teacher."""
-        return self.state > 0 or self.output > 0
-
-
-def check_weights(*weights: float) -> None:
-    """Of a lesson. Raises UsageError."""
-    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-        raise UsageError("the weights of a lesson must be at least 0, and one of them above")
 
 
 class Distiller(Trainer):
@@ -89,8 +45,8 @@ class Distiller(Trainer):
         self,
         student: Stack,
         streams: Streams,
-        recipe: Recipe,
-        lesson: Lesson,
+        config: TrainConfig,
+        objective: DistillConfig,
         teacher: Stack,
         validation: Lanes | None = None,
         device: torch.device | str = "cpu",
@@ -100,48 +56,45 @@ class Distiller(Trainer):
             raise UsageError(
                 f"the teacher knows {theirs} symbols and the student {ours}; give both the same alphabet"
             )
-        self.lesson = lesson
+        self.objective = objective
         self.teacher = teacher.to(device).eval()
         self.teacher_state = teacher.start(streams.batch).to(device)
-        widths = teacher.config.levels[1 : teacher.growing + 1] or teacher.config.levels[:1]
+        upper = range(1, teacher.growing + 1)
+        self._taught_levels = upper or range(1)
+        widths = [teacher.config.levels[i] for i in self._taught_levels]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
+            torch.manual_seed(config.seed)
             self.regressor = nn.Linear(student.config.levels[0], sum(widths)).to(device)
         self.norm = _Norm(sum(widths), device)
-        super().__init__(student, streams, recipe, validation, device)
-        self._student_states = _States(self.stack, (0,))
-        self._teacher_states = _States(self.teacher, tuple(range(1, teacher.growing + 1)) or (0,))
+        super().__init__(student, streams, config, validation, device)
 
     def _more_parameters(self) -> list[nn.Parameter]:
-        return [*self.regressor.parameters()] if self.lesson.state else []
+        return [*self.regressor.parameters()] if self.objective.state_weight else []
 
     def _reset(self, rows: Tensor) -> None:
         super()._reset(rows)
         self.teacher_state = self.teacher_state.reset(rows)
 
-    def step(self) -> None:
-        """Train on the next window."""
-        with self._student_states.watched():
-            super().step()
-
     def _loss(self, output: StackOutput, symbols: Tensor) -> Tensor:
-        lesson, loss = self.lesson, super()._loss(output, symbols)
+        objective, loss = self.objective, super()._loss(output, symbols)
         growing = self.stack.config.mode == "faithful" and self.stack.growing > 0
-        if not lesson.taught or growing:
+        if not objective.taught or growing:
             return loss
-        with torch.no_grad(), self._teacher_states.watched():
+        with torch.no_grad():
             taught = self.teacher(symbols, self.teacher_state)
-            target = self._teacher_states.held(taught, self.teacher_state).float()
+            target = _before(taught, self.teacher_state, self._taught_levels).float()
             wanted = self.teacher.log_probs(taught)
         self.teacher_state = taught.state
-        loss = lesson.own * loss
-        ramp = min(self.level_share / lesson.ramp, 1.0) if lesson.ramp else 1.0
-        if lesson.output:
+        loss = objective.own_weight * loss
+        ramp = min(self.level_share / objective.ramp, 1.0) if objective.ramp else 1.0
+        if objective.output_weight:
             found = self.stack.log_probs(output)
-            loss = loss + ramp * lesson.output * soft_divergence(wanted, found, lesson.temperature)
-        if lesson.state:
-            guess = self.regressor(self._student_states.held(output, self.state)).float()
-            loss = loss + ramp * lesson.state * nn.functional.mse_loss(guess, self.norm(target))
+            loss = loss + ramp * objective.output_weight * soft_divergence(
+                wanted, found, objective.temperature
+            )
+        if objective.state_weight:
+            predicted = self.regressor(_before(output, self.state, range(1))).float()
+            loss = loss + ramp * objective.state_weight * nn.functional.mse_loss(predicted, self.norm(target))
         return loss
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -174,6 +127,40 @@ def own_student(teacher: Stack) -> Stack:
     return student
 
 
+def choose_student(
+    teacher: Stack,
+    student: Stack | str = "own",
+    levels: Sequence[int] | None = None,
+    cell: str | None = None,
+    ngrams: NGrams | None = None,
+    seed: int = 0,
+) -> Stack:
+    """A student for a teacher, as `chunker distill` makes it.
+
+    student: "own", the teacher's level 0; "fresh", new weights; or a stack, whose level 0 goes on learning.
+    levels: widths of a fresh student, or how many of its units another one keeps; None: the teacher's, or all.
+    cell, ngrams, seed: of a fresh student; None: the teacher's.
+
+    Raises
+    ------
+    UsageError: a choice that only a fresh student has, or more units than there are.
+    """
+    if student == "fresh":
+        config = teacher.config
+        widths, ngrams = tuple(levels or config.levels[:1]), ngrams or config.ngrams
+        return fresh_student(
+            replace(config, levels=widths, cell=cell or config.cell, ngrams=ngrams), seed, teacher
+        )
+    for name, value in (("cell", cell), ("ngrams", ngrams)):
+        if value is not None:
+            raise UsageError(f"--{name} goes with --student fresh only")
+    net = teacher if isinstance(student, str) else student
+    if levels is not None and len(levels) > 1:
+        raise UsageError("--levels names several widths, which only --student fresh can have")
+    width = levels[0] if levels else net.config.levels[0]
+    return narrower_student(net, width, None if net is teacher else teacher)
+
+
 def fresh_student(config: StackConfig, seed: int = 0, teacher: Stack | None = None) -> Stack:
     """A student that knows nothing yet; torch's generator on the CPU is seeded by it.
 
@@ -182,7 +169,7 @@ def fresh_student(config: StackConfig, seed: int = 0, teacher: Stack | None = No
     """
     torch.manual_seed(seed)
     student = Stack(config)
-    _share_ngrams(student, teacher)
+    share_ngrams(student, teacher)
     return student
 
 
@@ -199,7 +186,7 @@ def narrower_student(net: Stack, width: int, teacher: Stack | None = None) -> St
     whole = own_student(net)
     weights, old = whole.state_dict(), whole.config.levels[0]
     if width > old:
-        raise UsageError(f"the student has {old} units in level 0, so --levels may name {old} at most")
+        raise UsageError(f"the student has {old} units in level 0, so levels may name {old} at most")
     readout, recurrent = weights[_LEVEL + "readout"], weights[_LEVEL + "recurrent"]
     weight = readout.square().sum(1) + recurrent.square().sum(1)
     units = weight.argsort(descending=True, stable=True)[:width].sort().values
@@ -211,17 +198,23 @@ def narrower_student(net: Stack, width: int, teacher: Stack | None = None) -> St
             weights[name] = weights[name][..., gates]
     student = Stack(replace(whole.config, levels=(width,)))
     student.load_state_dict(weights)
-    _share_ngrams(student, teacher)
+    share_ngrams(student, teacher)
     return student
 
 
-def _share_ngrams(student: Stack, teacher: Stack | None) -> None:
+def share_ngrams(student: Stack, teacher: Stack | None) -> None:
     """Give the student the teacher's vectors of n-grams, if it is told the same ones; it keeps them as they are."""
     ngrams = student.config.ngrams
     if teacher is None or ngrams is None or ngrams != teacher.config.ngrams:
         return
     table = student.get_parameter(_TABLE).requires_grad_(False)
     table.copy_(teacher.get_parameter(_TABLE).detach())
+
+
+def has_shared_ngrams(student: Stack) -> bool:
+    """Whether `share_ngrams` gave it a teacher's vectors."""
+    table = dict(student.named_parameters()).get(_TABLE)
+    return table is not None and not table.requires_grad
 
 
 _LEVEL = "levels.0."
@@ -252,44 +245,10 @@ class _Norm(nn.Module):
         return (states - mean) * variance.rsqrt()
 
 
-class _States:
-    """The states of some levels of a stack before each symbol of a window, caught as `forward` makes them."""
-
-    def __init__(self, stack: Stack, levels: tuple[int, ...]) -> None:
-        self._stack, self._levels = stack, levels
-        self._ticks: dict[int, Tensor] = {}
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """States are caught while this lasts."""
-        hooks = []
-        for index in self._levels:
-            level = self._stack.get_submodule(f"levels.{index}")
-
-            def keep(level: nn.Module, given: Any, made: tuple[Tensor, Any], index: int = index) -> None:
-                self._ticks[index] = made[0]
-
-            hooks.append(level.register_forward_hook(keep))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-            self._ticks.clear()
-
-    def held(self, output: StackOutput, state: StackState) -> Tensor:
-        """(T, B, W) of the levels side by side, each held between its ticks; `state` is from before."""
-        columns = []
-        for index in self._levels:
-            events = output.events[index]
-            values = torch.cat([state.levels[index].h.unsqueeze(0), self._ticks[index]])
-            if index == 0:  # it ticks with every symbol
-                columns.append(values[:-1])
-                continue
-            ticks = events.cumsum(0) - events.to(torch.int64)  # how many came before each symbol
-            rows = torch.arange(events.shape[1], device=events.device)
-            columns.append(values[ticks, rows])
-        return torch.cat(columns, -1)
+def _before(output: StackOutput, state: StackState, levels: range) -> Tensor:
+    """(T, B, W): the states of some levels side by side before each symbol of a window that began in `state`."""
+    columns = [torch.cat([state.levels[i].h.unsqueeze(0), output.states[i][:-1]]) for i in levels]
+    return torch.cat(columns, -1)
 
 
 def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Repeated collapse: distill, send up only what is still unexpected, retrain what is above, and again.
+"""Iterative distillation: distill, retrain the upper levels on the inputs that are left, and again.
 
     round 1   teacher -----------------------------> student         (Distiller)
               [student; upper levels] <-- at the same threshold in bits, fewer inputs go up
@@ -20,19 +20,19 @@ from torch import Tensor
 
 from chunker.config import GateRule, StackConfig
 from chunker.errors import CheckpointError, UsageError
+from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.corpus import Lanes, Source, Streams
-from chunker.learning.distill import Distiller, Lesson
+from chunker.learning.distillation import Distiller
 from chunker.learning.meter import LogPoint
-from chunker.learning.recipe import Recipe
 from chunker.learning.skill import Skill, measure_skill
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
 
-_GAIN = 1e-3  # bits per character on validation text that a phase must win, or the collapse is over
+_GAIN = 1e-3  # bits per byte on validation text that a phase must win, or it ends
 _LOWEST_BITS, _HIGHEST_BITS = 1e-3, 16.0  # of a threshold
 
 
-class Collapse:
+class IterativeDistillation:
     """Rounds of distillation of `teacher` into `student`; in use like a Trainer, with one budget for all.
 
     Raises
@@ -45,8 +45,8 @@ class Collapse:
         teacher: Stack,
         student: Stack,
         sources: Sequence[Source],
-        recipe: Recipe,
-        lesson: Lesson,
+        config: TrainConfig,
+        objective: DistillConfig,
         validation: Lanes | None = None,
         device: torch.device | str = "cpu",
         rounds: int = 1,
@@ -60,21 +60,21 @@ class Collapse:
                 "several rounds need a student like the teacher's level 0; use its own, or one round"
             )
         self.origin, self.teacher = teacher, teacher
-        self.lesson, self.recipe, self.validation, self.device = lesson, recipe, validation, device
+        self.objective, self.config, self.validation, self.device = objective, config, validation, device
         self.phases = 2 * rounds - 1
         self.sources = list(sources)
         self.phase = 0
         self.finished = False
         self.rounds: list[dict[str, Any]] = []  # what each round came to
         self.best: tuple[StackConfig, dict[str, Tensor], dict[str, Any]] | None = None
-        self._before = (0, 0.0)  # characters and seconds of the phases that are over
+        self._before = (0, 0.0)  # bytes and seconds of the phases that are over
         self.trainer: Trainer = self._distiller(student)
 
     # ---- what a Trainer has, too ---------------------------------------------------------------------
 
     @property
-    def characters(self) -> int:
-        return self._before[0] + self.trainer.characters
+    def bytes(self) -> int:
+        return self._before[0] + self.trainer.bytes
 
     @property
     def seconds(self) -> float:
@@ -112,8 +112,8 @@ class Collapse:
             return stopped
 
         def total(point: LogPoint) -> None:
-            characters, seconds = self._before
-            report(replace(point, characters=point.characters + characters, seconds=point.seconds + seconds))
+            bytes, seconds = self._before
+            report(replace(point, bytes=point.bytes + bytes, seconds=point.seconds + seconds))
 
         while not self.finished:
             self.trainer.run(total, asked, log_seconds)
@@ -131,40 +131,40 @@ class Collapse:
         if self.validation is None:
             return None
         config, tensors, _ = self.result()
-        return measure_skill(self.origin, complete(config, tensors).to(self.device), self.validation)
+        return measure_skill(self.origin, Stack.complete(config, tensors).to(self.device), self.validation)
 
     # ---- phases --------------------------------------------------------------------------------------
 
-    def _plan(self) -> tuple[Streams, Recipe]:
-        whole = self.recipe
+    def _plan(self) -> tuple[Streams, TrainConfig]:
+        whole = self.config
         plan = replace(
             whole,
             minutes=None if whole.minutes is None else whole.minutes / self.phases,
-            characters=None if whole.characters is None else max(1, whole.characters // self.phases),
+            bytes=None if whole.bytes is None else max(1, whole.bytes // self.phases),
             seed=whole.seed + self.phase,
         )
         return Streams(self.sources, plan.batch, plan.window, plan.piece, plan.seed), plan
 
     def _distiller(self, student: Stack) -> Distiller:
         streams, plan = self._plan()
-        return Distiller(student, streams, plan, self.lesson, self.teacher, self.validation, self.device)
+        return Distiller(student, streams, plan, self.objective, self.teacher, self.validation, self.device)
 
     def _end_phase(self) -> None:
         config, tensors, figures = self.trainer.result()
-        bits = figures.get("validation_bits_per_char")
+        bits = figures.get("validation_bits_per_byte")
         helped = self._note(bits)
         if self.phase % 2 == 0 and (self.best is None or helped):
             self.best = (config, tensors, figures)
         if not helped or self.phase + 1 == self.phases:
             self.finished = True
             return
-        self._before = (self.characters, self.seconds)
+        self._before = (self.bytes, self.seconds)
         self.phase += 1
         if self.phase % 2:
             self.trainer = Trainer(self._rebuilt(tensors), *self._plan(), self.validation, self.device)
         else:
-            self.teacher = complete(config, tensors)
-            self.trainer = self._distiller(complete(*self._best()[:2]))
+            self.teacher = Stack.complete(config, tensors)
+            self.trainer = self._distiller(Stack.complete(*self._best()[:2]))
 
     def _note(self, bits: float | None) -> bool:
         """Write down what a phase came to; whether it helped (without validation text it always does)."""
@@ -175,7 +175,9 @@ class Collapse:
         entry: dict[str, Any] = {"student": bits}
         if self.validation is not None:
             config, tensors, _ = self.trainer.result()
-            skill = measure_skill(self.teacher, complete(config, tensors).to(self.device), self.validation)
+            skill = measure_skill(
+                self.teacher, Stack.complete(config, tensors).to(self.device), self.validation
+            )
             entry |= {
                 "rates_before": [round(rate, 6) for rate in skill.rates],
                 "passed_up_before": round(skill.passed_up_before, 6),
@@ -255,7 +257,7 @@ class Collapse:
             weights = {name: t.to(self.device) for name, t in parts["student"].items()}
             self.best = (StackConfig.from_json(config), weights, figures)
         if self.phase:
-            self.teacher = complete(StackConfig.from_json(facts["teacher"]), parts["teacher"])
+            self.teacher = Stack.complete(StackConfig.from_json(facts["teacher"]), parts["teacher"])
             trained = Stack(StackConfig.from_json(facts["trained"]))
             if self.phase % 2:
                 if trained.config.mode == "faithful":
@@ -265,12 +267,3 @@ class Collapse:
             else:
                 self.trainer = self._distiller(trained)
         self.trainer.restore(parts["trainer"], facts["trainer"])
-
-
-def complete(config: StackConfig, tensors: Mapping[str, Tensor]) -> Stack:
-    """A stack with all its levels and these weights."""
-    stack = Stack(config)
-    while stack.growing + 1 < len(config.levels):
-        stack.grow()
-    stack.load_state_dict(dict(tensors))
-    return stack

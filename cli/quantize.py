@@ -1,4 +1,4 @@
-"""`chunker freeze MODEL -o SMALLER`: keep only the integers of a trained model."""
+"""`chunker quantize MODEL -o SMALLER`: keep only the integers of a trained model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from chunker.cli.files import shown
 from chunker.errors import UsageError
 
 
-@click.command("freeze", short_help="Write the integer copy of a trained model.")
+@click.command("quantize", short_help="Write the integer model of a trained one.")
 @click.argument("model_name", metavar="MODEL", shell_complete=options.complete_model)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write.")
 @click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
-def freeze(model_name: str, output: Path, force: bool) -> None:
-    """Write the integer copy of MODEL: a quarter of the size, the same fingerprint, the same archives.
+def quantize(model_name: str, output: Path, force: bool) -> None:
+    """Write MODEL with integer weights only: a quarter of the size, the same fingerprint, the same archives.
 
-    What is left out is only of use to `chunker evaluate` and to further training.
+    Only `chunker evaluate` and further training need what is left out.
     """
     from chunker.models import load_model, save_model
 

@@ -1,0 +1,462 @@
+"""`train` and `distill`: from text to a stack in one call, and the run behind them with its files.
+
+    train, distill --> start_training, start_distillation --> Run --run--> Run.stack()
+                                                               |---> the checkpoint, now and then
+                                                               '---> the log, one JSON document a line
+
+A run that was stopped and resumed computes the same bits as one that was not (see `trainer`). Settings that are
+not given on resuming are those of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chunker.config import StackConfig
+from chunker.errors import CheckpointError, UsageError
+from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
+from chunker.learning.config import DistillConfig, TrainConfig, choose_device
+from chunker.learning.corpus import Lanes, Source, Streams, TextFile, open_source, validation_lanes
+from chunker.learning.distillation import (
+    fresh_student,
+    has_shared_ngrams,
+    own_student,
+    share_ngrams,
+)
+from chunker.learning.meter import LogPoint
+from chunker.learning.rounds import IterativeDistillation
+from chunker.learning.stack import Stack
+from chunker.learning.trainer import Trainer
+from chunker.models import Model, load_model
+
+Path_ = str | os.PathLike[str]
+Data = bytes | Path_ | Iterable[Path_]
+Teacher = Stack | Model | Path_
+Progress = Callable[[LogPoint], None]
+Config = TypeVar("Config", TrainConfig, DistillConfig, StackConfig)
+
+# What a resumed run may change; everything else decides what was computed so far.
+_MAY_CHANGE = {"minutes", "bytes", "learning_rate", "clip", "patience", "validations", "warmup", "schedule"}
+_MAY_CHANGE |= {"validation_bytes"}
+# Figures of the best weights that a model file tells.
+_FIGURES = ("bits_per_byte", "validation_bits_per_byte", "validation", "rates")
+
+
+def train(
+    data: Data,
+    levels: Sequence[int] | None = None,
+    *,
+    minutes: float | None = None,
+    bytes: int | None = None,
+    device: torch.device | str = "auto",
+    progress: Progress | None = None,
+    resume: Path_ | None = None,
+    log: Path_ | None = None,
+    validate: Iterable[Path_] = (),
+    **settings: Any,
+) -> Stack:
+    """Train a stack on bytes (truncated back-propagation through time, AdamW).
+
+    Parameters
+    ----------
+    data: text as bytes; or paths of files and folders, each may carry a weight, as in "texts/:2".
+    levels: hidden units of each level, lowest first. [default: 256, 512]
+    minutes, bytes: the budget, one of them. [default: 30 minutes]
+    device: "auto" (a GPU if there is one), "cpu", "cuda:1", ...
+    progress: called about every ten seconds and after every validation.
+    resume: where the checkpoint lies: the run goes on from it if it exists, writes it every five minutes, and
+        deletes it at the end. None: no checkpoint.
+    log: a file to which every LogPoint is written, one JSON document a line.
+    validate: paths of more text to validate on, besides the ends of the files in `data`.
+    settings: any other field of `StackConfig` and of `TrainConfig`, as cell="lstm", mode="faithful", batch=64,
+        learning_rate=4e-3, seed=1. What is not given is as in the checkpoint, or the field's default.
+
+    Returns
+    -------
+    The stack with the weights that were best on the validation text, in evaluation mode on the device;
+    `stack.summary` tells how it was trained.
+
+    Raises
+    ------
+    UsageError: a setting out of range or unknown. CorpusError: text that cannot be read. CheckpointError: the
+    checkpoint is of other data or settings. TrainingError: the loss is no longer finite.
+    """
+    given = _given(settings, levels=levels, minutes=minutes, bytes=bytes)
+    run = start_training(data, given, device=device, resume=resume, log=log, validate=validate)
+    return _finished(run, progress)
+
+
+def distill(
+    teacher: Teacher,
+    data: Data,
+    student: Stack | StackConfig | None = None,
+    *,
+    minutes: float | None = None,
+    bytes: int | None = None,
+    rounds: int | None = None,
+    device: torch.device | str = "auto",
+    progress: Progress | None = None,
+    resume: Path_ | None = None,
+    log: Path_ | None = None,
+    validate: Iterable[Path_] = (),
+    **settings: Any,
+) -> Stack:
+    """Train a student on bytes and on a teacher (Schmidhuber 1992, section 4; Hinton, Vinyals and Dean 2015).
+
+    Parameters
+    ----------
+    teacher: a stack, a model, a model file or a built-in model's name; it is not changed.
+    student: a stack to go on from, of which a copy is trained; a configuration, for a new one; None: a copy
+        of the teacher's level 0.
+    rounds: how many times to distill; in between, the upper levels are retrained on the inputs that are left
+        (see `chunker.learning.rounds`). [default: 1]
+    settings: any other field of `DistillConfig` and of `TrainConfig`, as output_weight=0.5, seed=1.
+    data, minutes, bytes, device, progress, resume, log, validate: as for `train`.
+
+    Returns
+    -------
+    The student with the weights that were best on the validation text, in evaluation mode on the device;
+    `student.summary` tells its teacher, and what it took over and forgot (`chunker.learning.skill`).
+
+    Raises
+    ------
+    UsageError: the alphabets differ, rounds do not fit, a setting is out of range or unknown. ModelError: the
+    teacher cannot be loaded. CorpusError, CheckpointError, TrainingError: as for `train`.
+    """
+    given = _given(settings, minutes=minutes, bytes=bytes, rounds=rounds)
+    run = start_distillation(
+        teacher, data, student, given, device=device, resume=resume, log=log, validate=validate
+    )
+    return _finished(run, progress)
+
+
+def _finished(run: Run, progress: Progress | None) -> Stack:
+    run.run(progress)
+    stack = run.stack()
+    run.discard_checkpoint()
+    return stack
+
+
+class AnyTrainer(Protocol):
+    """What a run needs of a Trainer or an IterativeDistillation."""
+
+    config: TrainConfig
+    finished: bool
+
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def share(self) -> float: ...
+    @property
+    def stack(self) -> Stack: ...
+    @property
+    def streams(self) -> Streams: ...
+    @property
+    def bfloat16(self) -> bool: ...
+
+    def run(
+        self, report: Callable[[LogPoint], None], stop: Callable[[], bool], log_seconds: float
+    ) -> None: ...
+    def result(self) -> tuple[StackConfig, dict[str, Tensor], dict[str, Any]]: ...
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None: ...
+
+
+class Run:
+    """A training that can be stopped and resumed.
+
+    trainer: what is trained. resumed: whether it went on from a checkpoint. checkpoint_minutes, log_seconds:
+    between two checkpoints, and between two points of the log; may be set.
+    """
+
+    def __init__(
+        self,
+        trainer: AnyTrainer,
+        settings: dict[str, Any],
+        saved: tuple[dict[str, Tensor], dict[str, Any]] | None,
+        checkpoint: Path_ | None,
+        log: Path_ | None,
+        facts: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self.trainer, self._settings, self._facts = trainer, settings, facts
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.log = None if log is None else Path(log)
+        self.resumed = saved is not None
+        self.checkpoint_minutes, self.log_seconds = 5.0, 10.0
+        if saved is not None:
+            if saved[1].get("validate") != settings["validate"]:
+                raise CheckpointError("the text to validate on is not that of the checkpoint; give the same")
+            trainer.restore(*saved)
+        self._saved_at = time.monotonic()
+        self._trim_log()
+
+    def run(
+        self,
+        progress: Progress | None = None,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        failed: Callable[[OSError], None] | None = None,
+    ) -> bool:
+        """Train until the budget is used, or until `stop`, which is called after every step, returns True.
+
+        progress: as for `train`. failed: told when a checkpoint could not be written, and training goes on;
+        None: the error is raised.
+
+        Returns
+        -------
+        Whether training is finished. If it is not, a checkpoint was written where one is kept.
+        """
+
+        def report(point: LogPoint) -> None:
+            if self.log is not None:
+                with self.log.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(point.to_json()) + "\n")
+            if progress is not None:
+                progress(point)
+
+        def after_step() -> bool:
+            due = time.monotonic() - self._saved_at > 60 * self.checkpoint_minutes
+            if due and self.checkpoint is not None and not self.trainer.finished:
+                try:
+                    self.save_checkpoint()
+                except OSError as error:  # hours of training are worth more than one checkpoint
+                    if failed is None:
+                        raise
+                    failed(error)
+                    self._saved_at = time.monotonic()
+            return stop() and not self.trainer.finished
+
+        self.trainer.run(report, after_step, self.log_seconds)
+        if not self.trainer.finished:
+            self.save_checkpoint()
+        return self.trainer.finished
+
+    def discard_checkpoint(self) -> None:
+        """Delete the checkpoint: what it is for is done."""
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+
+    def save_checkpoint(self) -> None:
+        """Write the checkpoint, if one is kept; the old one stays until the new one is complete. Raises OSError."""
+        if self.checkpoint is None:
+            return
+        tensors, facts = self.trainer.snapshot()
+        save_checkpoint(self.checkpoint, tensors, {**facts, **self._settings})
+        self._saved_at = time.monotonic()
+
+    def stack(self) -> Stack:
+        """The best weights so far as a stack, with its summary."""
+        config, tensors, figures = self.trainer.result()
+        trainer = self.trainer
+        stack = Stack.complete(config, tensors).to(trainer.stack.thresholds_bits.device).eval()
+        stack.summary = {
+            "sources": [
+                {"name": s.name, "bytes": sum(f.size for f in s.files), "weight": s.weight}
+                for s in trainer.streams.sources
+            ],
+            "training": asdict(trainer.config),
+            "bytes": trainer.bytes,
+            "seconds": round(trainer.seconds, 1),
+            **{name: figures.get(name) for name in _FIGURES},
+            "torch": torch.__version__,
+            **self._facts(),
+        }
+        return stack
+
+    def _trim_log(self) -> None:
+        """Drop lines that were written after the checkpoint: they will be written again."""
+        if self.log is None or not self.log.exists():
+            return
+        kept = []
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut by a crash
+                if json.loads(line)["bytes"] <= self.trainer.bytes:
+                    kept.append(line + "\n")
+        self.log.write_text("".join(kept), encoding="utf-8")
+
+
+def start_training(
+    data: Data,
+    settings: Mapping[str, Any],
+    *,
+    device: torch.device | str = "auto",
+    resume: Path_ | None = None,
+    log: Path_ | None = None,
+    validate: Iterable[Path_] = (),
+) -> Run:
+    """The run behind `train`, ready to begin; settings: levels and budget included."""
+    place, saved = choose_device(device), _saved(resume)
+    _check_known(settings, StackConfig, TrainConfig)
+    before = None if saved is None else saved[1]
+    shape = _configured(StackConfig, settings, before, "stack")
+    config = _configured(TrainConfig, settings, before, "training")
+    _check_reads_bytes(shape)
+    sources, lanes, texts = _corpus(data, validate, config)
+    streams = Streams(sources, config.batch, config.window, config.piece, config.seed)
+    torch.manual_seed(config.seed)
+    trainer = Trainer(Stack(shape), streams, config, lanes, place)
+    kept = {"stack": shape.to_json(), "training": asdict(config), "validate": texts}
+    return Run(trainer, kept, saved, resume, log)
+
+
+def start_distillation(
+    teacher: Teacher,
+    data: Data,
+    student: Stack | StackConfig | None,
+    settings: Mapping[str, Any],
+    *,
+    device: torch.device | str = "auto",
+    resume: Path_ | None = None,
+    log: Path_ | None = None,
+    validate: Iterable[Path_] = (),
+) -> Run:
+    """The run behind `distill`, ready to begin; settings: rounds and budget included."""
+    place, saved = choose_device(device), _saved(resume)
+    _check_known(
+        {name: value for name, value in settings.items() if name != "rounds"}, DistillConfig, TrainConfig
+    )
+    before = None if saved is None else saved[1]
+    config = _configured(TrainConfig, settings, before, "training")
+    objective = _configured(DistillConfig, settings, before, "distillation")
+    if isinstance(teacher, Stack):
+        model, taught = teacher.to_model(), copy.deepcopy(teacher)
+    else:
+        model = teacher if isinstance(teacher, Model) else load_model(teacher)
+        taught = Stack.from_model(model)
+    _check_reads_bytes(taught.config)
+    rounds = 1 if before is None else before["iterations"]
+    if settings.get("rounds", rounds) != rounds and before is not None:
+        raise CheckpointError(f"rounds was {rounds} so far; leave it out, or begin anew (--force)")
+    rounds = settings.get("rounds", rounds)
+    learner = _student(student, taught, config.seed, before)
+    sources, lanes, texts = _corpus(data, validate, config)
+    trainer = IterativeDistillation(taught, learner, sources, config, objective, lanes, place, rounds)
+    kept = {
+        "student": [learner.config.to_json(), has_shared_ngrams(learner)],
+        "training": asdict(config),
+        "distillation": asdict(objective),
+        "iterations": rounds,
+        "validate": texts,
+    }
+
+    def facts() -> dict[str, Any]:
+        skill = trainer.skill()
+        return {
+            "teacher": model.fingerprint.hex(),
+            "teacher_name": model.name,
+            "distillation": asdict(objective),
+            "rounds": trainer.rounds,
+            "skill": None if skill is None else skill.to_json(),
+        }
+
+    return Run(trainer, kept, saved, resume, log, facts)
+
+
+def _student(
+    student: Stack | StackConfig | None, teacher: Stack, seed: int, before: Mapping[str, Any] | None
+) -> Stack:
+    if before is not None:
+        config, shared = StackConfig.from_json(before["student"][0]), before["student"][1]
+        if student is not None and (student.config if isinstance(student, Stack) else student) != config:
+            raise CheckpointError("the student is of another shape than the checkpoint's; leave it out")
+        built = Stack(config)  # its weights are in the checkpoint
+        if shared:
+            share_ngrams(built, teacher)
+        return built
+    if student is None:
+        return own_student(teacher)
+    return copy.deepcopy(student) if isinstance(student, Stack) else fresh_student(student, seed, teacher)
+
+
+# ---- settings --------------------------------------------------------------------------------------
+
+
+def _given(settings: dict[str, Any], **named: Any) -> dict[str, Any]:
+    return settings | {name: value for name, value in named.items() if value is not None}
+
+
+def _check_known(settings: Mapping[str, Any], *kinds: type[Any]) -> None:
+    known = {field.name for kind in kinds for field in fields(kind)}
+    for name in settings:
+        if name not in known:
+            raise UsageError(f"setting {name!r} is not known; choose one of {', '.join(sorted(known))}")
+
+
+def _check_reads_bytes(config: StackConfig) -> None:
+    if config.symbols < 256:
+        raise UsageError(f"a stack of {config.symbols} symbols reads no bytes; give it 256")
+
+
+def _saved(resume: Path_ | None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    if resume is None or not Path(resume).exists():
+        return None
+    return load_checkpoint(Path(resume))
+
+
+def _configured(
+    kind: type[Config], settings: Mapping[str, Any], before: Mapping[str, Any] | None, key: str
+) -> Config:
+    """The configuration that the settings ask for; of a resumed run, that of the checkpoint."""
+    given = {field.name: settings[field.name] for field in fields(kind) if field.name in settings}
+    if before is None:
+        if "bytes" in given:
+            given.setdefault("minutes", None)
+        return kind(**given)
+    if key not in before:
+        raise CheckpointError("the checkpoint is of another kind of run; begin anew")
+    saved = StackConfig.from_json(before[key]) if kind is StackConfig else kind(**before[key])
+    for name in ("minutes", "bytes"):
+        if name in given and getattr(saved, name) is None:
+            counted = "bytes" if name == "minutes" else "minutes"
+            raise CheckpointError(
+                f"the budget was in {counted} so far; give it in {counted}, or begin anew (--force)"
+            )
+    now = replace(saved, **given)
+    for name in given:
+        if name not in _MAY_CHANGE and getattr(now, name) != getattr(saved, name):
+            raise CheckpointError(
+                f"{name} was {_spelled(getattr(saved, name))} so far; leave it out, or begin anew (--force)"
+            )
+    return now
+
+
+def _spelled(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+# ---- text --------------------------------------------------------------------------------------------
+
+
+def _corpus(
+    data: Data, validate: Iterable[Path_], config: TrainConfig
+) -> tuple[list[Source], Lanes | None, list[list[Any]]]:
+    """Sources to train on, lanes to validate on, and what tells the texts of `validate` from others."""
+    sources = _sources(data, config.validation)
+    texts = [open_source(path) for path in validate]
+    limit = config.validation_bytes
+    if config.bytes is not None:  # with minutes, the trainer bounds the time that validation takes
+        limit = min(limit, config.bytes // config.validations)
+    told = [[text.name, text.weight, text.training.size, text.digest()] for text in texts]
+    return sources, validation_lanes(sources, texts, limit), told
+
+
+def _sources(data: Data, validation: float) -> list[Source]:
+    if isinstance(data, bytes):
+        symbols = np.frombuffer(data, dtype=np.uint8)
+        return [Source("text", [TextFile("text", len(symbols), Path(), symbols)], 1.0, validation)]
+    paths = [data] if isinstance(data, (str, os.PathLike)) else data
+    return [open_source(path, validation) for path in paths]

@@ -1,0 +1,188 @@
+"""`chunker.learning` from Python: train, distill, resume, save and load, and what a stack tells of a text."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import textwrap
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import chunker
+from chunker.config import NGrams, StackConfig
+from chunker.errors import CheckpointError, CorpusError, UsageError
+from chunker.learning import LogPoint, Stack, distill, train
+from chunker.learning.run import start_training
+
+TEXT = inspect.getsource(textwrap).encode()
+TINY = {"batch": 4, "window": 16, "piece": 100, "precision": "float32", "validations": 4, "patience": 0}
+STEP = 64
+
+
+def tiny(data=TEXT, levels=(8, 6), steps=20, **more):
+    return train(data, levels, bytes=steps * STEP, device="cpu", **{**TINY, **more})
+
+
+def equal(one, other):
+    weights, others = one.state_dict(), other.state_dict()
+    return weights.keys() == others.keys() and all(
+        torch.equal(weights[name], others[name]) for name in weights
+    )
+
+
+@pytest.fixture(scope="module")
+def stack():
+    return tiny()
+
+
+def test_a_trained_stack_has_its_shape_and_tells_how_it_was_trained(stack):
+    assert isinstance(stack, torch.nn.Module)
+    assert not stack.training
+    assert stack.config == StackConfig(levels=(8, 6))
+    assert stack.summary["bytes"] == 20 * STEP
+    assert stack.summary["training"]["batch"] == 4
+    assert stack.summary["sources"] == [{"name": "text", "bytes": len(TEXT), "weight": 1.0}]
+    json.dumps(stack.summary)
+
+
+def test_text_and_files_are_the_same_data(stack, tmp_path):
+    (tmp_path / "text").write_bytes(TEXT)
+    assert equal(tiny(tmp_path / "text"), stack)
+    assert equal(tiny([str(tmp_path / "text")]), stack)
+
+
+def test_every_field_of_the_configurations_is_a_setting():
+    built = tiny(steps=2, cell="lstm", mode="faithful", ngrams=NGrams((2,), 16, 4), seed=3, levels=(5,))
+    assert built.config == StackConfig((5,), "lstm", "faithful", ngrams=NGrams((2,), 16, 4))
+    assert built.summary["training"]["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"leevels": 3}, "'leevels' is not known"),
+        ({"minutes": 1}, "either in minutes or in bytes"),
+        ({"cell": "x"}, "cell 'x'"),
+        ({"symbols": 5}, "reads no bytes"),
+        ({"device": "abacus"}, "--device auto"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(UsageError, match=message):
+        train(TEXT, bytes=100, **settings)
+
+
+def test_a_missing_corpus_is_named(tmp_path):
+    with pytest.raises(CorpusError, match="no such file"):
+        train(tmp_path / "nothing", minutes=1)
+
+
+def test_progress_and_log_tell_the_same(tmp_path):
+    points: list[LogPoint] = []
+    tiny(progress=points.append, log=tmp_path / "log")
+    assert points[-1].bytes == 20 * STEP
+    assert points[-1].validation_bits_per_byte is not None
+    logged = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert logged == [point.to_json() for point in points]
+
+
+def test_a_saved_stack_comes_back(stack, tmp_path):
+    stack.save(tmp_path / "m.safetensors")
+    again = Stack.load(tmp_path / "m.safetensors")
+    assert equal(again, stack)
+    assert again.summary == stack.summary
+    assert chunker.load_model(tmp_path / "m.safetensors").fingerprint == stack.to_model().fingerprint
+
+
+def test_a_built_in_model_loads_by_name():
+    assert Stack.load("text").config == Stack.load().config == chunker.load_model("text").config
+
+
+def test_a_stack_compresses(stack, tmp_path):
+    archive = chunker.compress(TEXT[:2000], model=stack, preset="best")
+    stack.save(tmp_path / "m.safetensors")
+    assert chunker.decompress(archive, model=tmp_path / "m.safetensors") == TEXT[:2000]
+
+
+# ---- resume ------------------------------------------------------------------------------------------
+
+
+def interrupted(path, steps, **more):
+    """A run that was stopped after so many steps; its checkpoint lies at the path."""
+    settings = {"levels": (8, 6), "bytes": 20 * STEP, **TINY, **more}
+    run = start_training(TEXT, settings, device="cpu", resume=path)
+    left = iter(range(steps - 1))
+    assert not run.run(stop=lambda: next(left, None) is None)
+
+
+def test_a_resumed_run_gives_the_same_stack(stack, tmp_path):
+    path = tmp_path / "c"
+    interrupted(path, 9)
+    assert path.exists()
+    again = train(TEXT, resume=path, device="cpu")  # all settings are the checkpoint's
+    assert not path.exists()
+    assert equal(again, stack)
+
+
+def test_a_resumed_run_may_get_a_larger_budget_but_nothing_else(tmp_path):
+    interrupted(tmp_path / "c", 3)
+    for settings, message in (
+        ({"levels": (8, 7)}, "levels was 8,6 so far"),
+        ({"batch": 5}, "batch was 4 so far"),
+        ({"minutes": 1}, "budget was in bytes"),
+        ({"validate": [__file__]}, "validate on is not that"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            train(TEXT, resume=tmp_path / "c", device="cpu", **settings)
+    with pytest.raises(CheckpointError, match="corpus is not the one"):
+        train(TEXT[::-1], resume=tmp_path / "c", device="cpu")
+    with pytest.raises(CheckpointError, match="another kind of run"):
+        distill(tiny(steps=1), TEXT, resume=tmp_path / "c", device="cpu")
+    assert train(TEXT, bytes=30 * STEP, resume=tmp_path / "c", device="cpu").summary["bytes"] == 30 * STEP
+
+
+# ---- what a stack tells of a text --------------------------------------------------------------------
+
+
+def test_surprise_is_what_steps_tell(stack):
+    text = TEXT[:60]
+    surprise = stack.surprise(text)
+    assert surprise.levels.shape == surprise.received.shape == (2, 60)
+    assert surprise.received[0].all()
+    assert surprise.received[1, 0]  # the first symbol goes up to every level
+    state = stack.start(1)
+    log_probs = stack.first(state)
+    for t, byte in enumerate(text):
+        assert surprise.bits[t] == pytest.approx(-float(log_probs[0, byte].detach()) / math.log(2), rel=1e-4)
+        log_probs, state = stack.step(torch.tensor([byte]), state)
+    np.testing.assert_allclose(
+        surprise.levels[-1], surprise.bits, rtol=1e-4
+    )  # joint: the highest is the whole
+
+
+def test_bits_per_byte_is_the_mean_surprise_of_one_lane(stack):
+    assert stack.bits_per_byte(TEXT[:500], lanes=1) == pytest.approx(
+        stack.surprise(TEXT[:500]).bits.mean(), rel=1e-5
+    )
+    assert stack.bits_per_byte("é") == pytest.approx(stack.bits_per_byte("é".encode()))
+
+
+def test_what_is_no_text_is_refused(stack):
+    with pytest.raises(CorpusError, match="empty"):
+        stack.bits_per_byte(b"")
+    assert stack.surprise(b"").levels.shape == (2, 0)
+    for wrong in ([256], [-1], [[1]], [0.5]):
+        with pytest.raises(UsageError, match="from 0 to 255"):
+            stack.surprise(wrong)
+    with pytest.raises(UsageError, match="reads no bytes"):
+        Stack(StackConfig(levels=(4,), symbols=5)).bits_per_byte(b"x")
+
+
+def test_an_interrupted_growth_is_saved_without_the_levels_that_are_not_trained(tmp_path):
+    built = Stack(StackConfig(levels=(5, 4), mode="faithful"))
+    built.save(tmp_path / "m")
+    assert Stack.load(tmp_path / "m").config.levels == (5,)
