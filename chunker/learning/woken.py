@@ -238,15 +238,22 @@ class WokenStack(nn.Module):
         self, window: Window, states: list[LevelState], dropout: float = 0.0
     ) -> tuple[Tensor, list[LevelState]]:
         """(T, B) nats of the bytes of a window, and the states after it, detached."""
+        logits, after = self.logits(window, states, dropout)
+        T, B = window.targets.shape
+        odds = path_odds(logits.reshape(T * B, -1), window.targets.reshape(-1))
+        mixed = self.mixture(window.odds.reshape(T * B, 8), odds).view(T, B, 8)
+        return code_nats(mixed, window), after
+
+    def logits(
+        self, window: Window, states: list[LevelState], dropout: float = 0.0
+    ) -> tuple[Tensor, list[LevelState]]:
+        """(T, B, 256), what all levels together hold of the bytes; and the states after them, detached."""
         keep = (~window.cold).unsqueeze(1)
         level = self.stack.levels[0]
         assert isinstance(level, Level)
         h = states[0].h * keep
         c = None if states[0].c is None else states[0].c * keep
-        hs, cs = recur(level.cell, preactivation(level, window, dropout), h, c, level.recurrent, level.candidate_bias)
-        logits = level.logits(hs)
-        T, B = window.targets.shape
-        odds = path_odds(logits.reshape(T * B, -1), window.targets.reshape(-1))
-        mixed = self.mixture(window.odds.reshape(T * B, 8), odds).view(T, B, 8)
+        a = preactivation(level, window, dropout)
+        hs, cs = recur(level.cell, a, h, c, level.recurrent, level.candidate_bias)
         after = replace(states[0], h=hs[-1].detach(), c=None if cs is None else cs[-1].detach())
-        return code_nats(mixed, window), [after]
+        return level.logits(hs), [after]

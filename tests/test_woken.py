@@ -1,0 +1,115 @@
+"""Training on what level 0 foretold: the records, the windows, and that floats follow the codec's integers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_golden import table, text
+
+torch = pytest.importorskip("torch")
+
+from chunker.config import GateRule, NGrams, StackConfig, Wake  # noqa: E402
+from chunker.core.backend import Contexts, Progress, Settings, Stop, backend  # noqa: E402
+from chunker.errors import CorpusError  # noqa: E402
+from chunker.learning.corpus import Source, TextFile  # noqa: E402
+from chunker.learning.foretold import Foretold, foretell  # noqa: E402
+from chunker.learning.woken import (  # noqa: E402
+    NATS_PER_BIT,
+    Windows,
+    WokenStack,
+    code_nats,
+    path_odds,
+)
+
+SETTINGS = Settings(Contexts.FEW, 700)
+TEXT = text(3000) + table(3000)
+
+
+def source(content: bytes, name: str = "text") -> Source:
+    array = np.frombuffer(content, dtype=np.uint8)
+    return Source(name, [TextFile(name, len(array), Path(name), array)], 1.0, 0.0)
+
+
+@pytest.fixture
+def foretold(tmp_path: Path) -> Foretold:
+    return foretell([("text", source(TEXT))], tmp_path / "cache", SETTINGS)[0]
+
+
+def test_the_records_are_what_a_session_tells(foretold: Foretold):
+    trace = backend().session(SETTINGS, None, len(TEXT), Stop(), Progress()).read(TEXT, detail=True)
+    woken = [at for at, woke in enumerate(trace.woke) if woke < 8 and at]
+    assert foretold.text.tobytes() == TEXT
+    assert foretold.blocks.tolist() == [[len(TEXT), len(woken)]]
+    assert foretold.steps["position"].tolist() == woken
+    assert foretold.steps["woke"].tolist() == [trace.woke[at] for at in woken]
+    assert foretold.steps["confidence"].tolist() == [trace.confidences[at] for at in woken]
+    assert foretold.steps["probability"].reshape(-1).tolist() == [
+        p for at in woken for p in trace.probabilities[8 * at : 8 * at + 8]
+    ]
+
+
+def test_a_folder_is_gone_on_with_and_not_made_anew(tmp_path: Path):
+    sources = [("a", source(TEXT)), ("b", source(TEXT[:2000]))]
+    first = foretell(sources[:1], tmp_path, SETTINGS)[0]
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
+    again, other = foretell(sources, tmp_path, SETTINGS)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert np.array_equal(first.steps, again.steps)
+    assert len(other.text) == 2000
+    with pytest.raises(CorpusError, match="other settings"):
+        foretell(sources, tmp_path, Settings(Contexts.FEW, 800))
+
+
+def test_path_odds_are_those_of_the_bytes_that_agree():
+    logits = torch.randn(20, 256, dtype=torch.float64) * 3
+    targets = torch.arange(20) * 12
+    odds = path_odds(logits, targets)
+    p = torch.softmax(logits, 1)
+    for n in range(20):
+        for j in range(8):
+            agree = [b for b in range(256) if b >> (8 - j) == int(targets[n]) >> (8 - j)]
+            one = sum(float(p[n, b]) for b in agree if b >> (7 - j) & 1)
+            zero = sum(float(p[n, b]) for b in agree if not b >> (7 - j) & 1)
+            assert float(odds[n, j]) == pytest.approx(np.log(one / zero), abs=2e-3)
+
+
+def config(levels: tuple[int, ...] = (24,), **fields: object) -> StackConfig:
+    told = {"ngrams": NGrams((1, 2, 4), 64, 12), "wake": Wake(slept=True, guess=True)}
+    return StackConfig(levels=levels, gate=GateRule("surprise", 2.0), **{**told, **fields})  # type: ignore[arg-type]
+
+
+def excited(net: WokenStack) -> WokenStack:
+    """Weights with which every input counts for something."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in net.stack.named_parameters():
+            scale = 0.6 if "input" in name or "table" in name else 0.25
+            weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
+    return net
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str):
+    net = excited(WokenStack(config(cell=cell))).eval()
+    model = net.stack.to_model()
+    trace = backend().session(SETTINGS, model, len(TEXT), Stop(), Progress()).read(TEXT, detail=True)
+    # The windows come from where the codec woke with this model in the mixture, so that both wake at the same bytes.
+    woken = np.array([at for at, woke in enumerate(trace.woke) if woke < 8 and at])
+    steps = np.zeros(len(woken), foretold.steps.dtype)
+    steps["position"] = woken
+    steps["confidence"] = np.frombuffer(trace.confidences, np.uint8)[woken]
+    steps["guess"] = np.where(steps["confidence"] > 0, np.array(trace.guesses)[woken], 0)
+    steps["probability"] = 32768
+    own = Foretold("text", foretold.text, steps, np.array([[len(TEXT), len(woken)]]))
+    windows = Windows([own], [1.0], net.stack.config.ngrams, 1, 100)
+    states, found = net.start(1), []
+    with torch.no_grad():
+        for _ in range(len(woken) // 100):
+            window = windows.next()
+            logits, states = net.logits(window, states)
+            odds = path_odds(logits[:, 0], window.targets[:, 0])
+            found += (code_nats(odds.unsqueeze(1), window)[:, 0] / NATS_PER_BIT).tolist()
+    expected = [trace.level_bits[at] for at in woken[: len(found)]]
+    assert np.mean(np.abs(np.array(found) - expected)) < 0.1 * np.std(expected)
