@@ -191,7 +191,7 @@ def path_odds(logits: Tensor, targets: Tensor) -> Tensor:
         # mass: (N, 2**(j+1)) of the prefixes of j + 1 bits
         prefix = (targets >> (8 - j)).unsqueeze(1)
         pair = mass.view(len(mass), -1, 2).gather(1, prefix.unsqueeze(2).expand(-1, -1, 2)).squeeze(1)
-        pair = (pair + 1e-9).log()
+        pair = (pair + 1e-12).log()
         odds.append(pair[:, 1] - pair[:, 0])
         mass = mass.view(len(mass), -1, 2).sum(-1)
     return torch.stack(odds[::-1], 1)
