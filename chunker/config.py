@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,7 +12,9 @@ from chunker.errors import UsageError
 
 CELLS = ("rnn", "gru", "lstm")
 MODES = ("joint", "faithful")
-RULES = ("rate", "surprise", "argmax")
+RULES = ("rate", "surprise", "argmax")  # of gates over symbols
+GATE_RULES = (*RULES, "tolerance")
+MAX_THRESHOLD_BITS = 16
 GATES_PER_CELL = {"rnn": 1, "gru": 3, "lstm": 4}
 MAX_LEVELS = 16
 MAX_WIDTH = 16384
@@ -26,24 +29,26 @@ CONFIDENCES = 16  # how sure of it level 0 may be, 0 to 15
 
 @dataclass(frozen=True)
 class GateRule:
-    """When an input counts as unexpected and goes up to the next level.
+    """When an input counts as unexpected and goes up to the next level. The first of a sequence always does.
 
-    rule      value        an input x goes up iff
-    argmax    unused       x is not the most probable symbol (Schmidhuber 1992)
-    surprise  bits         -log2 p(x) > value; up to 1 bit the left-out inputs can be reconstructed
-    rate      share        as `surprise`, the threshold calibrated so that this share of the inputs goes up
+    rule       value                 an input x goes up iff
+    argmax     unused                symbols: x is not the most probable symbol (Schmidhuber 1992)
+    surprise   bits                  -log2 p(x) > value; up to 1 bit left-out symbols can be reconstructed
+    tolerance  standard deviations   vectors: a channel is further than value from its predicted mean
+    rate       share                 symbols: as `surprise`, vectors: as `tolerance`, the threshold calibrated
+                                     so that this share of the inputs goes up
     """
 
     rule: str = "rate"
     value: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise UsageError(f"gate rule {self.rule!r} is not known; choose one of {', '.join(RULES)}")
+        if self.rule not in GATE_RULES:
+            raise UsageError(f"gate rule {self.rule!r} is not known; choose one of {', '.join(GATE_RULES)}")
         if self.rule == "rate" and not 0 < self.value < 1:
             raise UsageError(f"a gate rate of {self.value} makes no sense; choose one between 0 and 1")
-        if self.rule == "surprise" and not 0 < self.value <= 16:
-            raise UsageError(f"a gate threshold of {self.value} bits makes no sense; choose one in (0, 16]")
+        if self.rule in ("surprise", "tolerance") and not 0 < self.value < math.inf:
+            raise UsageError(f"a gate threshold of {self.value} makes no sense; choose one above 0")
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,14 @@ class StackConfig:
             raise UsageError("the number of symbols must be a whole number")
         if not 2 <= self.symbols <= MAX_SYMBOLS:
             raise UsageError(f"an alphabet has 2 to {MAX_SYMBOLS} symbols, not {self.symbols}")
+        if self.gate.rule not in RULES:
+            raise UsageError(
+                f"the gate rule {self.gate.rule} is for vectors; choose one of {', '.join(RULES)}"
+            )
+        if self.gate.rule == "surprise" and self.gate.value > MAX_THRESHOLD_BITS:
+            raise UsageError(
+                f"a gate threshold of {self.gate.value} bits is above {MAX_THRESHOLD_BITS}; lower it"
+            )
         if self.wake is not None and self.wake.guess and self.symbols != NO_GUESS:
             raise UsageError("guesses are of bytes; use an alphabet of 256 symbols, or leave them out")
 

@@ -330,6 +330,8 @@ def _check_kind(model: HistoryClassifier, model_path: str, path: str) -> None:
     """Raise UsageError if the model is of symbols and the file of vectors, or the other way round."""
     from chunker.classification.labelled import is_vectors
 
-    if model.stack_.medium.is_symbols == is_vectors(path):
-        kind = "symbols" if model.stack_.medium.is_symbols else "vectors, which come in files .ts or .ts.gz"
+    if model.stack_.observation.is_symbols == is_vectors(path):
+        kind = (
+            "symbols" if model.stack_.observation.is_symbols else "vectors, which come in files .ts or .ts.gz"
+        )
         raise UsageError(f"{files.shown(model_path)} classifies {kind}; give it such a file")

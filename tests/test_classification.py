@@ -17,16 +17,18 @@ from chunker.classification.ctc import (
     greedy,
     label_error_rate,
 )
-from chunker.classification.growing import Growth, grow
 from chunker.classification.heads import Head, HeadPlan, Pool
-from chunker.classification.history import HistoryLevel, HistoryStack, since_of
 from chunker.classification.inputs import Preparation, as_sequences
 from chunker.classification.labelled import read_labelled
-from chunker.classification.medium import HistoryGate, Medium
-from chunker.classification.reduction import compress_history, expand, tolerance_of
+from chunker.config import GateRule
 from chunker.errors import CorpusError, UsageError
+from chunker.learning.history import HistoryStack, since_of
+from chunker.learning.level import Level
+from chunker.learning.observation import Categorical, Gaussian
+from chunker.learning.pretraining import PretrainConfig, pretrain
+from chunker.learning.reduction import compress_history, expand, tolerance_of
 
-SYMBOLS, VECTORS = Medium("symbols", 6), Medium("vectors", 2)
+SYMBOLS, VECTORS = Categorical(6), Gaussian(2)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,8 +62,8 @@ def symbol_stack():
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     rows = cycles(40, random)
-    stack, reports = grow(
-        SYMBOLS, rows, Growth((24, 12), steps=150), HistoryGate("surprise", 1.0), "gru", random
+    stack, reports = pretrain(
+        SYMBOLS, rows, PretrainConfig((24, 12), steps=150), GateRule("surprise", 1.0), "gru", random
     )
     return stack, reports, rows
 
@@ -73,8 +75,13 @@ def vector_stack():
     rows = waves(30, random)
     preparation = Preparation.learn("vectors", rows, False, False)
     rows = preparation.apply(rows)
-    stack, reports = grow(
-        preparation.medium, rows, Growth((16, 8), steps=120), HistoryGate("rate", 0.2), "lstm", random
+    stack, reports = pretrain(
+        preparation.observation,
+        rows,
+        PretrainConfig((16, 8), steps=120),
+        GateRule("rate", 0.2),
+        "lstm",
+        random,
     )
     return stack, reports, rows
 
@@ -88,21 +95,21 @@ def grown(request, symbol_stack, vector_stack):
 
 
 def test_bits_of_a_vector_are_those_of_the_gaussian_at_the_quantum():
-    medium = Medium("vectors", 2, quantum=0.01)
+    observation = Gaussian(2, quantum=0.01)
     prediction = torch.tensor([0.5, -1.0, np.log(2.0), np.log(0.5)], dtype=torch.float64)
     x = torch.tensor([1.0, -1.5], dtype=torch.float64)
     normal = torch.distributions.Normal(prediction[:2], prediction[2:].exp())
     expected = -(normal.log_prob(x) + np.log(0.01)).sum() / np.log(2)
-    assert float(medium.bits(prediction, x)) == pytest.approx(float(expected))
+    assert float(observation.bits(prediction, x)) == pytest.approx(float(expected))
     entropy = (normal.entropy() - np.log(0.01)).sum() / np.log(2)
-    assert float(medium.entropy_bits(prediction)) == pytest.approx(float(entropy))
-    assert float(medium.error(prediction, x)) == pytest.approx(0.5)
+    assert float(observation.entropy_bits(prediction)) == pytest.approx(float(entropy))
+    assert float(observation.error(prediction, x)) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("medium", "rule"), [(SYMBOLS, "tolerance"), (VECTORS, "argmax")])
-def test_gates_that_do_not_fit_are_refused(medium, rule):
+@pytest.mark.parametrize(("observation", "rule"), [(SYMBOLS, "tolerance"), (VECTORS, "argmax")])
+def test_gates_that_do_not_fit_are_refused(observation, rule):
     with pytest.raises(UsageError, match="does not fit"):
-        HistoryStack(medium, "gru", HistoryGate(rule, 0.5))
+        HistoryStack(observation, "gru", GateRule(rule, 0.5))
 
 
 # ---- the stack ---------------------------------------------------------------------------------------
@@ -135,7 +142,7 @@ def test_rows_do_not_meet(grown):
 def test_windows_do_not_show(grown, monkeypatch):
     stack, _, rows = grown
     whole = stack.read(rows[:6])
-    monkeypatch.setattr("chunker.classification.history.WINDOW", 7)
+    monkeypatch.setattr("chunker.learning.history.WINDOW", 7)
     for a, b in zip(whole, stack.read(rows[:6]), strict=True):
         assert all(np.array_equal(x, y) for x, y in zip(a.levels, b.levels, strict=True))
         assert np.allclose(a.bits, b.bits, atol=1e-9)
@@ -149,15 +156,14 @@ def test_levels_tick_only_on_what_the_level_below_did_not_predict(symbol_stack):
     for index in range(len(stack.levels)):
         assert np.array_equal(history.levels[index], at)
         level = stack.level(index)
-        h, c = level.start(1)
+        state = level.start(1)
         missed: list[int] = []
         for k, since in zip(at, since_of(at), strict=True):
-            p = torch.softmax(level.predict(h, torch.zeros(1)), -1)[0, row[k]]
+            p = torch.softmax(level.predict(state.h, None), -1)[0, row[k]]
             if not missed or -np.log2(float(p)) > 1:
                 missed.append(int(k))
             x = torch.tensor([[row[k]]])
-            hs, _ = level(x, torch.tensor([[int(since)]]), h, c)
-            h = hs[0]
+            _, state = level.run(x, state, torch.tensor([[int(since)]]))
         at = np.array(missed)
     assert np.array_equal(history.levels[-1], at)
 
@@ -174,11 +180,11 @@ def test_the_future_does_not_show(grown):
 def test_growing_stops_when_nothing_is_left():
     torch.manual_seed(0)
     rows = [np.arange(60) % 3 for _ in range(25)]
-    stack, reports = grow(
-        Medium("symbols", 4),
+    stack, reports = pretrain(
+        Categorical(4),
         rows,
-        Growth((16, 16, 16), steps=150),
-        HistoryGate("argmax"),
+        PretrainConfig((16, 16, 16), steps=150),
+        GateRule("argmax"),
         "gru",
         np.random.default_rng(0),
     )
@@ -190,9 +196,11 @@ def test_same_seed_same_stack():
     for _ in range(2):
         torch.manual_seed(3)
         rows = cycles(10, np.random.default_rng(1))
-        gate = HistoryGate("surprise", 1.0)
-        stack, _ = grow(SYMBOLS, rows, Growth((8,), steps=20), gate, "rnn", np.random.default_rng(2))
-        weights.append(stack.level(0).inputs)
+        gate = GateRule("surprise", 1.0)
+        stack, _ = pretrain(
+            SYMBOLS, rows, PretrainConfig((8,), steps=20), gate, "rnn", np.random.default_rng(2)
+        )
+        weights.append(stack.level(0).symbol_input)
     assert torch.equal(*weights)
 
 
@@ -208,9 +216,9 @@ def test_reduced_sequences_expand_within_the_tolerance(grown):
         error = np.abs(found - row).max()
         assert error <= reduced.tolerance + 1e-12
         assert len(reduced.values) < 0.6 * len(row)
-        if not stack.medium.is_symbols:
+        if not stack.observation.is_symbols:
             assert error > 0  # something was left out
-    assert tolerance_of(stack) == (0 if stack.medium.is_symbols else max(stack.thresholds))
+    assert tolerance_of(stack) == (0 if stack.observation.is_symbols else max(stack.thresholds))
 
 
 @pytest.mark.parametrize("length", [0, 1])
@@ -221,8 +229,8 @@ def test_the_shortest_sequences_expand(grown, length):
 
 
 def test_a_gate_in_bits_states_no_tolerance():
-    stack = HistoryStack(VECTORS, "gru", HistoryGate("surprise", 5.0))
-    stack.add(HistoryLevel(VECTORS, 4), 5.0)
+    stack = HistoryStack(VECTORS, "gru", GateRule("surprise", 5.0))
+    stack.add(Level(VECTORS, 4), 5.0)
     with pytest.raises(UsageError, match="tolerance"):
         compress_history(stack, np.zeros((3, 2)))
 

@@ -7,24 +7,25 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from chunker.classification.distill import HistoryLesson, distill_history, upper_states
-from chunker.classification.growing import Growth, grow
-from chunker.classification.history import HistoryStack
-from chunker.classification.medium import HistoryGate, Medium
+from chunker.config import GateRule
 from chunker.errors import UsageError
+from chunker.learning.history import HistoryStack
+from chunker.learning.history_distillation import HistoryDistillConfig, distill_history, upper_states
+from chunker.learning.observation import Categorical, Gaussian
+from chunker.learning.pretraining import PretrainConfig, pretrain
 
 LAG = 20
-SYMBOLS, VECTORS = Medium("symbols", LAG + 3), Medium("vectors", 2, quantum=0.125)
+SYMBOLS, VECTORS = Categorical(LAG + 3), Gaussian(2, quantum=0.125)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def cued(count, random, medium):
+def cued(count, random, observation):
     """The first input decides the last one, LAG inputs later; those between count up, always alike."""
     rows = []
     for cue in random.integers(0, 2, count):
-        if medium.is_symbols:
+        if observation.is_symbols:
             rows.append(np.array([cue, *range(2, LAG + 2), cue]))
         else:
             row = np.stack([np.zeros(LAG + 2), np.arange(LAG + 2) / 4], 1)
@@ -36,12 +37,14 @@ def cued(count, random, medium):
 @pytest.fixture(scope="module", params=[SYMBOLS, VECTORS], ids=["symbols", "vectors"])
 def taught(request):
     """A stack of two levels whose lower one cannot bridge the lag: its gradients go 3 inputs back."""
-    medium = request.param
+    observation = request.param
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    rows = cued(64, random, medium)
-    gate = HistoryGate("surprise", 0.5) if medium.is_symbols else HistoryGate("tolerance", 0.5)
-    stack, _ = grow(medium, rows, Growth((32, 16), steps=400, window=3, batch=16), gate, "gru", random)
+    rows = cued(64, random, observation)
+    gate = GateRule("surprise", 0.5) if observation.is_symbols else GateRule("tolerance", 0.5)
+    stack, _ = pretrain(
+        observation, rows, PretrainConfig((32, 16), steps=400, window=3, batch=16), gate, "gru", random
+    )
     assert len(stack.levels) == 2
     return stack, rows
 
@@ -57,11 +60,11 @@ def test_states_are_held_between_ticks(taught):
     row = rows[0]
     [states] = upper_states(stack, [row])
     assert states.shape == (len(row), 16)
-    carries = stack.start(1)
+    states_now = stack.start(1)
     for t, x in enumerate(row):  # one input at a time
         inputs = torch.as_tensor(x)[None, None]
-        stack.run(inputs, torch.ones(1, 1, dtype=torch.bool), t, carries)
-        assert np.allclose(states[t], carries[1].h[0].numpy(), atol=1e-6)
+        _, states_now = stack.run(inputs, torch.ones(1, 1, dtype=torch.bool), states_now)
+        assert np.allclose(states[t], states_now[1].h[0].numpy(), atol=1e-6)
 
 
 def test_rows_do_not_mix(taught):
@@ -75,7 +78,9 @@ def test_rows_do_not_mix(taught):
 
 def lesson(stack, rows, **settings):
     torch.manual_seed(0)
-    plan = HistoryLesson(**{"window": 3, "steps": 1000, "batch": 64, "rate": 1e-2, **settings})
+    plan = HistoryDistillConfig(
+        **{"window": 3, "steps": 1000, "batch": 64, "learning_rate": 1e-2, **settings}
+    )
     return distill_history(stack, rows, plan, np.random.default_rng(0))
 
 
@@ -96,10 +101,10 @@ def test_level_0_learns_what_the_upper_level_holds(taught):
 @pytest.mark.parametrize("taught", [SYMBOLS], indirect=True, ids=["symbols"])
 def test_level_0_alone_bridges_the_lag_with_a_teacher_only(taught):
     stack, rows = taught
-    fresh = cued(40, np.random.default_rng(1), stack.medium)
+    fresh = cued(40, np.random.default_rng(1), stack.observation)
     assert last_is_expected(stack, fresh) < 0.2
     assert last_is_expected(lesson(stack, rows)[0], fresh) == 1.0
-    student, report = lesson(stack, rows, state=0.0)
+    student, report = lesson(stack, rows, state_weight=0.0)
     assert last_is_expected(student, fresh) < 0.2
     assert report.state_error > 0.5
 
@@ -107,12 +112,17 @@ def test_level_0_alone_bridges_the_lag_with_a_teacher_only(taught):
 def test_what_cannot_be_taught_is_refused(taught):
     stack, rows = taught
     random = np.random.default_rng(0)
-    alone = HistoryStack(stack.medium, "gru", stack.gate)
+    alone = HistoryStack(stack.observation, "gru", stack.gate)
     alone.add(stack.level(0), stack.thresholds[0])
     with pytest.raises(UsageError, match="no upper level"):
-        distill_history(alone, rows, HistoryLesson(), random)
+        distill_history(alone, rows, HistoryDistillConfig(), random)
     with pytest.raises(UsageError, match="all sequences are empty"):
-        distill_history(stack, [row[:0] for row in rows], HistoryLesson(), random)
-    for wrong in ({"own": 0.0, "state": 0.0}, {"state": -1.0}, {"window": 0}, {"rate": 0.0}):
+        distill_history(stack, [row[:0] for row in rows], HistoryDistillConfig(), random)
+    for wrong in (
+        {"own_weight": 0.0, "state_weight": 0.0},
+        {"state_weight": -1.0},
+        {"window": 0},
+        {"learning_rate": 0.0},
+    ):
         with pytest.raises(UsageError):
-            HistoryLesson(**wrong)
+            HistoryDistillConfig(**wrong)

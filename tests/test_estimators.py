@@ -148,8 +148,8 @@ def test_unlabelled_sequences_are_learnt_from():
     rows, labels = words(np.random.default_rng(0), 20)
     more, _ = words(np.random.default_rng(1), 20)
     model = HistoryClassifier((8,), steps=5, head_steps=5, random_state=0)
-    plain = model.fit(rows, labels).stack_.level(0).inputs.clone()
-    both = model.fit(rows, labels, unlabelled=[*more, "zzz"]).stack_.level(0).inputs
+    plain = model.fit(rows, labels).stack_.level(0).get_parameter("symbol_input").clone()
+    both = model.fit(rows, labels, unlabelled=[*more, "zzz"]).stack_.level(0).get_parameter("symbol_input")
     assert plain.shape != both.shape  # z is a symbol now
     assert model.preparation_.size == ord("z") + 2
 

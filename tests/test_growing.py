@@ -28,7 +28,7 @@ QUICK = GrowConfig(
     window=3,
     upper_window=3,
     max_steps=200,
-    look=20,
+    check_every=20,
 )
 NESTED = Nested(fillers=4, words=3)
 
@@ -178,7 +178,7 @@ def test_level_0_cools():
     symbols = drawn(Lag20(), 30)
     for cool in (0, 30):
         _, reports = grow(symbols, 24, replace(QUICK, max_levels=1, cool=cool, patience=1, least=100.0))
-        assert reports[0].steps == QUICK.look + cool
+        assert reports[0].steps == QUICK.check_every + cool
 
 
 # ---- refusals ---------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_the_shortest_stream_grows():
         {"lanes": 0},
         {"patience": 0},
         {"upper_patience": 0},
-        {"look": 0},
+        {"check_every": 0},
         {"max_steps": 0},
         {"held_out": 0.0},
         {"held_out": 1.0},
@@ -215,7 +215,7 @@ def test_the_shortest_stream_grows():
         {"restart": -0.1},
         {"least": -0.1},
         {"cool": -1},
-        {"upper_rate": 0.0},
+        {"upper_learning_rate": 0.0},
         {"learning_rate": 0.0},
         {"learning_rate": math.nan},
         {"max_seconds": 0.0},

@@ -23,7 +23,7 @@ SMALL = LagExperiment(
     counts=(80, 160),
     tests=64,
     growth=GrowConfig(
-        width=16, gate=GateRule("surprise", 0.2), lanes=8, look=25, upper_patience=6, max_steps=400
+        width=16, gate=GateRule("surprise", 0.2), lanes=8, check_every=25, upper_patience=6, max_steps=400
     ),
 )
 
@@ -194,8 +194,8 @@ def test_the_rows_are_cuts_of_unbroken_streams(length, monkeypatch):
 def test_a_lag_is_learnt_from_what_is_left(monkeypatch):
     monkeypatch.setattr(streaming, "ROWS", 48)
     monkeypatch.setattr(streaming, "TRAINED", 32)
-    monkeypatch.setattr(streaming, "LOWER", replace(streaming.LOWER, lanes=32, look=25))
-    monkeypatch.setattr(streaming, "UPPER", replace(streaming.UPPER, look=25))
+    monkeypatch.setattr(streaming, "LOWER", replace(streaming.LOWER, lanes=32, check_every=25))
+    monkeypatch.setattr(streaming, "UPPER", replace(streaming.UPPER, check_every=25))
     row = streaming.streaming_lag(2000, 0)
     assert row.solved
     assert row.more["exact"]

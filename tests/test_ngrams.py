@@ -182,7 +182,7 @@ def test_dropout_is_for_training_alone():
     torch = pytest.importorskip("torch")
     from chunker.learning.level import Level
 
-    level = Level(StackConfig(levels=(16,), ngrams=NGrams((2, 3), 64, 8)), 0)
+    level = Level.of(StackConfig(levels=(16,), ngrams=NGrams((2, 3), 64, 8)), 0)
     torch.nn.init.normal_(level.get_parameter("ngram_table"))
     symbols = torch.randint(256, (40, 2))
     plain, _ = level.forward(symbols, level.start(2))

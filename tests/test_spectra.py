@@ -13,10 +13,10 @@ pytest.importorskip("sklearn")
 from chunker.classification import HistoryClassifier, load_classifier, save_classifier
 from chunker.classification.convolutions import ConvolutionalHead
 from chunker.classification.heads import HeadPlan, Reading
-from chunker.classification.history import History
-from chunker.classification.medium import Medium
 from chunker.classification.speech import as_other_speakers, spectra, spectra_of_others, stretch_matrix
 from chunker.errors import UsageError
+from chunker.learning.history import History
+from chunker.learning.observation import Gaussian
 
 torch.set_num_threads(1)
 
@@ -119,7 +119,7 @@ def test_spectra_that_make_no_sense():
 
 def head_of(features="all", channels=12, planes=1, levels=2):
     torch.manual_seed(0)
-    head = ConvolutionalHead(Medium("vectors", channels), HeadPlan(features=features), 3, 4, planes, levels)
+    head = ConvolutionalHead(Gaussian(channels), HeadPlan(features=features), 3, 4, planes, levels)
     rows = [[reading(head, np.random.default_rng(1), n)] for n in (30, 9)]
     head.train()
     for _ in range(3):
@@ -129,7 +129,7 @@ def head_of(features="all", channels=12, planes=1, levels=2):
 
 def reading(head, random, length):
     """Of a random sequence, of which a quarter reaches a second level."""
-    sequence = random.standard_normal((length, head.medium.size))
+    sequence = random.standard_normal((length, head.observation.size))
     at = np.sort(random.permutation(length)[: -(-length // 4)])
     nothing = np.zeros(0)
     return head.readings(sequence, History((np.arange(length), at, at[:0]), nothing, nothing))

@@ -1,11 +1,6 @@
 """Supervised classification on the top level of a stack of history compressors (Schmidhuber 1992).
 
     inputs.py       what a user hands in, as symbols or as vectors
-    medium.py       what a level predicts and how surprise is measured, of symbols and of vectors
-    history.py      the stack: level l+1 ticks only on what level l did not predict
-    growing.py      unsupervised training, level by level
-    distill.py      what the upper levels know, distilled into the lowest
-    reduction.py    a sequence reduced to its unexpected inputs, and expanded again
     heads.py        pooling and supervised heads on the levels' states
     convolutions.py 2-D convolutions over spectra
     contexts.py     hashed contexts of symbols, random convolutions of vectors
@@ -31,19 +26,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chunker.classification.ctc import HistoryTranscriber
-    from chunker.classification.distill import HistoryLesson, distill_history
     from chunker.classification.estimators import HistoryClassifier
-    from chunker.classification.history import HistoryStack
     from chunker.classification.storage import load_classifier, load_estimator, save_classifier
     from chunker.classification.transformer import HistoryTransformer
+    from chunker.learning.history import HistoryStack
+    from chunker.learning.history_distillation import HistoryDistillConfig, distill_history
 
 _HOMES = {
     "HistoryClassifier": "chunker.classification.estimators",
-    "HistoryLesson": "chunker.classification.distill",
-    "HistoryStack": "chunker.classification.history",
+    "HistoryDistillConfig": "chunker.learning.history_distillation",
+    "HistoryStack": "chunker.learning.history",
     "HistoryTranscriber": "chunker.classification.ctc",
     "HistoryTransformer": "chunker.classification.transformer",
-    "distill_history": "chunker.classification.distill",
+    "distill_history": "chunker.learning.history_distillation",
     "load_classifier": "chunker.classification.storage",
     "load_estimator": "chunker.classification.storage",
     "save_classifier": "chunker.classification.storage",
@@ -51,7 +46,7 @@ _HOMES = {
 
 __all__ = [
     "HistoryClassifier",
-    "HistoryLesson",
+    "HistoryDistillConfig",
     "HistoryStack",
     "HistoryTranscriber",
     "HistoryTransformer",

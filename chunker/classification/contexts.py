@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from chunker.classification.history import History
-from chunker.classification.inputs import Array
+from chunker.learning.history import History
+from chunker.learning.observation import Array
 
 SPACES = 8  # kinds of hashed contexts; their hashes never mean each other
 SPACE = 32  # the symbol between words

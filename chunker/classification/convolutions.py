@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from chunker.classification.heads import CaseHead, HeadPlan, Reading
-from chunker.classification.history import History
-from chunker.classification.inputs import Array, check_count
-from chunker.classification.medium import Medium
+from chunker.classification.inputs import Array
 from chunker.errors import UsageError
+from chunker.learning.config import check_count
+from chunker.learning.history import History
+from chunker.learning.observation import Observation
 
 STRIDES = ((1, 1), (2, 2), (1, 1), (2, 2), (1, 1), (2, 1))  # (channels, time) of each block
 WIDENING = (1, 1, 2, 2, 3, 3)  # times the width, maps of each block
@@ -35,13 +36,19 @@ class ConvolutionalHead(CaseHead):
     """
 
     def __init__(
-        self, medium: Medium, plan: HeadPlan, outputs: int, width: int, planes: int = 1, levels: int = 1
+        self,
+        observation: Observation,
+        plan: HeadPlan,
+        outputs: int,
+        width: int,
+        planes: int = 1,
+        levels: int = 1,
     ) -> None:
-        self.check(medium, width)
-        super().__init__(plan, medium)
+        self.check(observation, width)
+        super().__init__(plan, observation)
         self.planes, self.levels = planes, levels
         pools = 1 if plan.features == "top" else levels
-        rows, maps = medium.size // planes, planes
+        rows, maps = observation.size // planes, planes
         self.blocks, self.norms = nn.ModuleList(), nn.ModuleList()
         for (down, across), times in zip(STRIDES, WIDENING, strict=True):
             stride = (down, across)
@@ -52,14 +59,14 @@ class ConvolutionalHead(CaseHead):
         self.out = nn.Linear(2 * pools * maps * rows, outputs)
 
     @staticmethod
-    def check(medium: Medium, width: int) -> None:
+    def check(observation: Observation, width: int) -> None:
         """Whether there can be such a head.
 
         Raises
         ------
         UsageError: the sequences are symbols, whose order means nothing; the width is not positive.
         """
-        if medium.is_symbols:
+        if observation.is_symbols:
             raise UsageError("convolutions need vectors, and these are symbols; leave convolutions out")
         check_count("convolutions", width, 1)
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chunker.classification.growing import Growth, LevelReport, grow
 from chunker.classification.heads import Head, HeadPlan, Reading, train_head
-from chunker.classification.history import History, HistoryStack, batches
 from chunker.classification.inputs import Array, Preparation, as_sequences
-from chunker.classification.medium import HistoryGate
+from chunker.config import GateRule
 from chunker.errors import UsageError
+from chunker.learning.history import History, HistoryStack, batches
+from chunker.learning.pretraining import PretrainConfig, PretrainReport, pretrain
 
 BLANK = 0
 
@@ -96,14 +96,14 @@ class HistoryTranscriber:
         for i, target in enumerate(targets):
             padded[i, : len(target)] = torch.tensor([numbers[label] for label in target])
         random = np.random.default_rng(self.seed)
-        medium = self.preparation_.medium
-        automatic = HistoryGate("surprise", 1.0) if medium.is_symbols else HistoryGate("rate", self.threshold)
-        gate = automatic if self.gate == "auto" else HistoryGate(self.gate, self.threshold)
-        self.growth_: list[LevelReport]
+        observation = self.preparation_.observation
+        automatic = GateRule("surprise", 1.0) if observation.is_symbols else GateRule("rate", self.threshold)
+        gate = automatic if self.gate == "auto" else GateRule(self.gate, self.threshold)
+        self.growth_: list[PretrainReport]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            growth = Growth(levels=self.levels, steps=self.steps)
-            self.stack_, self.growth_ = grow(medium, sequences, growth, gate, self.cell, random)
+            config = PretrainConfig(levels=self.levels, steps=self.steps)
+            self.stack_, self.growth_ = pretrain(observation, sequences, config, gate, self.cell, random)
             self.head_ = head = TickHead(self.stack_, self.plan, len(self.labels_) + 1)
             readings = self._readings(sequences, self.stack_.read(sequences))
 

@@ -15,11 +15,12 @@ from sklearn.utils.validation import check_array
 from chunker.classification.contexts import ContextCounts, RandomKernels
 from chunker.classification.convolutions import ConvolutionalHead
 from chunker.classification.heads import HEADS, CaseHead, Head, HeadPlan, Reading, classify, train_head
-from chunker.classification.history import History
-from chunker.classification.inputs import Array, Preparation, as_sequences, check_count, is_text
+from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
 from chunker.classification.linear import LinearModel, NaiveBayes, hold_out, pool_weights
 from chunker.classification.preparing import HistoryEstimator, share_of
 from chunker.errors import UsageError
+from chunker.learning.config import check_count
+from chunker.learning.history import History
 
 CONTEXTS = 2**17  # buckets, of symbols
 KERNELS = 2000  # of vectors
@@ -33,7 +34,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
     levels: hidden units of each level, lowest first.
     cell: "gru", "lstm" or "rnn".
     kind: "auto", "symbols" or "vectors"; see chunker.classification.inputs.
-    gate, threshold: what goes up (chunker.classification.medium.HistoryGate): "rate", "surprise", "argmax" or
+    gate, threshold: what goes up (chunker.config.GateRule): "rate", "surprise", "argmax" or
         "tolerance" with its value; "auto" is 1 bit for symbols and a quarter of the vectors.
     steps: gradient steps of pre-training a level at most; 0: none, the levels stay random.
     window: inputs that gradients of pre-training reach back.
@@ -138,7 +139,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
             check_count("contexts", self.contexts, 0)
         if self.head not in (*HEADS, "none"):
             raise UsageError(f"head {self.head!r} is not known; choose of {', '.join(HEADS)}, none")
-        self._growth()  # what cannot be is refused before the stack is trained
+        self._pretrain_config()  # what cannot be is refused before the stack is trained
         self.plan()
         trained = self.members > 0 and (self.head != "none" or self.convolutions != 0)
         if not trained and self.contexts == 0:
@@ -158,7 +159,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
                 sequences = self.preparation_.apply(own)
             more = self.preparation_.apply(raw)
         if self.convolutions:
-            ConvolutionalHead.check(self.preparation_.medium, self.convolutions)
+            ConvolutionalHead.check(self.preparation_.observation, self.convolutions)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         random = np.random.default_rng(seed)
         with torch.random.fork_rng(devices=[]):
@@ -167,7 +168,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
             histories = self.stack_.read(sequences)
             self.event_share_ = share_of(sequences, histories)
             held = np.zeros(len(labels), bool)
-            if self.contexts != 0 and self.preparation_.medium.is_symbols:
+            if self.contexts != 0 and self.preparation_.observation.is_symbols:
                 held = hold_out(labels, len(self.classes_), random)
             free = np.flatnonzero(~held)
             mine, heard = [sequences[i] for i in free], [histories[i] for i in free]
@@ -208,7 +209,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         """Of `contexts`, with the default put in."""
         if self.contexts is not None:
             return self.contexts
-        return CONTEXTS if self.preparation_.medium.is_symbols else KERNELS
+        return CONTEXTS if self.preparation_.observation.is_symbols else KERNELS
 
     def plan(self, cases: int = 0) -> HeadPlan:
         """The head's part of the parameters, for a training set of so many cases."""
@@ -236,13 +237,13 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         """
         levels = len(self.stack_.levels) if pooled_levels is None else pooled_levels
         plan, C = self.plan(cases), len(self.classes_)
-        medium, planes = self.preparation_.medium, 2 if self.preparation_.deltas else 1
+        observation, planes = self.preparation_.observation, 2 if self.preparation_.deltas else 1
         heads, nets = [], []
         for _ in range(self.members):
             if self.head != "none":
                 heads.append(Head(self.stack_, plan, C))
             if self.convolutions:
-                nets.append(ConvolutionalHead(medium, plan, C, self.convolutions, planes, levels))
+                nets.append(ConvolutionalHead(observation, plan, C, self.convolutions, planes, levels))
         return heads, nets
 
     @staticmethod
@@ -273,7 +274,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         seed: int,
     ) -> None:
         C = len(self.classes_)
-        if not self.preparation_.medium.is_symbols:
+        if not self.preparation_.observation.is_symbols:
             kernels = RandomKernels(self.features, self.context_count())
             features, self.contexts_ = kernels.fit(sequences, histories, random), kernels
             self.linear_ = LinearModel().fit(features, labels, C, seed)

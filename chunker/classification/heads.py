@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chunker.classification.history import History, HistoryLevel, HistoryStack, batches, pad, since_of
-from chunker.classification.inputs import Array, check_count, read_between
-from chunker.classification.medium import Medium
+from chunker.classification.inputs import Array, read_between
 from chunker.errors import TrainingError, UsageError
+from chunker.learning.config import check_count
+from chunker.learning.history import History, HistoryStack, batches, pad, since_of
+from chunker.learning.level import Level
+from chunker.learning.observation import Observation
 
 POOLINGS = ("last", "mean", "max", "attention")
 HEADS = ("linear", "mlp", "tune")
@@ -118,14 +120,14 @@ class CaseHead(nn.Module):
     gives (B, outputs) logits.
     """
 
-    def __init__(self, plan: HeadPlan, medium: Medium) -> None:
+    def __init__(self, plan: HeadPlan, observation: Observation) -> None:
         super().__init__()
-        self.plan, self.medium = plan, medium
+        self.plan, self.observation = plan, observation
 
     def padded(self, inputs: list[Array]) -> tuple[Tensor, Tensor]:
         """Inputs (T, B[, D]) of all rows in the head's own type, in training with the plan's noise; which are given."""
-        values, given = pad(inputs, self.medium, next(self.parameters()).dtype)
-        if self.training and self.plan.noise and not self.medium.is_symbols:
+        values, given = pad(inputs, self.observation, next(self.parameters()).dtype)
+        if self.training and self.plan.noise and not self.observation.is_symbols:
             values = values + self.plan.noise * torch.randn_like(values)
         return values, given
 
@@ -144,7 +146,7 @@ class Head(CaseHead):
     def __init__(
         self, stack: HistoryStack, plan: HeadPlan, outputs: int, read: list[int] | None = None
     ) -> None:
-        super().__init__(plan, stack.medium)
+        super().__init__(plan, stack.observation)
         depth = len(stack.levels)
         own = [depth - 1] if plan.features == "top" else list(range(depth))
         self.read_levels = own if read is None else read
@@ -177,14 +179,13 @@ class Head(CaseHead):
         """Per copy the states (E, B, H) and which are given (E, B), of one list of readings a row."""
         found = []
         for i, level in enumerate(self.copies):
-            if not isinstance(level, HistoryLevel):
+            if not isinstance(level, Level):
                 raise TypeError("a copy is no level")
             inputs, given = self.padded([row[i].inputs for row in rows])
             since = torch.ones(given.shape, dtype=torch.int64)
             for b, row in enumerate(rows):
                 since[: len(row[i].at), b] = torch.from_numpy(since_of(row[i].at))
-            h, c = level.start(len(rows))
-            hs, _ = level(inputs, since.clamp_min(1), h, c)
+            hs, _ = level(inputs, level.start(len(rows)), since.clamp_min(1))
             found.append((hs, given))
         return found
 
@@ -198,12 +199,12 @@ class Head(CaseHead):
         return logits
 
 
-def warped(reading: list[Reading], factor: float, medium: Medium) -> list[Reading]:
+def warped(reading: list[Reading], factor: float, observation: Observation) -> list[Reading]:
     """Times stretched by `factor`; a level that received every vector gets them interpolated."""
     found = []
     for one in reading:
         E = len(one.at)
-        if not medium.is_symbols and E > 1 and int(one.at[-1]) == E - 1:
+        if not observation.is_symbols and E > 1 and int(one.at[-1]) == E - 1:
             where = np.linspace(0, E - 1, max(round(E * factor), 2))
             found.append(Reading(read_between(one.inputs, where), np.arange(len(where))))
         else:
@@ -240,7 +241,7 @@ def train_head(
         rows = [readings[i] for i in picked]
         if plan.warp:
             stretch = 1 + plan.warp * random.uniform(-1, 1, len(rows))
-            rows = [warped(row, float(s), head.medium) for row, s in zip(rows, stretch, strict=True)]
+            rows = [warped(row, float(s), head.observation) for row, s in zip(rows, stretch, strict=True)]
         optimizer.zero_grad()
         value = loss(rows, torch.tensor(picked))
         if not bool(torch.isfinite(value)):

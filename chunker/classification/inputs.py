@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chunker.classification.medium import Medium
 from chunker.config import MAX_SYMBOLS
 from chunker.errors import UsageError
+from chunker.learning.observation import Observation, observation_of
 
 Array = npt.NDArray[Any]
 BYTES = 256
@@ -116,12 +116,6 @@ def _vectors(row: Any, index: int) -> Array:
     return values
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise UsageError unless a parameter is a whole number of at least so much."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r}; correct it")
-
-
 def read_between(row: Array, where: Array) -> Array:
     """Vectors (T, D), T at least 2, read at fractional times `where` (N,) from 0 to T - 1: (N, D)."""
     low = np.minimum(where.astype(np.int64), len(row) - 2)
@@ -165,9 +159,9 @@ class Preparation:
         return cls(plain.kind, plain.size, per_case, deltas, tuple(mean.tolist()), tuple(deviation.tolist()))
 
     @property
-    def medium(self) -> Medium:
+    def observation(self) -> Observation:
         """What the stack's levels predict."""
-        return Medium(self.kind, self.size)
+        return observation_of(self.kind, self.size)
 
     @property
     def channels(self) -> int:

@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from chunker.classification.growing import Growth, LevelReport, grow
-from chunker.classification.history import History, HistoryStack
 from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
-from chunker.classification.medium import HistoryGate
+from chunker.config import GateRule
+from chunker.learning.history import History, HistoryStack
+from chunker.learning.pretraining import PretrainConfig, PretrainReport, pretrain
 
 
 class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -19,7 +19,7 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
 
     preparation_: Preparation
     stack_: HistoryStack
-    growth_: list[LevelReport]
+    growth_: list[PretrainReport]
 
     def _sequences(self, X: Any, fitting: bool) -> list[Array]:
         """Prepared sequences; what looks like a table is checked by scikit-learn as any other table."""
@@ -40,17 +40,19 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
             self.preparation_ = Preparation.learn(kind, sequences, self.per_case, self.deltas, is_text(X))
         return self.preparation_.apply(sequences)
 
-    def _growth(self) -> Growth:
+    def _pretrain_config(self) -> PretrainConfig:
         """The stack's part of the parameters."""
-        return Growth(levels=self.levels, steps=self.steps, window=self.window)
+        return PretrainConfig(levels=self.levels, steps=self.steps, window=self.window)
 
     def _pretrain(self, sequences: list[Array], random: np.random.Generator) -> None:
-        medium = self.preparation_.medium
+        observation = self.preparation_.observation
         if self.gate == "auto":
-            gate = HistoryGate("surprise", 1.0) if medium.is_symbols else HistoryGate("rate", 0.25)
+            gate = GateRule("surprise", 1.0) if observation.is_symbols else GateRule("rate", 0.25)
         else:
-            gate = HistoryGate(self.gate, self.threshold)
-        self.stack_, self.growth_ = grow(medium, sequences, self._growth(), gate, self.cell, random)
+            gate = GateRule(self.gate, self.threshold)
+        self.stack_, self.growth_ = pretrain(
+            observation, sequences, self._pretrain_config(), gate, self.cell, random
+        )
 
     def _read(self, X: Any) -> tuple[list[Array], list[History]]:
         check_is_fitted(self, "stack_")

@@ -19,14 +19,13 @@ from chunker.classification import safefile
 from chunker.classification.contexts import ContextCounts, RandomKernels
 from chunker.classification.ctc import HistoryTranscriber, TickHead
 from chunker.classification.estimators import HistoryClassifier
-from chunker.classification.growing import LevelReport
 from chunker.classification.heads import CaseHead, HeadPlan
-from chunker.classification.history import HistoryLevel, HistoryStack
 from chunker.classification.inputs import Array, Preparation
 from chunker.classification.linear import LinearModel, NaiveBayes
-from chunker.classification.medium import HistoryGate, Medium
 from chunker.classification.transformer import HistoryTransformer
 from chunker.errors import NotAModel, UsageError
+from chunker.learning.history import HistoryStack
+from chunker.learning.pretraining import PretrainReport
 
 PARAMETER_TYPES = (bool, int, float, str, type(None))
 TRANSCRIBER_PARAMETERS = (
@@ -89,11 +88,7 @@ def _stack_fields(model: Saved) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "what": type(model).__name__.removeprefix("History").lower(),
         "preparation": model.preparation_.to_json(),
-        "cell": model.cell,
-        "medium": model.stack_.medium.to_json(),
-        "gate": {"rule": model.stack_.gate.rule, "value": model.stack_.gate.value},
-        "thresholds": [float(value) for value in model.stack_.thresholds],
-        "widths": list(model.stack_.widths),
+        "stack": model.stack_.to_json(),
         "reports": [[r.width, r.share, _finite(r.bits), r.steps, r.threshold] for r in model.growth_],
     }
     if not isinstance(model, HistoryTranscriber):
@@ -181,11 +176,7 @@ def _classifier_tensors(model: HistoryClassifier) -> dict[str, Array]:
 
 
 def _build_stack(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryStack:
-    medium = Medium.from_json(fields["medium"])
-    gate = HistoryGate(str(fields["gate"]["rule"]), float(fields["gate"]["value"]))
-    stack = HistoryStack(medium, fields["cell"], gate)
-    for i, (width, threshold) in enumerate(zip(fields["widths"], fields["thresholds"], strict=True)):
-        stack.add(HistoryLevel(medium, int(width), fields["cell"], timed=i > 0), float(threshold))
+    stack = HistoryStack.from_json(fields["stack"])
     stack.levels.load_state_dict(_part(tensors, "stack."))
     return stack
 
@@ -195,7 +186,7 @@ def _fill(model: Saved, fields: dict[str, Any], tensors: dict[str, Array]) -> No
     model.preparation_ = Preparation.from_json(fields["preparation"])
     model.stack_ = _build_stack(fields, tensors)
     model.growth_ = [
-        LevelReport(w, s, float("nan") if b is None else b, n, t) for w, s, b, n, t in fields["reports"]
+        PretrainReport(w, s, float("nan") if b is None else b, n, t) for w, s, b, n, t in fields["reports"]
     ]
     if not isinstance(model, HistoryTranscriber) and fields["features_in"] is not None:
         model.n_features_in_ = int(fields["features_in"])

@@ -54,7 +54,7 @@ class HistoryTransformer(TransformerMixin, HistoryEstimator):  # type: ignore[mi
 
     def fit(self, X: Any, y: Any = None) -> HistoryTransformer:
         """Pre-train the stack on X; y is not used."""
-        self._growth()  # what cannot be is refused before the stack is trained
+        self._pretrain_config()  # what cannot be is refused before the stack is trained
         self.plan()
         if "attention" in self.pooling.split("+"):
             raise UsageError("attention is learnt from labels; choose pooling last, mean or max")

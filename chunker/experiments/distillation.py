@@ -14,7 +14,7 @@ the same budget of sequences, windows and seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,9 @@ from chunker.data import Task, stream
 from chunker.experiments.baselines import SURE
 from chunker.experiments.lags import LAG_20, LagExperiment, target_probabilities, task_2a
 from chunker.experiments.results import Row
+from chunker.learning.fitting import descend
 from chunker.learning.growing import grow
+from chunker.learning.level import Level
 from chunker.learning.stack import Stack
 
 NETS = ("distilled-level-0", "level-0-alone")
@@ -101,27 +103,12 @@ def _student(
     wanted = _upper_states(teacher, lanes) if net == "distilled-level-0" else None
     regressor = nn.Linear(plan.width, wanted.shape[-1]) if wanted is not None else None
     trained = [*level.parameters(), *(regressor.parameters() if regressor is not None else ())]
-    optimizer = torch.optim.Adam(trained, lr=plan.learning_rate, betas=(0.9, 0.99))
-    state, at, windows, probabilities = level.start(plan.lanes), 0, 0, torch.zeros(1)
-    while True:
-        part = slice(at, at + plan.window)
-        hs, _ = level(lanes[part], state)
-        before = torch.cat([state.h.unsqueeze(0), hs[:-1]])
-        loss = nn.functional.cross_entropy(level.logits(before).flatten(0, 1), lanes[part].flatten())
-        if regressor is not None and wanted is not None:
-            loss = loss + plan.weight * (regressor(hs) - wanted[part]).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        state = replace(state, h=hs[-1].detach())
-        at, windows = at + plan.window, windows + 1
-        if at + plan.window > length:
-            at, state = 0, level.start(plan.lanes)
+    probabilities, solved, windows = torch.zeros(1), False, 0
+    losses = _losses(level, lanes, plan, regressor, wanted)
+    for windows in descend(losses, trained, plan.learning_rate):
         over = windows >= plan.windows or time.monotonic() - begun - tested >= plan.max_seconds
         if over or windows % plan.test_every == 0:
             paused = time.monotonic()
-            solved = False
             for count in (64, experiment.tests):
                 probabilities = target_probabilities(student, task, count, 10_000 + seed)
                 solved = bool((probabilities > SURE).all())
@@ -132,6 +119,23 @@ def _student(
                 break
     more = {"right": round(float((probabilities > SURE).float().mean()), 4), "windows": windows}
     return Row(net, seed, solved, sequences, time.monotonic() - begun - tested, more)
+
+
+def _losses(
+    level: Level, lanes: Tensor, plan: Plan, regressor: nn.Linear | None, wanted: Tensor | None
+) -> Iterator[Tensor]:
+    """The loss of each window, pass after pass; the state is carried on, its gradient is not."""
+    while True:
+        state = level.start(plan.lanes)
+        for at in range(0, len(lanes) - plan.window + 1, plan.window):
+            part = slice(at, at + plan.window)
+            values, state = level.run(lanes[part], state)
+            logits = level.logits(values[:-1])
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), lanes[part].flatten())
+            if regressor is not None and wanted is not None:
+                loss = loss + plan.weight * (regressor(values[1:]) - wanted[part]).square().mean()
+            yield loss
+            state = state.detach()
 
 
 @torch.no_grad()

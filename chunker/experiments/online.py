@@ -39,8 +39,9 @@ from chunker.config import GateRule, StackConfig
 from chunker.data import Lag20, Task, stream
 from chunker.experiments.baselines import SURE, of_asked
 from chunker.experiments.results import Row
-from chunker.learning.gate import NATS_PER_BIT, expected_set, surprise_bits
+from chunker.learning.gate import expected_set
 from chunker.learning.level import Level
+from chunker.learning.observation import NATS_PER_BIT, surprise_bits
 
 _TESTS, _TEST_ROWS, _WARM = 512, 64, 2  # sequences, streams, sequences of each stream that are not counted
 _MEMORY = 0.99  # of the running mean and variance of C's units, per window
@@ -111,7 +112,7 @@ class Pair(nn.Module, ABC):
         super().__init__()
         self.plan, self.gate = plan, GateRule("surprise", plan.bits)
         config = StackConfig(levels=(plan.lower, plan.upper), symbols=symbols, time_code=self.timed)
-        self.lower, self.upper = Level(config, 0), Level(config, 1)
+        self.lower, self.upper = Level.of(config, 0), Level.of(config, 1)
         self.regressor = nn.Linear(plan.lower, plan.upper)
         self.register_buffer("mean", torch.zeros(plan.upper))
         self.register_buffer("variance", torch.ones(plan.upper))

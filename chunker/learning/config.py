@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from chunker.errors import UsageError
 
@@ -141,6 +141,12 @@ class DistillConfig:
     def taught(self) -> bool:
         """Whether there is anything to learn from the teacher."""
         return self.state_weight > 0 or self.output_weight > 0
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """Raise UsageError unless a parameter is a whole number of at least so much."""
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool) or value.__index__() < least:
+        raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r}; correct it")
 
 
 def check_weights(*weights: float) -> None:

@@ -1,42 +1,39 @@
-"""Gates: which inputs a level did not expect (torch half; the integer twin has its own on frequencies)."""
+"""Gates: which inputs a level did not expect. The integer model decides the same on its frequencies."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
 from chunker.config import GateRule
-
-NATS_PER_BIT = math.log(2)
-
-
-def surprise_bits(logits: Tensor, symbols: Tensor) -> Tensor:
-    """-log2 p(symbol), shape of `symbols` (...); logits (..., V)."""
-    flat = torch.nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).float(), symbols.reshape(-1), reduction="none"
-    )
-    return flat.view(symbols.shape) / NATS_PER_BIT
+from chunker.learning.observation import NATS_PER_BIT, Observation, at_least_float32
 
 
-def expected_set(logits: Tensor, rule: GateRule, threshold_bits: Tensor) -> Tensor:
+def unexpected(
+    observation: Observation,
+    prediction: Tensor,
+    inputs: Tensor,
+    gate: GateRule,
+    threshold: Tensor | float,
+) -> Tensor:
+    """Which inputs (...) or (..., D) go up: (...) bool; the predictions (..., W) were made before reading them.
+
+    threshold: in bits or standard deviations, as the rule measures (see `GateRule`); not used by argmax.
+    """
+    measured = observation.measure(gate, prediction, inputs)
+    return measured > 0 if gate.rule == "argmax" else measured > threshold
+
+
+def expected_set(logits: Tensor, gate: GateRule, threshold_bits: Tensor) -> Tensor:
     """Which symbols a level would count as expected: (..., V) bool.
 
     With the argmax rule, or a threshold of at most 1 bit, at most one symbol is expected at a time, and a
     left-out input can be reconstructed (Schmidhuber 1992, section 2).
     """
-    if rule.rule == "argmax":
+    if gate.rule == "argmax":
         best = logits.argmax(-1, keepdim=True)
         return torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, best, True)
-    return torch.log_softmax(logits.float(), -1) >= -threshold_bits * NATS_PER_BIT
-
-
-def unexpected(logits: Tensor, symbols: Tensor, rule: GateRule, threshold_bits: Tensor) -> Tensor:
-    """Which inputs go up: bool, shape of `symbols`; logits (..., V) were made before reading them."""
-    if rule.rule == "argmax":
-        return logits.argmax(-1) != symbols
-    return surprise_bits(logits, symbols) > threshold_bits
+    return torch.log_softmax(at_least_float32(logits), -1) >= -threshold_bits * NATS_PER_BIT
 
 
 @torch.no_grad()

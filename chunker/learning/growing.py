@@ -25,13 +25,17 @@ from torch import Tensor, nn
 
 from chunker.config import GateRule, StackConfig
 from chunker.errors import CorpusError, UsageError
-from chunker.learning.gate import NATS_PER_BIT, surprise_bits
+from chunker.learning.fitting import EarlyStopping, descend
+from chunker.learning.gate import unexpected
 from chunker.learning.level import Level
+from chunker.learning.observation import NATS_PER_BIT, surprise_bits
+from chunker.learning.packing import pack
 from chunker.learning.stack import Stack, lower_levels
 
 Integers = npt.NDArray[np.int64]
 _CHUNK = 4096  # inputs of all lanes per forward call
 _LOOKED = 8192  # held-out inputs that are scored at a look
+_GAIN = 0.01  # share of the bits by which a look must improve
 _WARM = 256  # inputs of each lane read before them
 
 
@@ -47,9 +51,9 @@ class GrowConfig:
     restart: share of the lanes that an upper level starts cold in, again at every window: with the few inputs
         that it has, it would learn them by heart.
     lanes: parts that the stream is cut into, read side by side, each from a cold start.
-    learning_rate, upper_rate: Adam's, of level 0 and of the others. patience, upper_patience: level 0 and the others have stopped improving after so
+    learning_rate, upper_learning_rate: Adam's, of level 0 and of the others. patience, upper_patience: level 0 and the others have stopped improving after so
         many looks at the held-out part without a gain of 1 % and `least` bits an input; looks come every
-        `look` steps.
+        `check_every` steps.
     cool: steps of level 0 at its end, with a rate that falls to 0. At a high rate a level's last few inputs sway what it
         expects where it cannot know, and by chance it would be too sure and pass too little on.
     held_out: share at the end of every lane that is not trained on.
@@ -71,10 +75,10 @@ class GrowConfig:
     restart: float = 0.3
     lanes: int = 16
     learning_rate: float = 1e-2
-    upper_rate: float = 1e-2
+    upper_learning_rate: float = 1e-2
     patience: int = 4
     upper_patience: int = 12
-    look: int = 50
+    check_every: int = 50
     least: float = 0.002
     cool: int = 0
     held_out: float = 0.2
@@ -86,7 +90,14 @@ class GrowConfig:
     def __post_init__(self) -> None:
         if self.gate.rule == "rate":
             raise UsageError("a stack cannot grow with a target rate; use the argmax rule or a threshold")
-        counts = (self.max_levels, self.window, self.upper_window, self.lanes, self.patience, self.look)
+        counts = (
+            self.max_levels,
+            self.window,
+            self.upper_window,
+            self.lanes,
+            self.patience,
+            self.check_every,
+        )
         if min(*counts, self.upper_patience, self.max_steps) < 1:
             raise UsageError("levels, windows, lanes, patience, look and steps must be at least 1")
         if not 0 < self.held_out < 1 or not 0 <= self.gain < 1:
@@ -95,7 +106,7 @@ class GrowConfig:
             raise UsageError("the least gain in bits and the steps to cool cannot be below 0")
         if not 0 <= self.restart < 1:
             raise UsageError("the share of restarts must lie from 0 to below 1")
-        if not min(self.learning_rate, self.upper_rate) > 0 or not self.max_seconds > 0:
+        if not min(self.learning_rate, self.upper_learning_rate) > 0 or not self.max_seconds > 0:
             raise UsageError("learning rates and seconds must be above 0")
 
 
@@ -246,7 +257,6 @@ class _Grower:
         """
         index = self.stack.growing
         level, limit = self.stack.level(index), self.stack.thresholds_bits[index]
-        argmax = self.config.gate.rule == "argmax"
         begin = 0
         if self._late():
             begin = max(0, int((inputs.at < self.cut).all(1).sum()) - _WARM)
@@ -254,13 +264,12 @@ class _Grower:
         there, held, times = at >= 0, at >= self.cut, _times_of(inputs.clocks)[begin:]
         state, befores, surprises, missed = level.start(symbols.shape[1]), [], [], []
         for part in torch.split(torch.arange(len(symbols)), max(1, _CHUNK // symbols.shape[1])):
-            hs, cs = level(symbols[part], state, times[part, :, 0])
-            before = torch.cat([state.h.unsqueeze(0), hs[:-1]])
+            values, state = level.run(symbols[part], state, times[part, :, 0])
+            before = values[:-1]
             logits = level.logits(before)
             surprises.append(surprise_bits(logits, symbols[part]))
-            missed.append(logits.argmax(-1) != symbols[part] if argmax else surprises[-1] > limit)
+            missed.append(unexpected(level.observation, logits, symbols[part], self.config.gate, limit))
             befores.append(before)
-            state = replace(state, h=hs[-1], c=None if cs is None else cs[-1])
             if level.clocks:
                 wrong, remembered = self.stack.mistimed(
                     index, level.time_logits(before), times[part], there[part], state.remembered
@@ -300,21 +309,13 @@ class _Grower:
 
 def _passed(inputs: _Inputs, goes_up: Tensor, begin: int) -> _Inputs:
     """Of a level's inputs, the first with the number `begin`, those that go up, (E, B) bool, side by side."""
-    longest = int(goes_up.sum(0).max())
-    columns = [goes_up[:, row].nonzero()[:, 0] for row in range(goes_up.shape[1])]
-    number = torch.stack([nn.functional.pad(c, (0, longest - len(c)), value=-1) for c in columns], 1)
-    there = number.clamp_min(0)
-    clocks = [(there + begin).unsqueeze(-1)]
-    if len(inputs.states) > 1:  # level 0's own numbers are its clock
-        clocks.insert(
-            0, inputs.clocks.gather(0, there.unsqueeze(-1).expand(*there.shape, inputs.clocks.shape[-1]))
-        )
-    return replace(
-        inputs,
-        symbols=inputs.symbols.gather(0, there),
-        clocks=torch.cat(clocks, -1),
-        at=torch.where(number >= 0, inputs.at.gather(0, there), -1),
-    )
+    E, B = goes_up.shape
+    numbers = torch.arange(begin, begin + E).view(E, 1, 1).expand(E, B, 1)
+    # level 0's own numbers are its clock
+    clocks = torch.cat([inputs.clocks, numbers], -1) if len(inputs.states) > 1 else numbers
+    symbols, clocks, at = pack(goes_up, inputs.symbols, clocks, inputs.at)
+    there = torch.arange(len(at)).unsqueeze(1) < goes_up.sum(0)
+    return replace(inputs, symbols=symbols, clocks=clocks, at=torch.where(there, at, -1))
 
 
 def train_level(
@@ -337,36 +338,33 @@ def train_level(
     checked = held if bool(held.any()) else trained
     if level.time_input is not None:
         nn.init.normal_(level.time_input, std=0.5)  # from 0, as for text, it learns too late here
-    rate = config.upper_rate if index else config.learning_rate
-    optimizer = torch.optim.Adam(level.parameters(), lr=rate, betas=(0.9, 0.99))
-    best, best_bits, stale, steps = _weights(level), math.inf, 0, 0
+    rate = config.upper_learning_rate if index else config.learning_rate
+    patience = config.upper_patience if index else config.patience
+    stopping = EarlyStopping(level, patience, _GAIN, config.least)
     cooling: int | None = None  # steps that are left of it
-    for loss in _losses(level, index > 0, symbols, clocks, trained, config):
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(level.parameters(), 1.0)
-        optimizer.step()
-        steps += 1
+
+    def learning_rate(step: int) -> float:
+        return rate if cooling is None else rate * cooling / config.cool
+
+    steps = 0
+    losses = _losses(level, index > 0, symbols, clocks, trained, config)
+    for steps in descend(losses, level.parameters(), learning_rate):
         over = time.monotonic() >= deadline
         if cooling is not None:
             cooling -= 1
             if cooling and not over:
-                optimizer.param_groups[0]["lr"] = rate * cooling / config.cool
                 continue
-            best = _weights(level)  # whether or not its bits are fewer: it is the better calibrated
+            stopping.keep()  # whether or not its bits are fewer: it is the better calibrated
             break
         over = over or steps >= config.max_steps
-        if steps % config.look and not over:
+        if steps % config.check_every and not over:
             continue
-        bits = _bits_per_input(level, symbols, clocks, checked)
-        stale = 0 if bits < best_bits - max(0.01 * best_bits, config.least) else stale + 1
-        if bits < best_bits:
-            best, best_bits = _weights(level), bits
-        if over or stale == (config.upper_patience if index else config.patience):
+        stopped = stopping.look(_bits_per_input(level, symbols, clocks, checked), steps)
+        if over or stopped:
             if over or index or not config.cool:
                 break
             cooling = config.cool
-    level.load_state_dict(best)
+    stopping.restore()
     return steps
 
 
@@ -386,11 +384,11 @@ def _losses(
             part = slice(start, min(start + window, end))
             if restart:
                 state = state.reset(torch.rand(symbols.shape[1]) < restart)
-            hs, cs = level(symbols[part], state, times[part, :, 0])
-            nats = _nats(level, torch.cat([state.h.unsqueeze(0), hs[:-1]]), symbols[part], times[part])
+            values, state = level.run(symbols[part], state, times[part, :, 0])
             if bool(trained[part].any()):
+                nats = _nats(level, values[:-1], symbols[part], times[part])
                 yield (nats * trained[part]).sum() / trained[part].sum()
-            state = replace(state, h=hs[-1].detach(), c=None if cs is None else cs[-1].detach())
+            state = state.detach()
 
 
 def _times_of(clocks: Tensor) -> Tensor:
@@ -417,14 +415,9 @@ def _bits_per_input(level: Level, symbols: Tensor, clocks: Tensor, counted: Tens
     first = int(counted.any(1).nonzero().min())
     end = first + max(_LOOKED // symbols.shape[1], 1)
     warm = max(0, first - _WARM)
-    hs, _ = level(symbols[warm:end], level.start(symbols.shape[1]), times[warm:end, :, 0])
-    before = torch.cat([hs.new_zeros(hs[:1].shape), hs[:-1]])
-    nats = _nats(level, before, symbols[warm:end], times[warm:end]) * counted[warm:end]
+    values, _ = level.run(symbols[warm:end], level.start(symbols.shape[1]), times[warm:end, :, 0])
+    nats = _nats(level, values[:-1], symbols[warm:end], times[warm:end]) * counted[warm:end]
     return float(nats.sum()) / NATS_PER_BIT / int(counted[warm:end].sum())
-
-
-def _weights(level: Level) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in level.state_dict().items()}
 
 
 def _lanes(symbols: Integers, lanes: int) -> Tensor:

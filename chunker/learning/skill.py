@@ -14,7 +14,8 @@ from torch import Tensor
 
 from chunker.config import GateRule
 from chunker.learning.corpus import Lanes
-from chunker.learning.gate import surprise_bits, unexpected
+from chunker.learning.gate import unexpected
+from chunker.learning.observation import Categorical, surprise_bits
 from chunker.learning.stack import Stack
 
 _WINDOW_SYMBOLS = 1 << 15  # per forward call; bounds the memory for logits
@@ -64,7 +65,7 @@ def measure_skill(teacher: Stack, student: Stack, lanes: Lanes) -> Skill:
     gated = teacher.growing > 0
     rule = teacher.config.gate if gated else GateRule("surprise", 1.0)
     threshold = teacher.thresholds_bits[0] if gated else torch.ones((), device=device)
-    count = len(lanes.lengths)
+    symbols, count = Categorical(teacher.config.symbols), len(lanes.lengths)
     window = max(1, _WINDOW_SYMBOLS // count)
     ends = torch.from_numpy(lanes.lengths).to(device)
     ticks = torch.zeros(teacher.growing + 1, dtype=torch.float64, device=device)
@@ -77,8 +78,8 @@ def measure_skill(teacher: Stack, student: Stack, lanes: Lanes) -> Skill:
         states = [taught.state, learnt.state]
         before = surprise_bits(taught.level_logits[0], part)
         after = student.bits(learnt, part)
-        missed = unexpected(taught.level_logits[0], part, rule, threshold)
-        misses = unexpected(student.log_probs(learnt), part, rule, threshold)
+        missed = unexpected(symbols, taught.level_logits[0], part, rule, threshold)
+        misses = unexpected(symbols, student.log_probs(learnt), part, rule, threshold)
         old = counted & ~missed
         sums += _totals(
             counted * before,

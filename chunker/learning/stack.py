@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +28,11 @@ from chunker.config import StackConfig
 from chunker.errors import CorpusError, NotAModel, UsageError
 from chunker.learning.convert import from_file, to_file
 from chunker.learning.evaluate import lanes_of, score_floats
-from chunker.learning.gate import NATS_PER_BIT, expected_set, follow_rate, surprise_bits, unexpected
+from chunker.learning.gate import expected_set, follow_rate, unexpected
 from chunker.learning.level import Level, LevelState
 from chunker.learning.ngrams import follow
+from chunker.learning.observation import NATS_PER_BIT, Categorical, surprise_bits
+from chunker.learning.packing import count_before, pack, pick
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from chunker.core.levels import IntegerStack
     from chunker.models import Model
 
+_FIELDS = tuple(field.name for field in fields(LevelState))
 _WINDOW = 1024  # symbols of each row per forward call where nothing is trained
 _WINDOW_SYMBOLS = 1 << 16  # symbols of all rows; bounds the memory for logits
 
@@ -61,8 +64,9 @@ class StackState:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors by name, for a checkpoint."""
-        names = ("h", "c", "since", "fresh", "waited", "remembered", "recent")
-        pairs = {f"{i}.{name}": getattr(level, name) for i, level in enumerate(self.levels) for name in names}
+        pairs = {
+            f"{i}.{name}": getattr(level, name) for i, level in enumerate(self.levels) for name in _FIELDS
+        }
         return {name: tensor for name, tensor in pairs.items() if tensor is not None}
 
     @classmethod
@@ -70,15 +74,7 @@ class StackState:
         count = 1 + max(int(name.split(".")[0]) for name in tensors)
         return cls(
             tuple(
-                LevelState(
-                    tensors[f"{i}.h"],
-                    tensors.get(f"{i}.c"),
-                    tensors[f"{i}.since"],
-                    tensors[f"{i}.fresh"],
-                    tensors.get(f"{i}.waited"),
-                    tensors.get(f"{i}.remembered"),
-                    tensors.get(f"{i}.recent"),
-                )
+                LevelState(**{name: tensors[key] for name in _FIELDS if (key := f"{i}.{name}") in tensors})
                 for i in range(count)
             )
         )
@@ -135,7 +131,7 @@ class Stack(nn.Module):
         super().__init__()
         self.config, self.summary = config, {}
         joint = config.mode == "joint"
-        self.levels = nn.ModuleList(Level(config, i) for i in range(len(config.levels)))
+        self.levels = nn.ModuleList(Level.of(config, i) for i in range(len(config.levels)))
         start = config.gate.value if config.gate.rule == "surprise" else 2.0
         self.register_buffer("thresholds_bits", torch.full((len(config.levels) - 1,), start))
         self.growing = len(config.levels) - 1 if joint else 0
@@ -176,33 +172,33 @@ class Stack(nn.Module):
         time_nats: Tensor | None = None
         for i in range(self.growing + 1):
             if i:
-                fresh = state.levels[i].fresh & (_exclusive_count(events[i - 1]) == 0)
+                fresh = state.levels[i].fresh & (count_before(events[i - 1]) == 0)
                 with torch.no_grad():
                     surprises.append(surprise_bits(level_logits[-1], symbols))
-                    missed = unexpected(
-                        level_logits[-1], symbols, self.config.gate, self.thresholds_bits[i - 1]
-                    )
+                    missed = self._unexpected(i - 1, level_logits[-1], symbols)
                     if mistimed is not None:
                         missed = missed | mistimed
                 events.append(events[-1] & (missed | fresh))
-            held, after, level_state = self.run_level(i, symbols, events[-1], state.levels[i], below)
+            values, before, after, level_state = self.run_level(
+                i, symbols, events[-1], state.levels[i], below
+            )
             level = self.level(i)
             if level.clocks:
                 times, waited = _times(events, state.levels[i].waited)
                 level_state = replace(level_state, waited=waited)
-                logits = level.time_logits(held.values[:-1])
+                logits = level.time_logits(values[:-1])
                 counted = torch.arange(len(times), device=times.device).unsqueeze(1) < events[-1].sum(0)
                 if i < self.growing:
                     wrong, remembered = self.mistimed(i, logits, times, counted, state.levels[i].remembered)
-                    mistimed = events[-1] & _at(wrong.unsqueeze(-1), held.before).squeeze(-1)
+                    mistimed = events[-1] & pick(wrong.unsqueeze(-1), before).squeeze(-1)
                     level_state = replace(level_state, remembered=remembered)
                 else:
                     paid = surprise_bits(logits, level.buckets(times)) * NATS_PER_BIT
                     time_nats = (paid * counted.unsqueeze(-1)).sum()
             if joint and i:
-                level_logits.append(level_logits[-1] + _gather(level.logits(held.values, bias=False), held))
+                level_logits.append(level_logits[-1] + pick(level.logits(values, bias=False), before))
             else:
-                level_logits.append(_gather(level.logits(held.values), held))
+                level_logits.append(pick(level.logits(values), before))
             below = after
             hidden.append(after)
             states.append(level_state)
@@ -215,6 +211,11 @@ class Stack(nn.Module):
             state=StackState(tuple(states)).detach(),
             time_nats=time_nats,
         )
+
+    def _unexpected(self, index: int, logits: Tensor, symbols: Tensor) -> Tensor:
+        """Which symbols (...) the gate above a level lets pass; logits (..., V), of times too."""
+        categorical = Categorical(logits.shape[-1])
+        return unexpected(categorical, logits, symbols, self.config.gate, self.thresholds_bits[index])
 
     @torch.no_grad()
     def mistimed(
@@ -231,7 +232,7 @@ class Stack(nn.Module):
             raise TypeError(f"level {index} remembers no times")
         buckets = self.level(index).buckets(times)
         wrong = torch.zeros(len(times) + 1, times.shape[1], dtype=torch.bool, device=times.device)
-        wrong[:-1] = unexpected(logits, buckets, self.config.gate, self.thresholds_bits[index]).any(-1)
+        wrong[:-1] = self._unexpected(index, logits, buckets).any(-1)
         for e in range(len(times)):
             slot, time = buckets[e].unsqueeze(-1), times[e].unsqueeze(-1)
             before = remembered.gather(2, slot)
@@ -241,37 +242,36 @@ class Stack(nn.Module):
 
     def run_level(
         self, index: int, symbols: Tensor, events: Tensor, state: LevelState, below: Tensor | None
-    ) -> tuple[_Held, Tensor, LevelState]:
-        """Run one level over its events only; the rest of the window sees its state held."""
+    ) -> tuple[Tensor, Tensor, Tensor, LevelState]:
+        """Run one level over its inputs only, those of the symbols (T, B) that are events (T, B).
+
+        below: (T, B, H') states of the level below after each symbol.
+
+        Returns
+        -------
+        values (1 + E, B, H), the state before the window and after each input; which of them holds before each
+        symbol (T, B), and those that hold after each (T, B, H); the state after the window.
+        """
         level = self.level(index)
         T, B = symbols.shape
         clock = torch.arange(T, device=symbols.device).unsqueeze(1).expand(T, B)
         if index == 0:
-            hs, cs = level(symbols, state)
-            before, count = clock, None
-            values = torch.cat([state.h.unsqueeze(0), hs])
+            values, new = level.run(symbols, state)
+            before, after = clock, values[1:]
             since = torch.zeros_like(state.since)
-            final_h, final_c = hs[-1], None if cs is None else cs[-1]
-            after = hs
         else:
             count = events.sum(0)
-            packed = _pack(events, clock)  # (E, B) time of each row's e-th event; the rest repeats time 0
-            times = torch.diff(packed, dim=0, prepend=-1 - state.since.unsqueeze(0)).clamp_min(1)
-            lower = None if below is None or level.below is None else _at(below, packed)
-            hs, cs = level(symbols.gather(0, packed), state, times, lower)
-            values = torch.cat([state.h.unsqueeze(0), hs])
-            before = _exclusive_count(events)
-            final_h = _at(values, count.unsqueeze(0))[0]
-            final_c = None
-            if cs is not None and state.c is not None:
-                final_c = _at(torch.cat([state.c.unsqueeze(0), cs]), count.unsqueeze(0))[0]
+            at, came = pack(events, clock, symbols)
+            times = torch.diff(at, dim=0, prepend=-1 - state.since.unsqueeze(0)).clamp_min(1)
+            lower = None if below is None or level.below is None else pick(below, at)
+            values, new = level.run(came, state, times, lower, count)
+            before = count_before(events)
+            after = pick(values, before + events)
             last = torch.where(events, clock, -1).amax(0)
             since = torch.where(count > 0, T - 1 - last, state.since + T)
-            after = _at(values, before + events)
         fresh = state.fresh & ~events.any(0)
         recent = None if state.recent is None else follow(symbols, state.recent)
-        new = replace(state, h=final_h, c=final_c, since=since, fresh=fresh, recent=recent)
-        return _Held(values, before), after, new
+        return values, before, after, replace(new, since=since, fresh=fresh, recent=recent)
 
     # ---- one symbol at a time ------------------------------------------------------------------------
 
@@ -287,7 +287,7 @@ class Stack(nn.Module):
         for i in range(self.growing + 1):
             old, level = state.levels[i], self.level(i)
             if i:
-                missed = unexpected(logits[i - 1], symbols, self.config.gate, self.thresholds_bits[i - 1])
+                missed = self._unexpected(i - 1, logits[i - 1], symbols)
                 event = event & (missed | mistimed | old.fresh)
             h, c = level.step(symbols, old, old.since + 1, below if level.below is not None else None)
             keep = event.unsqueeze(1)
@@ -306,7 +306,7 @@ class Stack(nn.Module):
                 waited = waited * ~keep
             ticked.append(event)
             recent = None if old.recent is None else follow(symbols.unsqueeze(0), old.recent)
-            states.append(LevelState(h, c, since, old.fresh & ~event, waited, remembered, recent))
+            states.append(LevelState(h, since, old.fresh & ~event, c, waited, remembered, recent))
             below = h
         states.extend(state.levels[len(states) :])
         new = StackState(tuple(states))
@@ -599,33 +599,6 @@ def lower_levels(tensors: Mapping[str, Tensor], count: int) -> dict[str, Tensor]
     return kept
 
 
-@dataclass(frozen=True)
-class _Held:
-    """States of a level by tick, and which of them holds before each symbol of the window.
-
-    values: (1 + E, B, H), values[0] the state before the window. before: (T, B) index into values.
-    """
-
-    values: Tensor
-    before: Tensor
-
-
-def _gather(values: Tensor, held: _Held) -> Tensor:
-    return _at(values, held.before)
-
-
-def _at(values: Tensor, index: Tensor) -> Tensor:
-    """values (N, B, W) picked by index (T, B) -> (T, B, W)."""
-    N, B, W = values.shape
-    flat = index * B + torch.arange(B, device=index.device)
-    return values.reshape(N * B, W).index_select(0, flat.reshape(-1)).view(*index.shape, W)
-
-
-def _exclusive_count(events: Tensor) -> Tensor:
-    """(T, B): how many events each row had before time t."""
-    return events.cumsum(0) - events.to(torch.int64)
-
-
 def _times(events: list[Tensor], waited: Tensor | None) -> tuple[Tensor, Tensor]:
     """When the inputs of the last of l + 1 levels came, on the clocks of the l levels below.
 
@@ -640,17 +613,8 @@ def _times(events: list[Tensor], waited: Tensor | None) -> tuple[Tensor, Tensor]
     times, after = [], []
     for clock, before in zip(events[:-1], waited.unbind(1), strict=True):
         ticks = clock.cumsum(0)  # inputs of the level below up to and with each symbol
-        packed = _pack(own, ticks)
+        (packed,) = pack(own, ticks)
         times.append(torch.diff(packed, dim=0, prepend=-before.unsqueeze(0)).clamp_min(1))
         last = torch.where(own, ticks, 0).amax(0)
         after.append(ticks[-1] - last + before * ~own.any(0))
     return torch.stack(times, -1), torch.stack(after, 1)
-
-
-def _pack(events: Tensor, clock: Tensor) -> Tensor:
-    """(E, B): the time of the e-th event of each row; rows with fewer events are filled up with time 0."""
-    longest = int(events.sum(0).max()) if events.numel() else 0
-    packed = torch.zeros(longest + 1, events.shape[1], dtype=torch.int64, device=events.device)
-    slot = torch.where(events, _exclusive_count(events), longest)  # what is no event lands in a spare slot
-    packed.scatter_(0, slot, clock)
-    return packed[:longest]

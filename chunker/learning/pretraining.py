@@ -1,4 +1,4 @@
-"""Unsupervised training of a stack, level by level.
+"""Unsupervised training of a `HistoryStack` on sequences, level by level.
 
 A level is trained on its own inputs until its bits on sequences that are held out stop falling, then frozen;
 its gate is calibrated; what passes the gate is the next level's training data. It ends when the configured
@@ -7,7 +7,7 @@ levels are there, when the events are too few for another level, or when a level
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chunker.classification.history import HistoryLevel, HistoryStack, pad, since_of
-from chunker.classification.inputs import Array, check_count
-from chunker.classification.medium import HistoryGate, Medium
-from chunker.errors import TrainingError, UsageError
+from chunker.config import GateRule
+from chunker.errors import UsageError
+from chunker.learning.config import check_count
+from chunker.learning.fitting import EarlyStopping, descend
+from chunker.learning.history import HistoryStack, pad, since_of
+from chunker.learning.level import Level
+from chunker.learning.observation import Array, Observation
 
 FEWEST_EVENTS = 2.0  # a sequence on average; with fewer there is nothing left to predict
 LARGEST_SHARE = 0.95  # of a level's inputs that pass its gate; with more it leaves nothing out
@@ -30,19 +33,20 @@ Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
-class Growth:
+class PretrainConfig:
     """How levels are trained.
 
-    levels: hidden units of each, lowest first. steps: gradient steps a level at most. window: inputs that
-    gradients reach back. batch: windows a step. rate: Adam's learning rate. held_out: share of the sequences
-    on which progress is measured (none of fewer than 20 sequences: then the training windows serve).
+    levels: hidden units of each, lowest first. steps: gradient steps per level at most. window: inputs through
+    which gradients flow back. batch: windows per step. learning_rate: Adam's, constant for half of the steps and
+    then falling linearly to 5 %. held_out: share of the sequences on which progress is measured; of fewer than 20
+    sequences none, and progress is measured on those that train.
     """
 
     levels: Sequence[int] = (64, 64)
     steps: int = 500
     window: int = 128
     batch: int = 32
-    rate: float = 3e-3
+    learning_rate: float = 3e-3
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
@@ -58,7 +62,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class LevelReport:
+class PretrainReport:
     """What growing found of one level: its events are the share of all inputs that it received."""
 
     width: int
@@ -68,15 +72,15 @@ class LevelReport:
     threshold: float
 
 
-def grow(
-    medium: Medium,
+def pretrain(
+    observation: Observation,
     sequences: list[Array],
-    growth: Growth,
-    gate: HistoryGate,
+    config: PretrainConfig,
+    gate: GateRule,
     cell: str,
     random: np.random.Generator,
-) -> tuple[HistoryStack, list[LevelReport]]:
-    """A stack trained on sequences (T,) or (T, D), prepared as the medium wants them.
+) -> tuple[HistoryStack, list[PretrainReport]]:
+    """A stack trained on sequences (T,) or (T, D), prepared as the observation model wants them.
 
     Initial weights come from torch's global generator; `random` picks windows.
 
@@ -84,65 +88,59 @@ def grow(
     ------
     TrainingError: the loss is no longer finite.
     """
-    stack = HistoryStack(medium, cell, gate)
-    reports: list[LevelReport] = []
+    stack = HistoryStack(observation, cell, gate)
+    reports: list[PretrainReport] = []
     times = [np.arange(len(row)) for row in sequences]
     total = max(sum(map(len, sequences)), 1)
-    for index, width in enumerate(growth.levels):
+    for index, width in enumerate(config.levels):
         events = sum(map(len, times))
         if index and (
             events < FEWEST_EVENTS * len(sequences) or events > LARGEST_SHARE * total * reports[-1].share
         ):
             break
         rows = [(row[at], since_of(at)) for row, at in zip(sequences, times, strict=True)]
-        level = HistoryLevel(medium, width, cell, timed=index > 0)
-        bits, steps = train_level(level, rows, growth, random)
-        stack.add(level, 0.5)  # of the argmax rule; any other is set now
+        level = stack.new_level(width)
+        bits, steps = train_level(level, rows, config, random)
+        stack.add(level, 0.0)
         stack.thresholds[index] = _calibrate(stack, index, rows, random)
-        reports.append(LevelReport(width, events / total, bits, steps, stack.thresholds[index]))
-        if index + 1 < len(growth.levels):
+        reports.append(PretrainReport(width, events / total, bits, steps, stack.thresholds[index]))
+        if index + 1 < len(config.levels):
             times = [history.levels[-1] for history in stack.read(sequences)]
     return stack, reports
 
 
 def train_level(
-    level: HistoryLevel, rows: list[tuple[Array, Array]], growth: Growth, random: np.random.Generator
+    level: Level, rows: list[tuple[Array, Array]], config: PretrainConfig, random: np.random.Generator
 ) -> tuple[float, int]:
     """Train on (inputs, since) rows; bits per input at the best check, whose weights are kept, and its step."""
     rows = [row for row in rows if len(row[0])]
-    if not rows or growth.steps == 0:
+    if not rows or config.steps == 0:
         return float("nan"), 0
-    training, checks = hold_out(rows, growth.held_out, random)
-    check = _windows(level.medium, checks, min(4 * growth.batch, 2 * len(checks)), growth.window, random)
+    training, checks = hold_out(rows, config.held_out, random)
+    check = _windows(level.observation, checks, min(4 * config.batch, 2 * len(checks)), config.window, random)
     weights = np.array([len(row[0]) for row in training], dtype=np.float64)
     weights /= weights.sum()
-    optimizer = torch.optim.Adam(level.parameters(), lr=growth.rate, betas=(0.9, 0.99))
-    best, best_step, since_best = float("inf"), 0, 0
-    kept = {name: value.detach().clone() for name, value in level.state_dict().items()}
-    for step in range(growth.steps + 1):
-        if step % CHECK_EVERY == 0 or step == growth.steps:
-            with torch.no_grad():
-                bits = float(_loss(level, *check))
-            if not np.isfinite(bits):
-                raise TrainingError("the loss of a level is no longer finite; lower the learning rate")
-            if bits < best - GAIN * abs(best) or not np.isfinite(best):
-                since_best = 0
-            else:
-                since_best += 1
-            if bits < best:
-                best, best_step = bits, step
-                kept = {name: value.detach().clone() for name, value in level.state_dict().items()}
-            if since_best >= PATIENCE or step == growth.steps:
-                break
-        for group in optimizer.param_groups:
-            group["lr"] = growth.rate * min(1.0, 2.0 * (1 - step / growth.steps) + 0.05)
-        batch = _windows(level.medium, training, growth.batch, growth.window, random, weights)
-        optimizer.zero_grad()
-        _loss(level, *batch).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(level.parameters(), 1.0)
-        optimizer.step()
-    level.load_state_dict(kept)
-    return best, best_step
+
+    def losses() -> Iterator[Tensor]:
+        for _ in range(config.steps):
+            yield _loss(
+                level, *_windows(level.observation, training, config.batch, config.window, random, weights)
+            )
+
+    def learning_rate(step: int) -> float:
+        return config.learning_rate * min(1.0, 2.0 * (1 - step / config.steps) + 0.05)
+
+    @torch.no_grad()
+    def bits() -> float:
+        return float(_loss(level, *check))
+
+    stopping = EarlyStopping(level, PATIENCE, GAIN)
+    stopping.look(bits(), 0)
+    for step in descend(losses(), level.parameters(), learning_rate):
+        if (step % CHECK_EVERY == 0 or step == config.steps) and stopping.look(bits(), step):
+            break
+    stopping.restore()
+    return stopping.best_bits, stopping.best_step
 
 
 def hold_out(rows: list[Row], share: float, random: np.random.Generator) -> tuple[list[Row], list[Row]]:
@@ -154,7 +152,7 @@ def hold_out(rows: list[Row], share: float, random: np.random.Generator) -> tupl
 
 
 def _windows(
-    medium: Medium,
+    observation: Observation,
     rows: list[tuple[Array, Array]],
     count: int,
     window: int,
@@ -165,7 +163,7 @@ def _windows(
     picked = [rows[i] for i in random.choice(len(rows), count, p=weights)]
     starts = [int(random.integers(0, max(len(row[0]) - window, 0) + 1)) for row in picked]
     inputs, given = pad(
-        [row[0][s : s + window] for row, s in zip(picked, starts, strict=True)], medium, torch.float32
+        [row[0][s : s + window] for row, s in zip(picked, starts, strict=True)], observation, torch.float32
     )
     since = torch.ones(given.shape, dtype=torch.int64)
     for b, (row, start) in enumerate(zip(picked, starts, strict=True)):
@@ -174,20 +172,17 @@ def _windows(
     return inputs, since, given
 
 
-def _loss(level: HistoryLevel, inputs: Tensor, since: Tensor, given: Tensor) -> Tensor:
-    """Mean bits per given input; vectors: per channel, so that the rate fits any number of them."""
-    h, c = level.start(inputs.shape[1])
-    hs, _ = level(inputs, since, h, c)
-    states = torch.cat([h.unsqueeze(0), hs])[:-1]
-    lasts = torch.cat([torch.zeros_like(inputs[:1]), inputs])[:-1]
-    return mean_bits(level, states, lasts, inputs, given)
+def _loss(level: Level, inputs: Tensor, since: Tensor, given: Tensor) -> Tensor:
+    """`mean_bits` of windows that begin with a cold state."""
+    state = level.start(inputs.shape[1])
+    values, _ = level.run(inputs, state, since)
+    return mean_bits(level.observation, level.predictions(inputs, values, state.last), inputs, given)
 
 
-def mean_bits(level: HistoryLevel, states: Tensor, lasts: Tensor, inputs: Tensor, given: Tensor) -> Tensor:
-    """Per given input, and of vectors per channel; states and lasts are from before each of the inputs."""
-    bits = level.medium.bits(level.predict(states, lasts), inputs)
-    channels = 1 if level.medium.is_symbols else level.medium.size
-    return (bits * given).sum() / (given.sum() * channels)
+def mean_bits(observation: Observation, prediction: Tensor, inputs: Tensor, given: Tensor) -> Tensor:
+    """Mean bits per given input (T, B[, D]), and of vectors per channel, so that a learning rate fits any number."""
+    bits = observation.bits(prediction, inputs)
+    return (bits * given).sum() / (given.sum() * observation.channels)
 
 
 @torch.no_grad()
@@ -196,8 +191,6 @@ def _calibrate(
 ) -> float:
     """The threshold of the gate above level `index`: its value, or the one that passes the wanted share."""
     gate = stack.gate
-    if gate.rule == "argmax":
-        return 0.5  # a miss measures 1
     if gate.rule != "rate":
         return gate.value
     rows = [row for row in rows if len(row[0])]
@@ -208,11 +201,9 @@ def _calibrate(
     seen = 0
     for i in random.permutation(len(rows)):
         inputs, since = (torch.from_numpy(np.ascontiguousarray(part[:4096])).unsqueeze(1) for part in rows[i])
-        h, c = level.start(1)
-        hs, _ = level(inputs, since, h, c)
-        states = torch.cat([h.unsqueeze(0), hs])[:-1]
-        lasts = torch.cat([torch.zeros_like(inputs[:1]), inputs])[:-1]
-        measure = stack.medium.measure(gate, level.predict(states, lasts), inputs)
+        state = level.start(1)
+        values, _ = level.run(inputs, state, since)
+        measure = stack.observation.measure(gate, level.predictions(inputs, values, state.last), inputs)
         measures.append(measure[:, 0].numpy())
         seen += len(inputs)
         if seen >= CALIBRATION_INPUTS or len(measures) >= 400:

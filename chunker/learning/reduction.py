@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chunker.classification.history import Carry, HistoryStack
-from chunker.classification.inputs import Array
 from chunker.errors import UsageError
+from chunker.learning.gate import unexpected
+from chunker.learning.history import HistoryStack
+from chunker.learning.observation import Array
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def tolerance_of(stack: HistoryStack) -> float:
     ------
     UsageError: the gate bounds bits and not errors, so there is no tolerance.
     """
-    if stack.medium.is_symbols:
+    if stack.observation.is_symbols:
         return 0.0
     if stack.gate.rule == "surprise":
         raise UsageError("a gate in bits states no tolerance; use the rule tolerance or rate to expand")
@@ -60,13 +61,13 @@ def compress_history(stack: HistoryStack, sequence: Array) -> Reduced:
     truth = torch.from_numpy(np.ascontiguousarray(sequence))
     for t in range(len(sequence)):
         depth, value = walk.first_success(truth[t])
-        walk.tick(t, depth, value)
+        walk.step(t, depth, value)
         if depth:
             times.append(t)
             failed.append(depth)
         if depth == len(stack.levels):
             values.append(sequence[t])
-    shape = (0,) if stack.medium.is_symbols else (0, stack.medium.size)
+    shape = (0,) if stack.observation.is_symbols else (0, stack.observation.size)
     kept = np.array(values) if values else np.zeros(shape, sequence.dtype)
     return Reduced(len(sequence), np.array(times, np.int64), np.array(failed, np.int64), kept, tolerance)
 
@@ -81,7 +82,7 @@ def expand(stack: HistoryStack, reduced: Reduced) -> Array:
     walk = _Walk(stack)
     depths = dict(zip(reduced.times.tolist(), reduced.failed.tolist(), strict=True))
     values = iter(reduced.values)
-    found = stack.medium.empty(reduced.length)
+    found = stack.observation.empty(reduced.length)
     for t in range(reduced.length):
         depth = depths.get(t, 0)
         if not 0 <= depth <= len(stack.levels):
@@ -92,8 +93,8 @@ def expand(stack: HistoryStack, reduced: Reduced) -> Array:
                 raise UsageError("the reduced sequence lacks values; expand what compress_history returned")
             value = torch.as_tensor(given)
         else:
-            value = stack.medium.best(walk.prediction(depth))
-        walk.tick(t, depth, value)
+            value = stack.observation.best(walk.prediction(depth))
+        walk.step(t, depth, value)
         found[t] = value
     result: Array = found.numpy()
     return result
@@ -104,33 +105,34 @@ class _Walk:
 
     def __init__(self, stack: HistoryStack) -> None:
         self.stack = stack
-        self.carries: list[Carry] = stack.start(1)
+        self._states = stack.start(1)
+        self._last_at = [-1] * len(stack.levels)  # times of the last inputs
 
     @torch.no_grad()
     def prediction(self, index: int) -> Tensor:
         """(V,) or (2 D,): what a level predicts as its next input."""
-        carry = self.carries[index]
-        return self.stack.level(index).predict(carry.h, carry.last)[0]
+        state = self._states[index]
+        return self.stack.level(index).predict(state.h, state.last)[0]
 
     def first_success(self, truth: Tensor) -> tuple[int, Tensor]:
         """How many levels fail on the input, and what stands for it: a prediction, or if all fail itself."""
-        for index in range(len(self.stack.levels)):
-            if int(self.carries[index].last_at[0]) < 0:
+        stack = self.stack
+        for index, threshold in enumerate(stack.thresholds):
+            if self._last_at[index] < 0:
                 continue  # a level's first input is always unexpected
             prediction = self.prediction(index)
-            best = self.stack.medium.best(prediction)
-            measure = self.stack.medium.measure(self.stack.gate, prediction.unsqueeze(0), truth.unsqueeze(0))
-            close = float(measure[0]) <= self.stack.thresholds[index]
-            if close and (not self.stack.medium.is_symbols or bool(best == truth)):
+            best = stack.observation.best(prediction)
+            one = prediction.unsqueeze(0), truth.unsqueeze(0)
+            close = not bool(unexpected(stack.observation, *one, stack.gate, threshold)[0])
+            if close and (not stack.observation.is_symbols or bool(best == truth)):
                 return index, best
-        return len(self.stack.levels), truth
+        return len(stack.levels), truth
 
     @torch.no_grad()
-    def tick(self, t: int, depth: int, value: Tensor) -> None:
-        """Feed what stands for the input to all levels up to the one that predicted it."""
-        for index in range(min(depth + 1, len(self.stack.levels))):
-            carry = self.carries[index]
-            inputs = value.view(1, 1, *value.shape)
-            since = torch.full((1, 1), max(t - int(carry.last_at[0]), 1))
-            hs, cs = self.stack.level(index)(inputs, since, carry.h, carry.c)
-            self.carries[index] = Carry(hs[0], None if cs is None else cs[0], inputs[0], torch.tensor([t]))
+    def step(self, t: int, depth: int, value: Tensor) -> None:
+        """Let all levels up to the one that predicted the input read what stands for it."""
+        for index in range(min(depth + 1, len(self._states))):
+            times = torch.full((1, 1), max(t - self._last_at[index], 1))
+            level = self.stack.level(index)
+            _, self._states[index] = level.run(value.view(1, 1, *value.shape), self._states[index], times)
+            self._last_at[index] = t
