@@ -24,7 +24,9 @@ from chunker.extras import require as _require
 from chunker.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from chunker.classification import HistoryClassifier, HistoryTranscriber, HistoryTransformer
     from chunker.codec.files import open
+    from chunker.codec.info import frame_info
     from chunker.codec.stream import Compressor, Decompressor, compress, decompress
     from chunker.config import GateRule, StackConfig
     from chunker.learning.stack import Stack
@@ -34,12 +36,16 @@ _HOMES = {
     "Compressor": "chunker.codec.stream",
     "Decompressor": "chunker.codec.stream",
     "GateRule": "chunker.config",
+    "HistoryClassifier": "chunker.classification",
+    "HistoryTranscriber": "chunker.classification",
+    "HistoryTransformer": "chunker.classification",
     "Model": "chunker.models",
     "Stack": "chunker.learning.stack",
     "StackConfig": "chunker.config",
     "builtin_models": "chunker.models",
     "compress": "chunker.codec.stream",
     "decompress": "chunker.codec.stream",
+    "frame_info": "chunker.codec.info",
     "load_model": "chunker.models",
     "open": "chunker.codec.files",
 }
@@ -49,27 +55,38 @@ __all__ = [
     "Compressor",
     "Decompressor",
     "GateRule",
+    "HistoryClassifier",
+    "HistoryTranscriber",
+    "HistoryTransformer",
     "Model",
     "Stack",
     "StackConfig",
     "builtin_models",
     "compress",
     "decompress",
+    "frame_info",
     "load_model",
     "open",
 ]
 
-
-if not _has("train"):  # so that help() and `import *` work without it
-    __all__.remove("Stack")
+# What needs an extra is left out of __all__ where it is missing, so that help() and `import *` work without it.
+_EXTRA_OF = {
+    "HistoryClassifier": "sklearn",
+    "HistoryTranscriber": "sklearn",
+    "HistoryTransformer": "sklearn",
+    "Stack": "train",
+}
+for _name, _extra in _EXTRA_OF.items():
+    if not _has(_extra):
+        __all__.remove(_name)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'chunker' has no attribute {name!r}")
-    if name == "Stack":
+    if name in _EXTRA_OF:
         try:
-            _require("train", "chunker.Stack")
+            _require(_EXTRA_OF[name], f"chunker.{name}")
         except MissingExtra as error:
             raise AttributeError(str(error)) from error
     return getattr(import_module(_HOMES[name]), name)

@@ -149,13 +149,15 @@ def our_peers(model: str | None, threads: int, presets: tuple[str, ...]) -> list
 def _as_peer(preset: str, settings: Settings, model: Model | None, threads: int) -> Peer:
     """One preset, packing a file into another as the others do."""
 
+    from chunker.codec.pipes import pack, unpack
+
     def compress(source: Path, target: Path) -> None:
         with source.open("rb") as plain, target.open("wb") as packed:
-            work.pack(plain, packed, model, threads, settings)
+            pack(plain, packed, settings, model=model, workers=threads)
 
     def decompress(source: Path, target: Path) -> None:
         with source.open("rb") as packed, target.open("wb") as plain:
-            work.unpack(packed, plain, model, threads)
+            unpack(packed, plain, model=model, workers=threads)
 
     option = "" if preset == "default" else f" --{preset}"
     return Peer(f"chunker{option} ({model.name if model is not None else 'no model'})", compress, decompress)

@@ -12,7 +12,7 @@ from chunker.cli.guard import each_file, leave
 from chunker.cli.report import Figures, number, print_json, print_table
 
 if TYPE_CHECKING:
-    from chunker.codec.archive import ArchiveInfo
+    from chunker.codec.info import FrameInfo
 
 COLUMNS = ("<archive", "bytes in", "bytes out", "ratio", "bits/byte", "<blocks", "<model", "<fingerprint")
 
@@ -31,15 +31,19 @@ def list_command(paths: tuple[str, ...], as_json: bool) -> None:
 
 def show_archives(paths: tuple[str, ...], *, as_json: bool) -> None:
     """Print a table or a JSON document about archives; exit with the worst code."""
-    infos: list[tuple[str, ArchiveInfo]] = []
+    infos: list[tuple[str, FrameInfo]] = []
 
     def one(path: str) -> None:
-        from chunker.codec.archive import read_info
+        from chunker.codec.archive import cut_off
+        from chunker.codec.info import frame_info
 
         if path == files.STANDARD:
             files.refuse_terminal_input(force=False)
         with files.open_source(path, named_target=True) as source:
-            infos.append((path, read_info(source.stream)))
+            info = frame_info(source.stream)
+        if not info.complete:
+            raise cut_off(info.bytes_out)
+        infos.append((path, info))
 
     failures = each_file(paths, one)
     if as_json:
@@ -49,10 +53,10 @@ def show_archives(paths: tuple[str, ...], *, as_json: bool) -> None:
     leave(failures)
 
 
-def _rows(infos: list[tuple[str, ArchiveInfo]]) -> list[list[str]]:
+def _rows(infos: list[tuple[str, FrameInfo]]) -> list[list[str]]:
     rows = []
     for path, info in infos:
-        models = [_model_name(fingerprint) or "unknown" for fingerprint in info.fingerprints]
+        models = [name or "unknown" for name in info.models]
         rows.append(
             [
                 files.shown(path),
@@ -77,7 +81,7 @@ def _figures(figures: Figures) -> list[str]:
     ]
 
 
-def _to_json(path: str, info: ArchiveInfo) -> dict[str, Any]:
+def _to_json(path: str, info: FrameInfo) -> dict[str, Any]:
     return {
         "name": path,
         **Figures(info.bytes_in, info.bytes_out).to_json(),
@@ -90,23 +94,12 @@ def _to_json(path: str, info: ArchiveInfo) -> dict[str, Any]:
             if settings is not None
         ],
         "models": [
-            {"name": _model_name(fingerprint), "fingerprint": fingerprint.hex()}
-            for fingerprint in info.fingerprints
+            {"name": name, "fingerprint": fingerprint.hex()}
+            for name, fingerprint in zip(info.models, info.fingerprints, strict=True)
         ],
     }
 
 
-def _kinds(info: ArchiveInfo) -> dict[str, int]:
+def _kinds(info: FrameInfo) -> dict[str, int]:
     """How many blocks there are of each kind, in order of appearance."""
     return dict(Counter(block.kind.name.lower() for block in info.blocks))
-
-
-def _model_name(fingerprint: bytes) -> str | None:
-    """The built-in model whose fingerprint begins like this; None if there is none."""
-    from chunker.codec.finder import builtin
-    from chunker.models import builtin_models
-
-    for name in builtin_models():
-        if builtin(name).fingerprint.startswith(fingerprint):
-            return name
-    return None

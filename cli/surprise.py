@@ -162,7 +162,7 @@ def _trace(texts: list[bytes], worker: Worker, bar: Progress) -> Trace:
 
     job = worker.job
     return trace(
-        b"".join(texts), worker.model, threads=job.threads, preset=worker.settings, advance=bar.advance
+        b"".join(texts), worker.settings, model=worker.model, workers=job.threads, advance=bar.advance
     )
 
 

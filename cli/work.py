@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from chunker.core.backend import Settings
     from chunker.models import Model
 
-CHUNK_BYTES = 1 << 17
-
 
 @dataclass(frozen=True)
 class Job:
@@ -117,6 +115,8 @@ class Worker:
 
     def compress(self, path: str) -> Outcome:
         """Write the archive of one file; `files` and the codec say what can be raised."""
+        from chunker.codec.pipes import pack
+
         job = self.job
         with self._open(path, directory=files.PACK_DIRECTORY) as source:
             name = job.output or files.target_for_compressing(path)
@@ -124,10 +124,19 @@ class Worker:
                 files.refuse_terminal_output(target, job.force)
                 bar = Progress(path, source.size, quiet=job.quiet)
                 with contextlib.closing(bar):
-                    written, model = pack(source.stream, target, self.model, job.threads, self.settings, bar)
+                    packed = pack(
+                        source.stream,
+                        target,
+                        self.settings,
+                        model=self.model,
+                        workers=job.threads,
+                        advance=bar.advance,
+                    )
         if job.remove:
             files.remove_source(source, name)
-        return Outcome(path, Figures(bar.done, written), bar.seconds, target=name, model=model)
+        return Outcome(
+            path, Figures(bar.done, packed.bytes_out), bar.seconds, target=name, model=packed.model
+        )
 
     def decompress(self, path: str) -> Outcome:
         """Write the content of one archive; `files` and the codec say what can be raised."""
@@ -159,11 +168,23 @@ class Worker:
         return files.open_target(name, source, force=job.force, durable=durable, named=named)
 
     def _unpack(self, source: files.Source, target: BinaryIO | None) -> Outcome:
+        from chunker.codec.pipes import unpack
+
         bar = Progress(source.path, _content_bytes(source), quiet=self.job.quiet)
         archive = files.CountedInput(source.stream)
         with contextlib.closing(bar):
-            models = unpack(cast(BinaryIO, archive), target, self.model, self.job.threads, bar)
-        model = ", ".join(models) or None
+            found = unpack(
+                cast(BinaryIO, archive),
+                target,
+                model=self.model,
+                workers=self.job.threads,
+                advance=bar.advance,
+            )
+        if found.padding_bytes and not self.job.quiet:
+            complain(
+                f"{files.shown(source.path)}: {found.padding_bytes:,} zero bytes behind the archive are ignored"
+            )
+        model = ", ".join(found.models) or None
         return Outcome(source.path, Figures(bar.done, archive.count), bar.seconds, model=model)
 
 
@@ -171,62 +192,12 @@ def _content_bytes(source: files.Source) -> int | None:
     """The size of an archive's content, if there is somebody to show it to and it can be looked up."""
     if source.size is None or not watched():
         return None
-    from chunker.codec.archive import read_info
+    from chunker.codec.info import frame_info
 
     begin = source.stream.tell()
     try:
-        return read_info(source.stream).bytes_in
+        return frame_info(source.stream).bytes_in
     except ArchiveError:
         return None  # decoding it will say why
     finally:
         source.stream.seek(begin)
-
-
-def pack(
-    source: BinaryIO,
-    target: BinaryIO,
-    model: Model | None,
-    threads: int | None,
-    settings: Settings,
-    bar: Progress | None = None,
-) -> tuple[int, str | None]:
-    """Stream a source into an archive.
-
-    model: None for the built-in one, if the settings need any.
-    Returns the archive's size in bytes, and the name of the model that it needs.
-    """
-    from chunker.codec.pool import ignore
-    from chunker.codec.stream import Compressor
-
-    advance = ignore if bar is None else bar.advance
-    compressor = Compressor(model, threads=threads, preset=settings, advance=advance)
-    written = 0
-    try:
-        while data := source.read(CHUNK_BYTES):
-            written += target.write(compressor.compress(data))
-        written += target.write(compressor.flush())
-        return written, compressor.model_name
-    finally:
-        compressor.close()
-
-
-def unpack(
-    source: BinaryIO,
-    target: BinaryIO | None,
-    model: Model | None,
-    threads: int | None,
-    bar: Progress | None = None,
-) -> list[str]:
-    """Stream the content of an archive, or of several in a row, into a target, or nowhere; returns the names of
-    the models that they needed."""
-    from chunker.codec.finder import ModelFinder
-    from chunker.codec.pool import ignore
-    from chunker.codec.stream import contents
-
-    models = ModelFinder(model)
-    advance = ignore if bar is None else bar.advance
-    with contextlib.closing(contents(source, models, threads, advance)) as blocks:
-        for block in blocks:
-            if target is not None:
-                target.write(block)
-    return models.found

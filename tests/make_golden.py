@@ -90,6 +90,7 @@ CONTENTS = {
     "full": text(600) + noise(500) + bytes(1500) + table(400) + text(700)[300:],
     "full-ngrams": text(300) + table(300),
 }
+CONTENTS["padded"] = CONTENTS["full"]
 
 FEW, MANY, ALL = (Settings(contexts, 0) for contexts in Contexts)
 WOKEN = Settings(Contexts.MANY, 1200)
@@ -138,6 +139,9 @@ def good() -> dict[str, bytes]:
         return out
 
     few = compact("contexts-few", FEW)
+    whole = full(
+        tiny, cut("full", (600, WOKEN), (500, Kind.RAW), (1500, Kind.LZMA), (400, MANY), (400, ALWAYS))
+    )
     return {
         "empty": compact("empty", Kind.RAW),
         "one-byte": compact("one-byte", Kind.RAW),
@@ -154,10 +158,8 @@ def good() -> dict[str, bytes]:
         "no-blocks": full(None, []),
         "two": compact("one-byte", Kind.RAW) + few,
         "full-contexts": full(None, cut("full-contexts", (400, FEW), (400, MANY), (300, ALL))),
-        "full": full(
-            tiny,
-            cut("full", (600, WOKEN), (500, Kind.RAW), (1500, Kind.LZMA), (400, MANY), (400, ALWAYS)),
-        ),
+        "full": whole,
+        "padded": whole + bytes(512),
         "full-ngrams": full(told, cut("full-ngrams", (300, ALWAYS), (300, RARELY))),
     }
 
@@ -196,7 +198,6 @@ def damaged_container(archives: dict[str, bytes]) -> dict[str, tuple[bytes, type
         "flipped-end": (flipped(whole, len(whole) - 1), CorruptArchive),
         "wrong-model": (frames.full_start(b"another!") + whole[start:], WrongModel),
         "no-model": (frames.full_start(NO_FINGERPRINT) + whole[start:], WrongModel),
-        "trailing-zeros": (whole + bytes(512), CorruptArchive),
         "trailing-text": (record + b"\n", CorruptArchive),
         "older-version": (frames.MAGIC + b"\x13" + record[4:], ArchiveVersionError),
         "version-0": (frames.MAGIC + b"\x03" + record[4:], CorruptArchive),

@@ -1,4 +1,4 @@
-"""The integer twin once more: whole numbers in lists, one lane, one step after another (FORMAT.md).
+"""The integer model once more: whole numbers in lists, one lane, one step after another (FORMAT.md).
 
 Slow and obvious; what chunker.core.levels computes for many lanes at once is compared with it. `some_tensors`
 makes integer tensors of every size that a model may have.
@@ -151,15 +151,8 @@ def weigh(logits: Row) -> Row:
     return [int(WEIGHTS[min(top - z, 23 * 128)]) for z in logits]
 
 
-def share(weights: Row, amount: int) -> Row:
-    """What is left over goes to the first of the greatest."""
-    shares = [w * amount // sum(weights) for w in weights]
-    shares[weights.index(max(weights))] += amount - sum(shares)
-    return shares
-
-
 class PlainStack:
-    """A stack in one lane; `frequencies` and `read` as those of a Session."""
+    """A stack in one lane; `weights` and `read` as those of a Session."""
 
     def __init__(self, config: StackConfig, tensors: dict[str, Any]) -> None:
         self.config, self.thresholds = config, tensors["thresholds"].tolist()
@@ -184,21 +177,9 @@ class PlainStack:
         likely = weights[symbol] * 2**23 >= sum(weights) * WEIGHTS[min(steps, 23 * 128)]
         return likely and (first or steps > 128)
 
-    def frequencies(self) -> Row:
-        """f - 1."""
-        V, logits = self.config.symbols, self.level_logits()
-        if self.config.mode == "joint":
-            return share(weigh(logits[-1]), 2**24 - V)
-        result, open_ = share(weigh(logits[0]), 2**24 - V), set(range(V))
-        for upper in range(1, len(self.levels)):
-            open_ -= {s for s in open_ if self.expects(logits[upper - 1], s, upper - 1)}
-            if open_:
-                order = sorted(open_)
-                weights = weigh(logits[upper])
-                shares = share([weights[s] for s in order], sum(result[s] for s in order))
-                for s, part in zip(order, shares, strict=True):
-                    result[s] = part
-        return result
+    def weights(self) -> list[Row]:
+        """Of each level's prediction."""
+        return [weigh(logits) for logits in self.level_logits()]
 
     def read(self, symbol: int) -> list[int]:
         """The levels that received it."""

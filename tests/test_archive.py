@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunker.codec import archive, frames
-from chunker.codec.archive import BlockInfo, Parser, read_entries, read_info
+from chunker.codec.archive import Parser, read_entries, read_table
 from chunker.codec.frames import Coded, Kind
+from chunker.codec.info import BlockInfo, frame_info
 from chunker.core.backend import GATE_ALWAYS, Contexts, Settings
 from chunker.errors import (
     ArchiveError,
@@ -169,34 +170,59 @@ def test_parser_waits_at_every_cut(data):
         assert not parser.eof, size
         with pytest.raises(TruncatedArchive):
             raise parser.cut_off()
-        with pytest.raises(TruncatedArchive):
-            read_info(io.BytesIO(data[:size]))
+        try:
+            assert not frame_info(data[:size]).complete
+        except TruncatedArchive:
+            assert size < frames.START_BYTES
 
 
 @given(order=st.lists(st.sampled_from(ALL), min_size=1, max_size=6))
 def test_index_and_reading_through_agree(order):
     data = b"".join(order)
-    info = read_info(io.BytesIO(data))
-    assert info == read_info(Unseekable(data))
+    info = frame_info(data)
+    assert info == frame_info(Unseekable(data))
     assert info.archives == len(order)
     assert info.bytes_out == len(data)
     assert info.bytes_in == sum(block.bytes_in for block in info.blocks)
     entries = read_entries(io.BytesIO(data))
-    walked = archive._walk(io.BytesIO(data), None)[0].entries()
-    assert entries == list(walked)
+    walked = read_table(Unseekable(data)).entries()
+    assert entries == walked
     file = io.BytesIO(data)
     for entry, block in zip(entries, (b for one in order for b in parse(one)[0]), strict=True):
         assert entry.read(file) == block
 
 
-def test_read_info():
-    info = read_info(io.BytesIO(COMPACT_RAW + FULL + COMPACT_STACK))
+def test_frame_info():
+    info = frame_info(COMPACT_RAW + FULL + COMPACT_STACK)
     assert info.version == 2
-    assert info.fingerprint == FINGERPRINT[:8]
     assert info.fingerprints == (FINGERPRINT[:8], FINGERPRINT[:4])
     assert info.blocks[1] == BlockInfo(Kind.RAW, bytes_in=3, bytes_out=2 + 3 + 4, settings=None)
     assert info.blocks[-1].settings == Settings(Contexts.MANY, 1200)
-    assert read_info(io.BytesIO(COMPACT_RAW)).fingerprint == b""
+    assert info.models == (None, None)
+    assert (info.complete, info.padding_bytes) == (True, 0)
+
+
+@pytest.mark.parametrize("source", ["path", "file", "prefix"])
+def test_frame_info_takes_bytes_files_and_paths(tmp_path, source):
+    path = tmp_path / "a.nhc"
+    path.write_bytes(FULL)
+    given = {"path": path, "file": io.BytesIO(FULL), "prefix": FULL}[source]
+    assert frame_info(given) == frame_info(FULL)
+    assert frame_info(str(path)) == frame_info(FULL)
+
+
+def test_frame_info_of_the_first_bytes():
+    """As much as the heads that are there tell."""
+    compact = frame_info(COMPACT_STACK[:17])
+    assert (compact.bytes_in, compact.fingerprints, compact.complete) == (60, (FINGERPRINT[:4],), False)
+    full_ = frame_info(FULL[: frames.START_BYTES + 40])
+    assert full_.blocks == frame_info(FULL).blocks[: len(full_.blocks)]
+    assert full_.blocks
+    assert full_.bytes_in < frame_info(FULL).bytes_in
+    assert not frame_info(FULL[:-1]).complete
+    assert frame_info(FULL[:-1]).bytes_in == frame_info(FULL).bytes_in
+    with pytest.raises(TruncatedArchive):
+        frame_info(FULL[:9])
 
 
 class Reads(io.BytesIO):
@@ -213,7 +239,7 @@ class Reads(io.BytesIO):
 def test_the_index_is_found_from_the_end():
     big = full([raw(50_000)] * 4)
     file = Reads(big + big)
-    assert read_info(file).bytes_in == 400_000
+    assert frame_info(file).bytes_in == 400_000
     assert file.count < 300
 
 
@@ -230,7 +256,7 @@ def test_a_wrong_index_is_not_believed(bit):
         bad = bytearray(FULL)
         bad[at] ^= 1 << bit
         with pytest.raises(ArchiveError):
-            read_info(io.BytesIO(bad))
+            frame_info(bad)
 
 
 def test_a_shrunken_file_is_noticed():
@@ -295,7 +321,7 @@ def test_impossible_fields_are_refused_at_once(data):
         parse(data)
     assert "\n" not in str(caught.value)
     with pytest.raises(CorruptArchive):
-        read_info(io.BytesIO(data))
+        frame_info(data)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +349,7 @@ def test_other_files(data):
     with pytest.raises(NotAnArchive):
         parse(data)
     with pytest.raises(NotAnArchive):
-        read_info(io.BytesIO(data))
+        frame_info(data)
 
 
 @settings(max_examples=200)
@@ -340,8 +366,8 @@ def test_any_bytes_end_in_an_answer_or_an_archive_error(tail):
 def test_listing_needs_no_numpy():
     size = sum(size for _, size in BLOCKS)
     code = (
-        "import sys, io; from chunker.codec import archive;"
-        f"assert archive.read_info(io.BytesIO(bytes.fromhex('{FULL.hex()}'))).bytes_in == {size};"
+        "import sys; from chunker.codec.info import frame_info;"
+        f"assert frame_info(bytes.fromhex('{FULL.hex()}')).bytes_in == {size};"
         "loaded = {'numpy', 'torch', 'rich'} & set(sys.modules); assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

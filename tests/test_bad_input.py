@@ -15,6 +15,7 @@ from stand_in import StandIn, fake_model, mixed, noise, skewed, use
 
 from chunker.codec import archive, blocks, files, frames, lempelziv
 from chunker.codec.frames import Coded, Kind
+from chunker.codec.info import frame_info
 from chunker.codec.stream import Decompressor, compress, decompress
 from chunker.core.backend import Contexts, Settings, Stop
 from chunker.errors import (
@@ -43,7 +44,7 @@ def full_archive(data: bytes, block_bytes: int, preset: str | Settings = "fast")
     with pytest.MonkeyPatch.context() as patch:
         use(patch, StandIn())
         cut_small(patch, block_bytes, small_bytes=1)
-        return compress(data, MODEL, threads=1, preset=preset)
+        return compress(data, model=MODEL, workers=1, preset=preset)
 
 
 def compact(data: bytes, preset: str | Settings = "fast") -> bytes:
@@ -52,7 +53,7 @@ def compact(data: bytes, preset: str | Settings = "fast") -> bytes:
         use(patch, StandIn())
         patch.setattr(blocks, "WORTHWHILE_BYTES", 100)
         patch.setattr(blocks, "MONOTONY", 8)
-        return compress(data, MODEL, threads=1, preset=preset)
+        return compress(data, model=MODEL, workers=1, preset=preset)
 
 
 # Small enough for every bit and every length; between them all forms and kinds.
@@ -73,12 +74,12 @@ def readers(data: bytes, at_most: int = 3) -> list[tuple[str, object]]:
     """What each way of reading all of it gives: content or the error."""
 
     def at_once() -> bytes:
-        return decompress(data, model=MODEL, threads=1)
+        return decompress(data, model=MODEL, workers=1)
 
     def incremental() -> bytes:
         out, rest = b"", data
         while rest or not data:
-            decompressor = Decompressor(MODEL, threads=1)
+            decompressor = Decompressor(model=MODEL, workers=1)
             fed = 0
             while fed < len(rest) and not decompressor.eof:
                 out += decompressor.decompress(rest[fed : fed + 50])
@@ -89,7 +90,7 @@ def readers(data: bytes, at_most: int = 3) -> list[tuple[str, object]]:
         return out
 
     def opened() -> bytes:
-        with files.open(io.BytesIO(data), model=MODEL, threads=1) as file:
+        with files.open(io.BytesIO(data), model=MODEL, workers=1) as file:
             return bytes(file.read())
 
     results: list[tuple[str, object]] = []
@@ -111,7 +112,7 @@ def assert_refused(data: bytes, what: object = "", at_most: int = 3) -> None:
 def test_the_samples_are_good():
     forms = {data[3] & 15 for data in SMALL.values()}
     assert forms == {frames.FULL, *Kind}
-    kinds = {b.kind for b in archive.read_info(io.BytesIO(SMALL["full"] + SMALL["full, woken"])).blocks}
+    kinds = {b.kind for b in frame_info(SMALL["full"] + SMALL["full, woken"]).blocks}
     assert kinds == set(Kind)
     for data in SMALL.values():
         assert len({result for _, result in readers(data)}) == 1
@@ -141,10 +142,22 @@ def test_every_truncation(name):
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize(
-    "tail", [b"\0", b"\0" * 600, b"\n", b"garbage", frames.MAGIC, frames.MAGIC[:1], b"\xa7NX"]
+    "tail", [b"\0x", b"\0" * 600 + frames.MAGIC, b"\n", b"garbage", frames.MAGIC, frames.MAGIC[:1], b"\xa7NX"]
 )
 def test_trailing_garbage(name, tail):
     assert_refused(SMALL[name] + tail)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("count", [1, 600, 2 * archive.READ_BYTES])
+def test_padding_is_ignored(name, count):
+    padded = SMALL[name] + bytes(count)
+    assert decompress(padded, model=MODEL) == decompress(SMALL[name], model=MODEL)
+    with files.open(io.BytesIO(padded), model=MODEL) as file:
+        assert file.read() == decompress(SMALL[name], model=MODEL)
+        assert file.seek(0, io.SEEK_END) == frame_info(padded).bytes_in
+    assert frame_info(padded).padding_bytes == count
+    assert frame_info(padded).blocks == frame_info(SMALL[name]).blocks
 
 
 BIG = full_archive(mixed(3000) + noise(2000, 3) + bytes(2000) + skewed(3000, 4), 700)
@@ -233,7 +246,7 @@ def test_nothing_is_allocated_for_an_impossible_header(data):
         with pytest.raises(CorruptArchive):
             decompress(data, model=MODEL)
         with pytest.raises(CorruptArchive):
-            archive.read_info(io.BytesIO(data))
+            frame_info(data)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -244,7 +257,7 @@ def test_an_lzma_block_that_claims_too_much_takes_a_dictionary_at_most():
     tracemalloc.start()
     try:
         with pytest.raises(CorruptArchive, match="another length"):
-            decompress(packed, model=MODEL, threads=1)
+            decompress(packed, model=MODEL, workers=1)
         assert tracemalloc.get_traced_memory()[1] < (1 << 22) + (1 << 20)
     finally:
         tracemalloc.stop()
@@ -262,7 +275,7 @@ def test_an_index_of_terabytes_is_not_loaded():
     tracemalloc.start()
     try:
         with pytest.raises(ArchiveError):
-            archive.read_info(io.BytesIO(bad))
+            frame_info(bad)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -303,7 +316,7 @@ def test_the_fingerprint_is_believed_and_the_content_checked(name):
 @settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=2000))
 def test_any_bytes_in(data):
-    for reader in (lambda: decompress(data, model=MODEL), lambda: archive.read_info(io.BytesIO(data))):
+    for reader in (lambda: decompress(data, model=MODEL), lambda: frame_info(data)):
         with pytest.raises(ArchiveError):
             reader()
 
@@ -311,7 +324,7 @@ def test_any_bytes_in(data):
 @settings(max_examples=40, deadline=None)
 @given(content=st.binary(max_size=3000), preset=st.sampled_from(["fast", WOKEN, "best"]))
 def test_any_bytes_survive(preset, content):
-    packed = compress(content, MODEL, threads=1, preset=preset)
+    packed = compress(content, model=MODEL, workers=1, preset=preset)
     assert decompress(packed, model=MODEL) == content
     assert len(packed) <= len(content) * 1.001 + 64
 
@@ -319,6 +332,6 @@ def test_any_bytes_survive(preset, content):
 @pytest.mark.parametrize("n_bytes", [0, 1, 127, 128, 16_383, 65_535, 65_536, 1_000_000, 5_000_000])
 def test_noise_grows_by_almost_nothing(preset, n_bytes):
     data = noise(n_bytes)
-    packed = compress(data, MODEL, preset=preset)
+    packed = compress(data, model=MODEL, preset=preset)
     assert len(packed) <= n_bytes * 1.001 + 64
     assert decompress(packed) == data, "stored blocks need no model"

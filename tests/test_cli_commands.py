@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import os
 import stat
@@ -22,7 +21,7 @@ from stand_in import StandIn, skewed
 
 from chunker.cli import measure, peers, report
 from chunker.cli.main import COMMANDS, chunker
-from chunker.codec.archive import read_info
+from chunker.codec.info import frame_info
 from chunker.codec.stream import compress
 from chunker.core.backend import backend
 from chunker.errors import ChunkerError, UsageError
@@ -245,10 +244,10 @@ def test_of_model_and_no_model_the_last_counts(model, order):
 def test_list_counts_each_kind(tiny_model):
     with pytest.MonkeyPatch.context() as patch:
         cut_small(patch)
-        packed = compress(os.urandom(2000) + bytes(2000) + skewed(3000), tiny_model)
+        packed = compress(os.urandom(2000) + bytes(2000) + skewed(3000), model=tiny_model)
         packed += compress(skewed(3000), preset="fast")
     Path("all.nhc").write_bytes(packed)
-    expected = Counter(block.kind.name.lower() for block in read_info(io.BytesIO(packed)).blocks)
+    expected = Counter(block.kind.name.lower() for block in frame_info(packed).blocks)
     assert document(call("list", "all.nhc", "--json"))["archives"][0]["blocks"] == dict(expected)
     assert set(expected) == {"raw", "lzma", "stack", "contexts"}
 
@@ -440,7 +439,7 @@ def test_table_for_a_terminal(monkeypatch, capsys):
         (["compress", "folder"], "folder: is a directory; pack it with `tar"),
         (["decompress", "folder"], "folder: is a directory; name the files in it"),
         (["list", "folder"], "folder: is a directory; name the files in it"),
-        (["models", "folder"], "folder: is a directory; name the model file in it"),
+        (["models", "folder/"], "folder/: is a directory; name the model file in it"),
         (["models", "a.txt"], "a.txt: is not a model file"),
         (["bench", "nothing"], "nothing: No such file or directory; check the name"),
         (["bench", "folder"], "folder: is no regular file"),
@@ -482,7 +481,7 @@ def test_what_is_no_regular_file_is_not_replaced_and_takes_no_source_with_it(mod
         (["quantize", "text", "-o", "pipe", "-f"], "pipe is no regular file; choose another name"),
         (["compress", "a.txt", "-m", model, "--rm", "-o", os.devnull], "may get lost; leave out --rm"),
         (["compress", "a.txt", "-m", model, "-f"], "a.txt.nhc is no regular file; name it with -o"),
-        (["compress", "a.txt", "-m", "pipe", "-c"], "pipe is no regular file, as a model has to be"),
+        (["compress", "a.txt", "-m", "./pipe", "-c"], "./pipe is no regular file, as a model has to be"),
     ]
     for args, message in tries:
         assert message in call(*args, code=1).stderr

@@ -193,7 +193,7 @@ def test_the_built_in_model_is_a_teacher(corpus, tmp_path):
     [
         (["--levels", "9"], "levels may name 8 at most"),
         (["--levels", "5,4"], "which only --student fresh can have"),
-        (["--student", "nothing"], "no model file 'nothing'"),
+        (["--student", "nothing"], "no built-in model 'nothing'"),
         (["--cell", "rnn"], "--cell goes with --student fresh"),
         (["--student", "fresh", "--levels", "5", "--rounds", "2"], "level 0"),
         (["--temperature", "0"], "temperature"),

@@ -1,4 +1,4 @@
-"""Growing: level by level until nothing is gained; and the float stack beside the histories of its twin."""
+"""Growing: level by level until nothing is gained; and the float stack beside the histories of its integer model."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_a_stack_that_cannot_be_is_refused(fields):
 
 
 @pytest.mark.parametrize("name", ["lag20", "nested"])
-def test_the_twin_receives_what_the_float_stack_receives(name, request):
+def test_the_integer_model_receives_what_the_float_stack_receives(name, request):
     stack, _ = request.getfixturevalue(name)
     fresh = drawn({"lag20": Lag20(), "nested": NESTED}[name], 30, seed=1)
     with torch.no_grad():

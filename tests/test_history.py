@@ -14,7 +14,7 @@ from test_levels import CELLS, random_tensors
 from chunker.config import TIME_BUCKETS, GateRule, StackConfig
 from chunker.core.history import Reduced, compress_history, expand
 from chunker.core.levels import IntegerStack, time_bucket
-from chunker.core.quantize import freeze
+from chunker.core.quantize import quantize
 from chunker.errors import UsageError
 
 V = 5
@@ -39,7 +39,7 @@ def some_stack(seed=0, levels=2, favourite=0, rhythm=RHYTHM, **fields):
             bias = tensors[f"{level}.time_readout_bias"].reshape(level, TIME_BUCKETS)
             for clock in range(level):
                 bias[clock, time_bucket(prod(rhythm[clock:level]))] += 10
-    return IntegerStack(config, freeze(tensors))
+    return IntegerStack(config, quantize(tensors))
 
 
 def rhythmic(stack, length, seed, noise=0.0, rhythm=RHYTHM):
@@ -177,10 +177,10 @@ def test_a_calibrated_gate_expands_if_it_ends_at_one_bit():
     config = StackConfig(levels=(12, 10), mode="faithful", symbols=V, gate=GateRule("rate", 0.3))
     tensors = random_tensors(config)
     tensors["thresholds_bits"][:] = 1.0
-    check(IntegerStack(config, freeze(tensors)), [np.arange(40) % V])
+    check(IntegerStack(config, quantize(tensors)), [np.arange(40) % V])
     tensors["thresholds_bits"][:] = 1.01
     with pytest.raises(UsageError, match="cannot be put back"):
-        expand(IntegerStack(config, freeze(tensors)), [])
+        expand(IntegerStack(config, quantize(tensors)), [])
 
 
 def test_two_levels_need_no_time_code():

@@ -1,4 +1,4 @@
-"""The integer twin: exact against plain integers, close to the float stack, independent of lanes."""
+"""The integer model: exact against plain integers, close to the float stack, independent of lanes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chunker.core import predictions, products, tables
 from chunker.core.cells import sigmoid, tanh
 from chunker.core.layout import MATRICES, float_shapes, integer_layout, kind
 from chunker.core.levels import IntegerStack, time_bucket
-from chunker.core.quantize import LOGIT_UNIT, freeze, thaw
+from chunker.core.quantize import LOGIT_UNIT, dequantize, quantize
 from chunker.errors import NotAModel, UsageError
 from chunker.models import load_model, save_model
 
@@ -42,15 +42,15 @@ def integer_stack(seed=0, **fields):
     for name in tensors:
         if name.endswith("time_readout_bias"):
             tensors[name][:3] += 5  # or hardly any time would be expected
-    return IntegerStack(config, freeze(tensors))
+    return IntegerStack(config, quantize(tensors))
 
 
 def run(stack, symbols):
-    """All frequencies, (T, B, V), of symbols (T, B); and the ticks."""
+    """The probabilities, (T, B, V), before each of symbols (T, B); and the ticks."""
     session = stack.session(symbols.shape[1])
     rows = []
     for row in symbols:
-        rows.append(session.frequencies().copy())
+        rows.append(session.probabilities())
         session.update(row)
     return np.stack(rows), session.ticks
 
@@ -154,7 +154,7 @@ def test_without_exact_float_products_the_integers_give_the_same(monkeypatch):
     assert np.array_equal(fast, slow)
 
 
-# ---- frequencies ------------------------------------------------------------------------------------
+# ---- predictions ------------------------------------------------------------------------------------
 
 
 def some_logits(rng, shape, spread):
@@ -167,32 +167,37 @@ def some_logits(rng, shape, spread):
     st.integers(0, 2**32 - 1),
     st.sampled_from([0.0, 1.0, 50.0, 500.0, 5e4, 1e8, 1e12]),
 )
-def test_frequencies_are_positive_and_complete(symbols, seed, spread):
+def test_weights_are_positive_and_bounded(symbols, seed, spread):
     logits = some_logits(np.random.default_rng(seed), (5, symbols), spread)
-    rows = predictions.frequencies(predictions.weigh(logits))
-    assert rows.dtype == np.int64
-    assert (rows >= 0).all()
-    assert (rows.sum(1) == 2**24 - symbols).all()
+    pmf = predictions.unnormalized_pmf(logits)
+    assert pmf.weights.dtype == np.int64
+    assert (pmf.weights >= 1).all()
+    assert (pmf.weights.max(1) == 2**23).all()
+    assert (pmf.weights[np.arange(5), pmf.best] == 2**23).all()
+    assert (pmf.total[:, 0] == pmf.weights.sum(1)).all()
 
 
 @settings(deadline=None, max_examples=100)
 @given(
     st.integers(2, 40), st.integers(0, 2**32 - 1), st.sampled_from(["argmax", "surprise"]), st.floats(0.1, 9)
 )
-def test_nested_frequencies_are_positive_and_complete(symbols, seed, rule, bits):
+def test_combined_probabilities_are_positive_and_complete(symbols, seed, rule, bits):
     rng = np.random.default_rng(seed)
-    levels = [predictions.weigh(some_logits(rng, (4, symbols), spread)) for spread in (300, 2000, 30)]
+    levels = [
+        predictions.unnormalized_pmf(some_logits(rng, (4, symbols), spread)) for spread in (300, 2000, 30)
+    ]
     limits = [predictions.threshold(int(bits * 128))] * 2
-    rows = predictions.nested(levels, rule, limits)
-    assert (rows >= 0).all()
-    assert (rows.sum(1) == 2**24 - symbols).all()
+    rows = predictions.combined(levels, rule, limits)
+    assert (rows > 0).all()
+    assert rows.sum(1) == pytest.approx(np.ones(4))
     settled = predictions.expected(levels[0], rule, limits[0])
-    assert np.array_equal(rows[settled], predictions.frequencies(levels[0])[settled])
+    assert np.array_equal(rows[settled], (levels[0].weights / levels[0].total)[settled])
 
 
 def test_the_cost_of_a_symbol_is_what_the_logits_say():
     logits = some_logits(np.random.default_rng(3), (50, 256), 300)
-    bits = -np.log2((predictions.frequencies(predictions.weigh(logits)) + 1) / 2**24)
+    pmf = predictions.unnormalized_pmf(logits)
+    bits = -np.log2(pmf.weights / pmf.total)
     true = logits.astype(np.float64) / 128
     true = np.log2(np.exp2(true).sum(1, keepdims=True)) - true
     likely = true < 12
@@ -206,29 +211,29 @@ def test_a_gate_compares_integers(steps):
     rng = np.random.default_rng(steps)
     rows = [[0, 0], [0, -1], [5, 5, 5, 5], [0, -10_000], *some_logits(rng, (40, 7), 200).tolist()]
     for row in rows:
-        weighed = predictions.weigh(np.array([row], dtype=np.int32))
-        weights = weighed.weights[0].tolist()
+        pmf = predictions.unnormalized_pmf(np.array([row], dtype=np.int32))
+        weights = pmf.weights[0].tolist()
         bound = int(tables.weight_table()[min(steps, 2944)])
         wanted = [
             w * 2**23 >= sum(weights) * bound and (steps > 128 or i == row.index(max(row)))
             for i, w in enumerate(weights)
         ]
-        assert predictions.expected(weighed, "surprise", limit)[0].tolist() == wanted
+        assert predictions.expected(pmf, "surprise", limit)[0].tolist() == wanted
         missed = [
-            not predictions.unexpected(weighed, np.array([i]), "surprise", limit)[0] for i in range(len(row))
+            not predictions.unexpected(pmf, np.array([i]), "surprise", limit)[0] for i in range(len(row))
         ]
         assert missed == wanted
 
 
-# ---- the twin ---------------------------------------------------------------------------------------
+# ---- the integer model ------------------------------------------------------------------------------
 
 
 def compare_with_plain(config, tensors, symbols):
-    """Frequencies, levels that read, and states of one lane, step by step, with plain integers."""
+    """Weights, levels that read, and states of one lane, step by step, with plain integers."""
     stack = IntegerStack(config, tensors)
     session, plain = stack.session(1), PlainStack(config, tensors)
     for symbol in map(int, symbols):
-        assert session.frequencies()[0].tolist() == plain.frequencies()
+        assert [pmf.weights[0].tolist() for pmf in session.pmfs()] == plain.weights()
         rows = session.read(np.array([symbol]))
         assert [level for level, lanes in enumerate(rows) if len(lanes)] == plain.read(symbol)
         for level, reference in enumerate(plain.levels):
@@ -242,7 +247,7 @@ def compare_with_plain(config, tensors, symbols):
 @pytest.mark.parametrize("ngrams", [None, NGRAMS], ids=["bare", "ngrams"])
 @pytest.mark.parametrize("mode", ["joint", "faithful"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_twin_is_the_plain_one(cell, mode, ngrams, size):
+def test_it_is_the_plain_one(cell, mode, ngrams, size):
     for seed, rule in enumerate([GateRule("argmax"), GateRule("surprise", 1.0)]):
         config = StackConfig((7, 5, 4), cell, mode, 11, rule, ngrams=ngrams)
         compare_with_plain(config, some_tensors(config, seed, size), some_symbols(30, 1, seed=seed)[:, 0])
@@ -250,11 +255,11 @@ def test_the_twin_is_the_plain_one(cell, mode, ngrams, size):
 
 @pytest.mark.parametrize("mode", ["joint", "faithful"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_twin_that_predicts_is_the_plain_one(cell, mode):
+def test_one_that_predicts_is_the_plain_one(cell, mode):
     """Weights such as training makes, and symbols of which many are expected."""
     for rule in (GateRule("argmax"), GateRule("surprise", 1.0)):
         config = StackConfig((12, 10, 9), cell, mode, 11, rule, ngrams=NGRAMS)
-        tensors = freeze(sharp_tensors(config))
+        tensors = quantize(sharp_tensors(config))
         session, symbols = IntegerStack(config, tensors).session(1), []
         for t in range(80):
             symbols.append(int(session.expected(0)[0] + (t % 4 == 0)) % 11)
@@ -319,7 +324,7 @@ def test_dropped_lanes_leave_the_others_as_they_were():
         if t == 20:
             session.keep(2)
         kept = 4 if t < 20 else 2
-        assert np.array_equal(session.frequencies(), whole[t, :kept])
+        assert np.array_equal(session.probabilities(), whole[t, :kept])
         session.update(row[:kept])
 
 
@@ -328,13 +333,13 @@ def test_the_gate_reads_the_coders_integers(rule):
     stack = integer_stack(levels=(12, 10), mode="faithful", gate=rule)
     only = IntegerStack(
         StackConfig(levels=(12,), symbols=11, mode="faithful", gate=rule, ngrams=NGRAMS),
-        {k: v for k, v in freeze(random_tensors(stack.config)).items() if k.startswith("0.")}
+        {k: v for k, v in quantize(random_tensors(stack.config)).items() if k.startswith("0.")}
         | {"thresholds": np.zeros(0, dtype=np.int32)},
     )
     symbols = some_symbols(200, 1)
     level0, _ = run(only, symbols)
     picked = np.take_along_axis(level0, symbols[:, :, None], 2)[:, :, 0]
-    missed = level0.argmax(2) != symbols if rule.rule == "argmax" else (picked + 1) / 2**24 < 2.0 ** (-2.5)
+    missed = level0.argmax(2) != symbols if rule.rule == "argmax" else picked < 2.0 ** (-2.5)
     missed[0] = True
     _, ticks = run(stack, symbols)
     assert ticks.tolist() == [200, int(missed.sum())]
@@ -342,20 +347,20 @@ def test_the_gate_reads_the_coders_integers(rule):
 
 @pytest.mark.parametrize("mode", ["joint", "faithful"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_twin_is_close_to_the_float_stack(cell, mode):
+def test_it_is_close_to_the_float_stack(cell, mode):
     torch = pytest.importorskip("torch")
     from chunker.learning.stack import Stack
 
     config = StackConfig(levels=(24, 20), symbols=11, cell=cell, mode=mode, gate=GateRule("surprise", 2.5))
     tensors = random_tensors(config)
-    stack = Stack.from_tensors(config, thaw(freeze(tensors)))
+    stack = Stack.from_tensors(config, dequantize(quantize(tensors)))
     symbols = some_symbols(400, 8)
-    rows, ticks = run(IntegerStack(config, freeze(tensors)), symbols)
-    twin_bits = -np.log2((np.take_along_axis(rows, symbols[:, :, None], 2) + 1) / 2**24).mean()
+    rows, ticks = run(IntegerStack(config, quantize(tensors)), symbols)
+    integer_bits = -np.log2(np.take_along_axis(rows, symbols[:, :, None], 2)).mean()
     with torch.no_grad():
         output = stack(torch.from_numpy(symbols), stack.start(8))
         float_bits = float(stack.bits(output, torch.from_numpy(symbols)).double().mean())
-    assert twin_bits == pytest.approx(float_bits, rel=0.02)
+    assert integer_bits == pytest.approx(float_bits, rel=0.02)
     assert ticks[1] == pytest.approx(int(output.events[1].sum()), rel=0.05)
 
 
@@ -377,10 +382,10 @@ def test_time_buckets(time):
 def test_freezing_fits_the_layout_and_thawing_comes_back_to_it(cell):
     config = StackConfig(levels=(7, 5), cell=cell, ngrams=NGRAMS, wake=Wake(slept=True, guess=True))
     tensors = random_tensors(config)
-    frozen = freeze(tensors)
+    frozen = quantize(tensors)
     assert {name: (t.dtype.str, t.shape) for name, t in frozen.items()} == integer_layout(config)
-    floats = thaw(frozen)
-    again = freeze(floats)
+    floats = dequantize(frozen)
+    again = quantize(floats)
     for name, tensor in frozen.items():
         if name.endswith(".multiplier"):
             assert (np.abs(tensor - again[name]) <= 1e-6 * tensor + 1).all()
@@ -395,7 +400,7 @@ def test_units_are_those_of_the_sums():
     """A column of ones, a state of (nearly) one and a bias of one come to the same."""
     config = StackConfig(levels=(4,), symbols=11)
     tensors = {name: np.ones(shape, dtype=np.float32) for name, shape in float_shapes(config).items()}
-    frozen = freeze(tensors)
+    frozen = quantize(tensors)
     one = np.full((1, 4), 32767, dtype=np.int32)
     for name, unit in (("recurrent", 2**11), ("readout", LOGIT_UNIT)):
         matrix = products.Matrix(frozen[f"0.{name}.q"], frozen[f"0.{name}.multiplier"])
@@ -411,12 +416,12 @@ def test_diverged_weights_are_refused():
     tensors = random_tensors(config)
     tensors["0.recurrent"][0, 0] = math.nan
     with pytest.raises(NotAModel, match="not finite"):
-        freeze(tensors)
+        quantize(tensors)
     tensors["0.recurrent"][:] = 1e6
-    freeze(tensors)  # a sum of 7 is far beyond every table, and still fits
+    quantize(tensors)  # a sum of 7 is far beyond every table, and still fits
     tensors["0.recurrent"] = np.full((100, 21), 1e6, dtype=np.float32)
     with pytest.raises(NotAModel, match=r"0\.recurrent holds weights too large"):
-        freeze(tensors)
+        quantize(tensors)
 
 
 @pytest.mark.parametrize("peak", [0.0, 1e-30, 1e-6, 1e-5, 2.0**-10])
@@ -424,9 +429,9 @@ def test_tiny_weights_are_frozen_to_what_they_are(peak):
     config = StackConfig(levels=(7,), symbols=11)
     tensors = random_tensors(config)
     tensors["0.readout"][:, 3] = peak
-    frozen = freeze(tensors)
+    frozen = quantize(tensors)
     assert (frozen["0.readout.multiplier"] >= 1).all()
-    assert np.abs(thaw(frozen)["0.readout"][:, 3] - peak).max() <= 2.0**-17
+    assert np.abs(dequantize(frozen)["0.readout"][:, 3] - peak).max() <= 2.0**-17
 
 
 @pytest.mark.parametrize("size", KINDS)

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from chunker import models
 from chunker.config import GateRule, StackConfig, Wake
 from chunker.core.layout import float_shapes
-from chunker.core.quantize import freeze
+from chunker.core.quantize import quantize
 from chunker.errors import ModelError, ModelNotFound, ModelVersionError, NotAModel, UsageError
 from chunker.models import METADATA_KEY, load_model, raw, save_model
 
@@ -146,7 +146,7 @@ def test_safetensors_of_another_program_are_refused(path, tensors):
 
 @pytest.mark.parametrize("damage", ["missing", "extra", "shape", "type", "float", "nan"])
 def test_tensors_that_do_not_fit_are_refused(path, tensors, damage):
-    frozen = freeze(tensors)
+    frozen = quantize(tensors)
     if damage == "missing":
         del frozen["0.bias"]
     elif damage == "extra":
@@ -201,7 +201,7 @@ def changed(frozen, name, index, value):
     ],
 )
 def test_numbers_that_no_model_has_are_refused(path, tensors, tmp_path, name, index, value):
-    damaged = changed(freeze(tensors), name, index, value)
+    damaged = changed(quantize(tensors), name, index, value)
     with pytest.raises(NotAModel, match=f"{name} holds values that no model has"):
         save_model(tmp_path / "odd", damaged, CONFIG, {})
     _resave(path, damaged)
@@ -214,7 +214,7 @@ def test_products_must_fit_whatever_the_states_are(tmp_path):
     config = StackConfig(levels=(200,), symbols=5)
     rng = np.random.default_rng(0)
     floats = {name: rng.standard_normal(s).astype(np.float32) for name, s in float_shapes(config).items()}
-    frozen = freeze(floats)
+    frozen = quantize(floats)
     sums = np.abs(frozen["0.recurrent.q"].astype(np.int64)).sum(0)
     most = (2**50 - 1) // (127 * sums)
     assert (most < 2**31).all()
@@ -240,7 +240,7 @@ def test_a_model_that_wakes_comes_back(tmp_path):
     tensors = {name: np.ones(shape, np.float32) for name, shape in float_shapes(config).items()}
     save_model(tmp_path / "m", tensors, config, {})
     assert load_model(tmp_path / "m").config == config
-    save_model(tmp_path / "frozen", freeze(tensors), config, {})
+    save_model(tmp_path / "frozen", quantize(tensors), config, {})
     assert load_model(tmp_path / "frozen").raw_tensors["0.guess_input.q"].shape == (257, 18)
     for lacking in ("0.guess_input", "0.confidence_input", "0.time_input"):
         fewer = {name: tensor for name, tensor in tensors.items() if name != lacking}
@@ -270,7 +270,7 @@ def test_waking_that_makes_no_sense_is_refused(wake):
 
 
 def test_an_integer_model_is_read_without_numpy(path, tensors):
-    save_model(path, freeze(tensors), CONFIG, {})
+    save_model(path, quantize(tensors), CONFIG, {})
     code = (
         "import sys, chunker, chunker.models as m\n"
         "text, other = m.load_model('text'), m.load_model(sys.argv[1])\n"
@@ -287,7 +287,7 @@ def test_an_integer_model_is_read_without_numpy(path, tensors):
 
 def test_raw_tensors_are_the_integer_ones(path, tensors):
     """Of a trained model as well as of its frozen copy."""
-    wanted = freeze(tensors)
+    wanted = quantize(tensors)
     for _ in range(2):
         model = load_model(path)
         assert model.raw_tensors == raw(wanted)

@@ -1,4 +1,4 @@
-"""What level 0 is told of its last symbols: the same in twin and float stack, and nothing from elsewhere."""
+"""What level 0 is told of its last symbols: the same in integer model and float stack, and nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from test_levels import NGRAMS, integer_stack, random_tensors, run, some_symbols
 
 from chunker.config import NGrams, StackConfig
 from chunker.core.ngrams import BASE, SPREAD, LastSymbols, NGramTable
-from chunker.core.quantize import freeze
+from chunker.core.quantize import quantize
 from chunker.errors import UsageError
 
 
@@ -54,7 +54,7 @@ def test_a_code_is_the_sum_of_the_rows_that_the_format_names(symbols, orders, bi
     st.integers(0, 12),
     st.integers(0, 9),
 )
-def test_windows_and_twin_look_up_the_same_rows(steps, lanes, orders, bits, cut):
+def test_windows_and_integer_model_look_up_the_same_rows(steps, lanes, orders, bits, cut):
     torch = pytest.importorskip("torch")
     from chunker.learning.ngrams import follow, ngram_rows
 
@@ -70,7 +70,7 @@ def test_windows_and_twin_look_up_the_same_rows(steps, lanes, orders, bits, cut)
     assert rows.tolist() == [plain_rows(symbols[:, lane], ngrams) for lane in range(lanes)]
 
 
-def test_twin_and_float_stack_agree():
+def test_integer_and_float_stack_agree():
     torch = pytest.importorskip("torch")
     from chunker.learning.stack import Stack
 
@@ -80,7 +80,7 @@ def test_twin_and_float_stack_agree():
     session, state = stack.integer_stack().session(4), stack.start(4)
     predicted = torch.log_softmax(stack.first(state), 1)
     for row in symbols:
-        p = (session.frequencies() + 1) / 2**24
+        p = session.probabilities()
         assert np.abs(p - predicted.detach().exp().numpy()).max() < 0.03
         session.update(row)
         predicted, state = stack.step(torch.from_numpy(row), state)
@@ -107,14 +107,14 @@ def test_codes_reach_as_far_as_the_longest_n_gram():
     tensors["0.recurrent"][:] = 0
     from chunker.core.levels import IntegerStack
 
-    stack = IntegerStack(config, freeze(tensors))
+    stack = IntegerStack(config, quantize(tensors))
     symbols = np.zeros((6, 6), dtype=np.int64)
     for lane in range(6):
         symbols[lane, lane] = 5  # in lane i at step i
     session = stack.session(6)
     for row in symbols:
         session.update(row)
-    cold = session.frequencies()
+    cold = session.probabilities()
     unlike = [not np.array_equal(cold[lane], cold[0]) for lane in range(6)]
     assert unlike == [False, False, True, True, True, True]
 
@@ -126,8 +126,8 @@ def test_hidden_states_tell_what_stood_before():
     keys = session.hidden(0)[:, 12:]
     assert keys.shape == (2, 4)
     assert (keys[0] == keys[1]).tolist() == [True, False, False, False]  # the last symbol alone is the same
-    frequencies, _ = run(integer_stack(), np.array([[1, 2], [3, 3], [4, 4]]))
-    assert not np.array_equal(frequencies[2, 0], frequencies[2, 1])
+    rows, _ = run(integer_stack(), np.array([[1, 2], [3, 3], [4, 4]]))
+    assert not np.array_equal(rows[2, 0], rows[2, 1])
 
 
 @pytest.mark.parametrize(

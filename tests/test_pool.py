@@ -148,10 +148,10 @@ def test_progress_is_told_while_a_call_runs():
 
 @pytest.mark.parametrize("threads", [-1, -8])
 def test_threads_cannot_be_negative(threads):
-    with pytest.raises(UsageError, match="threads"):
+    with pytest.raises(UsageError, match="workers=-"):
         Pool(squared, threads)
 
 
-def test_threads_default_to_the_cores():
-    assert pool.thread_count(None) == pool.thread_count(0) == pool.core_count() >= 1
-    assert pool.thread_count(3) == 3
+def test_workers_default_to_the_cores():
+    assert pool.worker_count(None) == pool.worker_count(0) == pool.core_count() >= 1
+    assert pool.worker_count(3) == 3

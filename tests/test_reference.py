@@ -18,7 +18,7 @@ from chunker.config import GateRule, NGrams, StackConfig, Wake
 from chunker.core import native
 from chunker.core.backend import GATE_ALWAYS, Backend, Contexts, Progress, Settings, Stop, Stopped, Trace
 from chunker.core.history import compress_history
-from chunker.core.quantize import freeze
+from chunker.core.quantize import quantize
 from chunker.core.reference import PythonBackend, tables
 from chunker.errors import CorruptArchive, UsageError
 from chunker.models import Model, load_model, raw
@@ -124,7 +124,7 @@ def random_model(cell: str, threshold_bits: float = 2.5, **fields: object) -> Mo
     config = StackConfig(cell=cell, **{"gate": GateRule("surprise", 1.0), **fields})  # type: ignore[arg-type]
     tensors = random_tensors(config)
     tensors["thresholds_bits"][:] = threshold_bits
-    return Model("random", Path("random"), config, {}, raw(freeze(tensors)))
+    return Model("random", Path("random"), config, {}, raw(quantize(tensors)))
 
 
 # ---- the same bytes ---------------------------------------------------------------------------------

@@ -6,14 +6,12 @@ Pure bytes: no core, no numpy, so that listing an archive costs nothing. `frames
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 from zlib import crc32
 
 from chunker.codec import frames
-from chunker.codec.frames import Bytes, Head, Kind, Start, damaged
-from chunker.core.backend import Settings
+from chunker.codec.frames import Bytes, Head, Start, damaged
 from chunker.errors import ArchiveError, TruncatedArchive
 
 READ_BYTES = 1 << 17
@@ -21,13 +19,28 @@ READ_BYTES = 1 << 17
 MAX_INDEX_BYTES = 1 << 26
 
 
+def seekable(file: BinaryIO) -> bool:
+    """Whether a file says that it can seek; some have nothing but `read`."""
+    return hasattr(file, "seekable") and file.seekable()
+
+
+def cut_off(n_bytes: int) -> TruncatedArchive:
+    """The error for an archive that ends too early, after `n_bytes`."""
+    if n_bytes == 0:
+        return TruncatedArchive("the input is empty, so it is no archive: check the name")
+    return TruncatedArchive(f"the archive is cut off after {n_bytes} bytes: fetch or restore it again")
+
+
 @dataclass(frozen=True)
 class Block:
-    """A block as it was read: its container is sound, its content is not yet known."""
+    """A block as it was read: its container is sound, its content is not yet known.
+
+    crc: None if the archive is cut within the block, whose payload then is only a beginning.
+    """
 
     head: Head
     payload: bytes
-    crc: int
+    crc: int | None
     fingerprint: bytes
 
     def check(self, content: bytes) -> None:
@@ -42,24 +55,28 @@ class Parser:
     """Turns bytes, in pieces of any size, into blocks; holds one block and the heads of all.
 
     `next_block` gives None at the end of an archive (`eof`) and where more bytes are needed. What follows
-    the end stays in `buffer`; `restart` goes on with it as the next archive of a concatenation.
+    the end stays in `buffer`; `restart` goes on with it as the next archive of a concatenation. Zero bytes behind
+    the last archive are padding, as of tapes and `dd conv=sync`; padding_bytes: how many there are.
     """
 
     def __init__(self) -> None:
         self.buffer = bytearray()
         self.consumed_bytes = 0
+        self.padding_bytes = 0
         self.archives = 0
-        self._begin()
+        self.restart()
 
-    def _begin(self) -> None:
+    def restart(self) -> None:
+        """Begin the next archive. Bytes that are none raise CorruptArchive: they are trailing garbage."""
         self.start: Start | None = None
         self.eof = False
         self.content_crc: int | None = None
         self._heads = bytearray()
 
-    def restart(self) -> None:
-        """Begin the next archive. Bytes that are none raise CorruptArchive: they are trailing garbage."""
-        self._begin()
+    @property
+    def may_end(self) -> bool:
+        """Whether the input may end here: behind an archive, or in the padding."""
+        return self.eof or (self.archives > 0 and self.start is None and not self.buffer)
 
     def feed(self, data: Bytes) -> None:
         """Take over more bytes."""
@@ -67,6 +84,8 @@ class Parser:
 
     def next_block(self) -> Block | None:
         """The next complete block. Raises NotAnArchive, ArchiveVersionError, CorruptArchive."""
+        if self.archives and self.start is None:
+            self._skip_padding()
         if self.eof or not self.buffer:
             return None
         if self.start is None:
@@ -77,7 +96,7 @@ class Parser:
         if not compact and self.buffer and self.buffer[0] == frames.END_OF_BLOCKS:
             self._read_trailer()
             return None
-        head = self.start.head or frames.read_head(self.buffer)
+        head = self._next_head(self.start)
         if head is None or len(self.buffer) < head.stored_size:
             return None
         if compact:
@@ -89,15 +108,33 @@ class Parser:
         crc = int.from_bytes(stored[end:], "little")
         return Block(head, stored[len(head.raw) : end], crc, self.start.fingerprint)
 
+    def cut_block(self) -> Block | None:
+        """Where the input ends within a block: what there is of it. None if not even its head is complete."""
+        head = None if self.start is None or self.eof else self._next_head(self.start)
+        if self.start is None or head is None:
+            return None
+        payload = bytes(self.buffer[len(head.raw) : len(head.raw) + head.payload_size])
+        return Block(head, payload, None, self.start.fingerprint)
+
     def cut_off(self) -> TruncatedArchive:
-        """The error to raise where the input ends and `eof` is not reached."""
-        seen = self.consumed_bytes + len(self.buffer)
-        if seen == 0:
-            return TruncatedArchive("the input is empty, so it is no archive: check the name")
-        return TruncatedArchive(f"the archive is cut off after {seen} bytes: fetch or restore it again")
+        """The error to raise where the input ends and may not (`may_end`)."""
+        return cut_off(self.consumed_bytes + len(self.buffer))
+
+    def _next_head(self, start: Start) -> Head | None:
+        """The head of the block that begins here; None if it is not complete, or the blocks have ended."""
+        if start.head is not None or self.buffer[:1] == bytes([frames.END_OF_BLOCKS]):
+            return start.head
+        return frames.read_head(self.buffer)
+
+    def _skip_padding(self) -> None:
+        zeros = len(self.buffer) - len(self.buffer.lstrip(b"\0"))
+        self.padding_bytes += zeros
+        self._take(zeros)
 
     def _read_start(self) -> None:
-        if self.archives and not frames.MAGIC.startswith(self.buffer[: len(frames.MAGIC)]):
+        if self.archives and (
+            self.padding_bytes or not frames.MAGIC.startswith(self.buffer[: len(frames.MAGIC)])
+        ):
             raise damaged(f"what follows after {self.consumed_bytes} bytes is no archive")
         self.start = frames.read_start(self.buffer)
         if self.start is not None and self.start.head is None:
@@ -149,77 +186,49 @@ class Entry:
         return Block(self.head, payload, int.from_bytes(crc, "little"), self.fingerprint)
 
 
-@dataclass(frozen=True)
-class BlockInfo:
-    """One line of a listing; bytes_in before and bytes_out after compression, head and CRC included."""
-
-    kind: Kind
-    bytes_in: int
-    bytes_out: int
-    settings: Settings | None
-
-
-@dataclass(frozen=True)
-class ArchiveInfo:
-    """What an archive says about itself; several, if they were concatenated."""
-
-    bytes_in: int
-    bytes_out: int
-    blocks: list[BlockInfo]
-    fingerprints: tuple[bytes, ...]
-    """8 bytes each, 4 from a compact archive, in order, without repetition; none if no block needs a model."""
-    version: int
-    archives: int
-
-    @property
-    def fingerprint(self) -> bytes:
-        """The first of `fingerprints`, b"" if there is none."""
-        return self.fingerprints[0] if self.fingerprints else b""
-
-
 @dataclass
-class _Table:
-    """Blocks in the order of the file, built archive by archive."""
+class Table:
+    """What stands in a file of one or several archives, without the payloads.
+
+    blocks: (head, where its payload lies in the file, fingerprint of the archive's model), in order.
+    complete: whether the last archive is; else the last block may be cut. stored_size: bytes of the file.
+    padding_bytes: zero bytes behind the last archive.
+    """
 
     starts: list[Start]
     blocks: list[tuple[Head, int, bytes]]
+    stored_size: int = 0
+    padding_bytes: int = 0
+    complete: bool = True
 
-    def entries(self) -> Iterator[Entry]:
-        content_at = 0
+    def entries(self) -> list[Entry]:
+        """The blocks, with where their content begins."""
+        found, content_at = [], 0
         for head, payload_at, fingerprint in self.blocks:
-            yield Entry(head, content_at, payload_at, fingerprint)
+            found.append(Entry(head, content_at, payload_at, fingerprint))
             content_at += head.size
+        return found
 
 
 def read_entries(file: BinaryIO) -> list[Entry]:
     """All blocks of a seekable file, from its index where it has one. Raises ArchiveError."""
-    return list(_read_table(file)[0].entries())
+    table = read_table(file)
+    if not table.complete:
+        raise cut_off(table.stored_size)
+    return table.entries()
 
 
-def read_info(file: BinaryIO) -> ArchiveInfo:
-    """What `chunker list` shows; `file` need not be seekable. No content is decoded or checked.
+def read_table(file: BinaryIO) -> Table:
+    """The table of a file, which need not be seekable: by the indexes from the end back, else by reading it through.
 
-    Raises NotAnArchive, TruncatedArchive, CorruptArchive, ArchiveVersionError.
+    Raises
+    ------
+    NotAnArchive, CorruptArchive, ArchiveVersionError. TruncatedArchive: not even the start of an archive is there.
     """
-    table, bytes_out = _read_table(file)
-    infos = [BlockInfo(head.kind, head.size, head.stored_size, head.settings) for head, _, _ in table.blocks]
-    needed = (print_ for head, _, print_ in table.blocks if head.kind.needs_model)
-    return ArchiveInfo(
-        bytes_in=sum(info.bytes_in for info in infos),
-        bytes_out=bytes_out,
-        blocks=infos,
-        fingerprints=tuple(dict.fromkeys(needed)),
-        version=max(start.version for start in table.starts),
-        archives=len(table.starts),
-    )
-
-
-def _read_table(file: BinaryIO) -> tuple[_Table, int]:
-    """The table and the bytes of the file: by the indexes from the end back, else by reading it through."""
-    if not file.seekable():
+    if not seekable(file):
         return _walk(file, None)
-    end = bytes_out = file.seek(0, io.SEEK_END)
-    later: list[_Table] = []
+    end = stored_size = file.seek(0, io.SEEK_END)
+    later: list[Table] = []
     while end > 0:
         found = _read_last(file, end)
         if found is None:
@@ -228,37 +237,47 @@ def _read_table(file: BinaryIO) -> tuple[_Table, int]:
         later.append(table)
     if end > 0 or not later:
         file.seek(0)
-        later.append(_walk(file, end)[0])
+        later.append(_walk(file, end))
     parts = later[::-1]
-    joined = _Table([s for part in parts for s in part.starts], [b for part in parts for b in part.blocks])
-    return joined, bytes_out
+    return Table(
+        [start for part in parts for start in part.starts],
+        [block for part in parts for block in part.blocks],
+        stored_size,
+        parts[-1].padding_bytes,
+        parts[-1].complete,
+    )
 
 
-def _walk(file: BinaryIO, end: int | None) -> tuple[_Table, int]:
+def _walk(file: BinaryIO, end: int | None) -> Table:
     """The table of the archives up to `end` (None: the end of the file), by reading all of them."""
     parser = Parser()
-    table = _Table([], [])
+    table = Table([], [])
     while True:
-        block = parser.next_block()
-        if block is not None:
+        while (block := parser.next_block()) is not None:
             payload_at = parser.consumed_bytes - frames.CRC_BYTES - len(block.payload)
             table.blocks.append((block.head, payload_at, block.fingerprint))
-            continue
-        if parser.eof and parser.start is not None:
-            table.starts.append(parser.start)
-        if not parser.eof or not parser.buffer:
-            seen = parser.consumed_bytes + len(parser.buffer)
-            data = file.read(READ_BYTES if end is None else min(READ_BYTES, end - seen))
-            if not data and parser.eof:
-                return table, seen
-            if not data:
-                raise parser.cut_off()
-            parser.feed(data)
         if parser.eof:
+            table.starts += [parser.start] if parser.start is not None else []
             parser.restart()
+            continue
+        seen = parser.consumed_bytes + len(parser.buffer)
+        data = file.read(READ_BYTES if end is None else min(READ_BYTES, end - seen))
+        if data:
+            parser.feed(data)
+            continue
+        table.stored_size, table.padding_bytes, table.complete = seen, parser.padding_bytes, parser.may_end
+        if not table.complete:
+            if parser.start is None:
+                raise parser.cut_off()
+            table.starts.append(parser.start)
+            cut = parser.cut_block()
+            if cut is not None:
+                payload_at = parser.consumed_bytes + len(cut.head.raw)
+                table.blocks.append((cut.head, payload_at, cut.fingerprint))
+        return table
 
 
-def _read_last(file: BinaryIO, end: int) -> tuple[_Table, int] | None:
+def _read_last(file: BinaryIO, end: int) -> tuple[Table, int] | None:
     """(table, first byte) of the full archive that ends at `end`; None if there is no sound one."""
     if end < frames.START_BYTES + frames.FOOTER_BYTES:
         return None
@@ -284,7 +303,7 @@ def _read_last(file: BinaryIO, end: int) -> tuple[_Table, int] | None:
         return None  # reading it through finds the reason
     if start is None or start.head is not None:
         return None
-    table = _Table([start], [])
+    table = Table([start], [])
     at = begin + frames.START_BYTES
     for head in heads:
         table.blocks.append((head, at + len(head.raw), start.fingerprint))

@@ -75,13 +75,17 @@ def _lzma(content: bytes, stop: Stop) -> Coded:
 
 
 def decode_block(block: Block, model: Model | None, stop: Stop, progress: Progress) -> bytes:
-    """The content of a block, checked. model: needed if the block's kind needs one.
+    """The content of a block, checked; of a block that is cut (`crc` is None) the beginning that is certain.
+
+    model: needed if the block's kind needs one.
 
     Raises
     ------
     CorruptArchive, Stopped, MemoryError.
     """
     head = block.head
+    if block.crc is None:
+        return _decode_cut(block, model, stop, progress)
     if head.settings is not None:
         content = core.backend().decode(block.payload, head.size, head.settings, model, stop, progress)
     elif head.kind is Kind.LZMA:
@@ -93,3 +97,23 @@ def decode_block(block: Block, model: Model | None, stop: Stop, progress: Progre
     block.check(content)
     progress.value = len(content)
     return content
+
+
+def _decode_cut(block: Block, model: Model | None, stop: Stop, progress: Progress) -> bytes:
+    """What the beginning of a payload tells of the content, whatever followed it.
+
+    The payload of the arithmetic coder is a number, and what is cut off lies between all zeros and all ones. So the
+    bytes on which both continuations agree are certain; four bytes of them fill the window of the decoder.
+    """
+    head = block.head
+    if head.settings is not None:
+        lost = min(4, head.payload_size - len(block.payload))
+        decode, job = core.backend().decode, (head.size, head.settings, model, stop, progress)
+        low, high = (decode(block.payload + rest * lost, *job, partial=True) for rest in (b"\0", b"\xff"))
+        certain = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+        return low[:certain]
+    if head.kind is Kind.LZMA:
+        from chunker.codec.lempelziv import decode_lzma_beginning
+
+        return decode_lzma_beginning(block.payload, head.size)
+    return block.payload

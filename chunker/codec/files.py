@@ -10,46 +10,63 @@ import bisect
 import builtins
 import io
 import os
+import threading
 from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
 from chunker.codec import archive, presets, stream
 from chunker.codec.finder import ModelFinder, as_model
-from chunker.codec.pool import Pool
+from chunker.codec.frames import flat
+from chunker.codec.pool import Pool, worker_count
+from chunker.codec.presets import Preset
 from chunker.codec.stream import Compressor
-from chunker.core.backend import Settings
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
     from chunker.codec.finder import ModelLike
 
-PathOrFile = str | os.PathLike[str] | BinaryIO
+PathOrFile = str | bytes | os.PathLike[str] | BinaryIO
 
 _BUFFER_BYTES = 1 << 16
 
 
-class ArchiveReader(io.RawIOBase):
-    """The content of an archive, unbuffered; `open` wraps it into an io.BufferedReader."""
+class _File(io.IOBase):
+    """What a reader and a writer share: the file underneath, its name, and how it was opened."""
 
-    def __init__(self, file: BinaryIO, model: ModelLike, threads: int | None, owned: bool) -> None:
-        self._file = file
-        self._owned = owned
-        self._threads = threads
-        self._models = ModelFinder(model)
-        # Positions in the index count from the file's beginning: a file that is handed over in its middle is
-        # read as a stream.
-        self._can_seek = file.seekable() and file.tell() == 0
-        self._entries: list[archive.Entry] | None = None
-        self._contents = stream.contents(file, model, threads)
-        self._block = b""
-        self._block_at = 0
-        self._at = 0
+    def __init__(self, file: BinaryIO, mode: str, owned: bool) -> None:
+        """owned: whether closing this closes the file underneath."""
+        self._file, self._owned, self.mode = file, owned, mode
 
     @property
     def name(self) -> Any:
         """The name of the file underneath."""
         return getattr(self._file, "name", None)
+
+    def _close_file(self) -> None:
+        if not self.closed:
+            try:
+                if self._owned:
+                    self._file.close()
+            finally:
+                super().close()
+
+
+class ArchiveReader(_File, io.RawIOBase):
+    """The content of an archive, unbuffered; `open` wraps it into a buffer."""
+
+    def __init__(self, file: BinaryIO, model: ModelLike, workers: int | None, owned: bool) -> None:
+        super().__init__(file, "rb", owned)
+        self._contents = stream.contents(file, model, workers)
+        self._workers = workers
+        self._models = ModelFinder(model)
+        # Positions in the index count from the file's beginning: a file that is handed over in its middle is
+        # read as a stream.
+        self._can_seek = archive.seekable(file) and file.tell() == 0
+        self._entries: list[archive.Entry] | None = None
+        self._block = b""
+        self._block_at = 0
+        self._at = 0
 
     def readable(self) -> bool:
         """True."""
@@ -126,7 +143,7 @@ class ArchiveReader(io.RawIOBase):
     def _from(self, index: int) -> Generator[bytes, None, None]:
         """The contents from that entry on: the first alone, for a seek often wants only that, then ahead."""
         entries = self._entries or []
-        pool = Pool(stream.decode, self._threads)
+        pool = Pool(stream.decode, self._workers)
         try:
             for part in (entries[index : index + 1], entries[index + 1 :]):
                 yield from pool.imap(self._jobs(part))
@@ -140,37 +157,33 @@ class ArchiveReader(io.RawIOBase):
 
     def close(self) -> None:
         """Stop the threads, and close the file if `open` opened it."""
-        if not self.closed:
-            try:
-                self._contents.close()
-                if self._owned:
-                    self._file.close()
-            finally:
-                super().close()
+        try:
+            self._contents.close()
+        finally:
+            self._close_file()
 
 
-class ArchiveWriter(io.BufferedIOBase):
+class ArchiveWriter(_File, io.BufferedIOBase):
     """Compresses what is written. Closing it completes the archive, leaving a `with` by an exception does not:
     what there is then ends without its index, and no reader takes it for the whole."""
+
+    _compressor: Compressor | None = (
+        None  # until it is there; an object that failed to become one is closed, too
+    )
 
     def __init__(
         self,
         file: BinaryIO,
+        mode: str,
+        preset: Preset,
         model: ModelLike,
-        threads: int | None,
+        workers: int | None,
         owned: bool,
-        preset: str | Settings = presets.DEFAULT_PRESET,
     ) -> None:
-        self._file = file
-        self._owned = owned
+        super().__init__(file, mode, owned)
         self._at = 0
-        self._compressor: Compressor | None = None
-        self._compressor = Compressor(model, threads=threads, preset=preset)
-
-    @property
-    def name(self) -> Any:
-        """The name of the file underneath."""
-        return getattr(self._file, "name", None)
+        self._lock = threading.Lock()
+        self._compressor = Compressor(preset, model=model, workers=workers)
 
     def writable(self) -> bool:
         """True."""
@@ -182,16 +195,17 @@ class ArchiveWriter(io.BufferedIOBase):
 
     def write(self, data: Any) -> int:
         """Take in bytes; returns how many."""
-        if self._compressor is None:
-            raise UsageError("the archive is closed: open it again to append")
-        n_bytes = memoryview(data).nbytes
-        self._file.write(self._compressor.compress(data))
-        self._at += n_bytes
-        return n_bytes
+        view = flat(data)
+        with self._lock:
+            if self._compressor is None:
+                raise UsageError("the archive is closed: open it again to append")
+            self._file.write(self._compressor.compress(view))
+            self._at += len(view)
+        return len(view)
 
     def flush(self) -> None:
         """Flush the file underneath; content waits for its block to be full."""
-        if not self.closed and self._compressor is not None:
+        if not self.closed and self._compressor is not None and hasattr(self._file, "flush"):
             self._file.flush()
 
     def close(self) -> None:
@@ -210,14 +224,6 @@ class ArchiveWriter(io.BufferedIOBase):
             compressor.close()
         self._close_file()
 
-    def _close_file(self) -> None:
-        if not self.closed:
-            try:
-                if self._owned:
-                    self._file.close()
-            finally:
-                super().close()
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -227,48 +233,58 @@ class ArchiveWriter(io.BufferedIOBase):
             self.close()
 
 
-class _TextWriter(io.TextIOWrapper):
-    """A text layer that passes on to ArchiveWriter how a `with` was left."""
+class BufferedArchiveReader(io.BufferedReader):
+    """A buffer whose `seek` takes `whence` by name, as that of gzip.GzipFile does."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position in the content. Raises io.UnsupportedOperation, UsageError, ArchiveError."""
+        return super().seek(offset, whence)
+
+
+class _Text(io.TextIOWrapper):
+    """A text layer that knows its mode, and passes on to an ArchiveWriter how a `with` was left."""
+
+    mode: str
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            cast(ArchiveWriter, self.buffer).abort()
+        if error is not None and isinstance(self.buffer, ArchiveWriter):
+            self.buffer.abort()
         else:
             self.close()
 
 
-def _open_raw(path: str | os.PathLike[str], mode: str) -> BinaryIO:
-    return cast(BinaryIO, builtins.open(path, mode))
+def _open_raw(path: str | bytes | os.PathLike[str], way: str) -> BinaryIO:
+    return cast(BinaryIO, builtins.open(path, way + "b"))
 
 
 @overload
 def open(
     file: PathOrFile,
     mode: Literal["r", "rb"] = "rb",
-    model: ModelLike = None,
+    preset: Preset = presets.DEFAULT_PRESET,
     *,
-    threads: int | None = None,
-    preset: str | Settings = presets.DEFAULT_PRESET,
-) -> io.BufferedReader: ...
+    model: ModelLike = None,
+    workers: int | None = None,
+) -> BufferedArchiveReader: ...
 @overload
 def open(
     file: PathOrFile,
     mode: Literal["w", "wb", "x", "xb", "a", "ab"],
-    model: ModelLike = None,
+    preset: Preset = presets.DEFAULT_PRESET,
     *,
-    threads: int | None = None,
-    preset: str | Settings = presets.DEFAULT_PRESET,
+    model: ModelLike = None,
+    workers: int | None = None,
 ) -> ArchiveWriter: ...
 @overload
 def open(
     file: PathOrFile,
     mode: Literal["rt", "wt", "xt", "at"],
-    model: ModelLike = None,
+    preset: Preset = presets.DEFAULT_PRESET,
     *,
-    threads: int | None = None,
-    preset: str | Settings = presets.DEFAULT_PRESET,
+    model: ModelLike = None,
+    workers: int | None = None,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -277,56 +293,63 @@ def open(
 def open(
     file: PathOrFile,
     mode: str,
-    model: ModelLike = None,
+    preset: Preset = presets.DEFAULT_PRESET,
     *,
-    threads: int | None = None,
-    preset: str | Settings = presets.DEFAULT_PRESET,
+    model: ModelLike = None,
+    workers: int | None = None,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
-) -> io.BufferedReader | ArchiveWriter | io.TextIOWrapper: ...
+) -> BufferedArchiveReader | ArchiveWriter | io.TextIOWrapper: ...
 
 
 def open(
     file: PathOrFile,
     mode: str = "rb",
-    model: ModelLike = None,
+    preset: Preset = presets.DEFAULT_PRESET,
     *,
-    threads: int | None = None,
-    preset: str | Settings = presets.DEFAULT_PRESET,
+    model: ModelLike = None,
+    workers: int | None = None,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
-) -> io.BufferedReader | ArchiveWriter | io.TextIOWrapper:
+) -> BufferedArchiveReader | ArchiveWriter | io.TextIOWrapper:
     """Open an archive as a file object, like gzip.open.
 
-    file: a path, or a binary file, which is then left open by `close`.
+    file: a path, or a binary file that has `read` or `write`, which is then left open by `close`.
     mode: r, w (replace), x (only if there is none) or a (append an archive), with b (default) or t for text.
-    model: as for `compress` and `decompress`. threads: None or 0 for one per core. preset: when writing.
+    preset: when writing. preset, model, workers: as for `compress` and `decompress`.
     encoding, errors, newline: for text, as in the built-in open.
-    Raises UsageError, OSError, and while reading ArchiveError.
+
+    Raises
+    ------
+    UsageError, OSError, and while reading ArchiveError.
     """
     way, kind = mode[:1], mode[1:] or "b"
     if way not in tuple("rwxa") or kind not in ("b", "t"):
         raise UsageError(f"mode {mode!r} is unknown: use r, w, x or a, with b or t")
-    text = kind == "t"
-    if not text and (encoding, errors, newline) != (None, None, None):
+    if kind == "b" and (encoding, errors, newline) != (None, None, None):
         raise UsageError(f"encoding, errors and newline are for text: use mode {way + 't'!r}")
+    # All that can be wrong is said before a file is touched.
     presets.settings_of(preset)
+    worker_count(workers)
     if way != "r" or model is not None:
-        model = as_model(model)  # before a file is touched
-    owned = isinstance(file, (str, os.PathLike))
-    raw = _open_raw(file, way + "b") if isinstance(file, (str, os.PathLike)) else file
+        model = as_model(model)
+    owned = isinstance(file, (str, bytes, os.PathLike))
+    if not owned and not hasattr(file, "read" if way == "r" else "write"):
+        raise UsageError(f"{file!r} is neither a path nor a binary file: name the archive")
+    raw = _open_raw(file, way) if isinstance(file, (str, bytes, os.PathLike)) else file
     try:
+        opened: BufferedArchiveReader | ArchiveWriter
         if way == "r":
-            reader: io.BufferedReader = io.BufferedReader(
-                ArchiveReader(raw, model, threads, owned), _BUFFER_BYTES
-            )
-            return io.TextIOWrapper(reader, encoding, errors, newline) if text else reader
-        writer = ArchiveWriter(raw, model, threads, owned, preset)
-        if text:
-            return _TextWriter(cast(BinaryIO, writer), encoding, errors, newline)
-        return writer
+            opened = BufferedArchiveReader(ArchiveReader(raw, model, workers, owned), _BUFFER_BYTES)
+        else:
+            opened = ArchiveWriter(raw, way + "b", preset, model, workers, owned)
+        if kind == "b":
+            return opened
+        text = _Text(cast(BinaryIO, opened), encoding, errors, newline)
+        text.mode = mode
+        return text
     except BaseException:
         if owned:
             raw.close()

@@ -4,38 +4,63 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from chunker.codec.archive import Block
-from chunker.errors import WrongModel
+from chunker.errors import UsageError, WrongModel
 
 if TYPE_CHECKING:
     from chunker.models import Model
 
-    # A model, its name or file, or None for the built-in one (compressing) or the archive's (decompressing).
-    ModelLike = Model | str | os.PathLike[str] | None
+
+class Convertible(Protocol):
+    """What makes a model of itself, such as chunker.learning's Stack."""
+
+    def to_model(self) -> Model:
+        """The model."""
+
+
+if TYPE_CHECKING:
+    # A model, or what makes one; the name of a built-in model; a path; or None for the default one (compressing)
+    # or the archive's (decompressing).
+    ModelLike = Model | Convertible | str | bytes | os.PathLike[str] | None
 
 
 @functools.lru_cache(maxsize=4)
 def builtin(name: str | None = None) -> Model:
     """A built-in model, None for the default one; loaded once, for small records must not pay for it again."""
-    from chunker.models import BUILTIN, load_model
+    from chunker.models import load_model
 
-    return load_model(
-        None if name is None else BUILTIN / f"{name}.safetensors"
-    )  # a file may have its name, too
+    return load_model(name)
+
+
+def builtin_name(fingerprint: bytes) -> str | None:
+    """The name of the built-in model whose fingerprint begins like this; None if there is none."""
+    from chunker.models import builtin_models
+
+    return next(
+        (name for name in builtin_models() if builtin(name).fingerprint.startswith(fingerprint)), None
+    )
 
 
 def as_model(model: ModelLike) -> Model:
-    """The model itself. Raises ModelNotFound, NotAModel, ModelVersionError."""
+    """The model itself.
+
+    Raises
+    ------
+    ModelNotFound, NotAModel, ModelVersionError. UsageError: it is nothing of the kind.
+    """
     if model is None:
         return builtin()
-    if isinstance(model, (str, os.PathLike)):
+    if isinstance(model, (str, bytes, os.PathLike)):
         from chunker.models import load_model
 
         return load_model(model)
-    to_model = getattr(model, "to_model", None)  # of a Stack, which only those with torch can name
-    return model if to_model is None else to_model()
+    if hasattr(model, "to_model"):
+        model = model.to_model()
+    if not hasattr(model, "fingerprint"):
+        raise UsageError(f"model {model!r} is none: give a built-in's name, a file, a Model or a Stack")
+    return model
 
 
 class ModelFinder:
@@ -60,11 +85,9 @@ class ModelFinder:
     def _find(self, wanted: bytes) -> Model:
         if self._given is not None and self._given.fingerprint.startswith(wanted):
             return self._given
-        from chunker.models import builtin_models
-
-        for name in builtin_models():
-            if builtin(name).fingerprint.startswith(wanted):
-                return builtin(name)
+        name = builtin_name(wanted)
+        if name is not None:
+            return builtin(name)
         tried = "the model given" if self._given is not None else "a built-in model"
         raise WrongModel(
             f"the archive was made with model {wanted.hex()}, not with {tried}: name that model's file "

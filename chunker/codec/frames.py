@@ -34,7 +34,18 @@ START_BYTES = len(MAGIC) + 2 + FINGERPRINT_BYTES + CRC_BYTES
 FOOTER_BYTES = 8 + CRC_BYTES + len(END_MAGIC)
 END_OF_BLOCKS = 0
 
-Bytes = bytes | bytearray | memoryview
+Bytes = bytes | bytearray | memoryview  # or whatever else offers its bytes, such as numpy's arrays
+
+
+def flat(data: Bytes) -> memoryview:
+    """The bytes of data that has any shape and type. Raises TypeError if it has none, BufferError if it has gaps."""
+    try:
+        return memoryview(data).cast("B")
+    except (
+        TypeError,
+        ValueError,
+    ):  # an empty array of several dimensions, a type that memoryview does not know
+        return memoryview(b"".join((data,)))
 
 
 class Kind(enum.IntEnum):

@@ -35,9 +35,7 @@ def encode_lzma(data: bytes, stop: Stop, preset: int = BEST) -> bytes:
 
 def decode_lzma(payload: bytes, n_bytes: int) -> bytes:
     """The content of a raw LZMA2 payload. Raises CorruptArchive unless it is exactly `n_bytes` long."""
-    # No distance is beyond the content.
-    settings = {"id": lzma.FILTER_LZMA2, "dict_size": max(4096, n_bytes)}
-    decoder = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=[settings])
+    decoder = _decoder(n_bytes)
     try:
         content = decoder.decompress(payload, max_length=n_bytes + 1)
     except lzma.LZMAError as exc:
@@ -45,6 +43,20 @@ def decode_lzma(payload: bytes, n_bytes: int) -> bytes:
     if len(content) != n_bytes or not decoder.eof or decoder.unused_data:
         raise damaged("an lzma block has another length than it claims")
     return content
+
+
+def decode_lzma_beginning(payload: bytes, n_bytes: int) -> bytes:
+    """As much of the content as the beginning of a payload tells. Raises CorruptArchive."""
+    try:
+        return _decoder(n_bytes).decompress(payload, max_length=n_bytes)
+    except lzma.LZMAError as exc:
+        raise damaged("an lzma block does not decode") from exc
+
+
+def _decoder(n_bytes: int) -> lzma.LZMADecompressor:
+    # No distance is beyond the content.
+    settings = {"id": lzma.FILTER_LZMA2, "dict_size": max(4096, n_bytes)}
+    return lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=[settings])
 
 
 def looks_like_noise(data: bytes) -> bool:

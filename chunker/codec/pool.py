@@ -35,11 +35,15 @@ def core_count() -> int:
     return os.cpu_count() or 1
 
 
-def thread_count(threads: int | None) -> int:
-    """`threads`, or one for each core if it is None or 0. Raises UsageError."""
-    if threads is not None and threads < 0:
-        raise UsageError(f"{threads} threads are too few: give 1 or more, or 0 for one per core")
-    return threads or core_count()
+def worker_count(workers: int | None) -> int:
+    """`workers`, or one for each core if it is None or 0. Raises UsageError."""
+    if workers is None:
+        return core_count()
+    if not isinstance(workers, int) or workers < 0:
+        raise UsageError(
+            f"workers={workers!r} is no number of threads: give 1 or more, or 0 for one per core"
+        )
+    return workers or core_count()
 
 
 class _Call(Generic[T]):
@@ -81,7 +85,7 @@ class _Call(Generic[T]):
 
 
 class Pool(Generic[Item, T]):
-    """Makes `function(item, stop, progress)` of one item after the other, in up to `threads` threads, and hands
+    """Makes `function(item, stop, progress)` of one item after the other, in up to `workers` threads, and hands
     out the results in order, so many items behind that no thread runs dry.
 
     The function is to set `progress.value` to the bytes of content that it is through with, and to raise Stopped
@@ -91,10 +95,10 @@ class Pool(Generic[Item, T]):
     def __init__(
         self,
         function: Callable[[Item, Stop, Progress], T],
-        threads: int | None = None,
+        workers: int | None = None,
         advance: Advance = ignore,
     ) -> None:
-        self.threads = thread_count(threads)
+        self.workers = worker_count(workers)
         self._function, self._advance = function, advance
         self._stop = Stop()
         self._waiting: deque[_Call[T]] = deque()  # for their turn to be handed out
@@ -115,12 +119,12 @@ class Pool(Generic[Item, T]):
         ------
         What the function raises, in its turn.
         """
-        out = [self._take()] if len(self._waiting) >= 2 * self.threads else []
+        out = [self._take()] if len(self._waiting) >= 2 * self.workers else []
         call = _Call(self._function, item, self._stop)
         self._waiting.append(call)
         with self._lock:
             self._to_do.append(call)
-            idle = self._at_work < self.threads
+            idle = self._at_work < self.workers
             self._at_work += idle
         if idle:
             threading.Thread(target=self._work, name="chunker", daemon=True).start()

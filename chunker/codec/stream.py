@@ -3,14 +3,16 @@
     Compressor:    data -> buffer -> blocks -> pool -> frames, in order -> trailer
     Decompressor:  data -> parser -> blocks -> pool -> content, in order
 
-Whatever the size of the input, `Compressor` holds 16 MiB of it and up to two blocks for each thread, `Decompressor`
+Whatever the size of the input, `Compressor` holds 16 MiB of it and up to two blocks for each worker, `Decompressor`
 the latter. The archive depends on the model, the settings and the bytes alone: not on how they are cut into calls,
-nor on `threads`.
+nor on `workers`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from zlib import crc32
@@ -18,9 +20,10 @@ from zlib import crc32
 from chunker.codec import archive, blocks, frames, presets
 from chunker.codec.archive import Block, Parser
 from chunker.codec.finder import ModelFinder, as_model
-from chunker.codec.frames import Bytes, damaged
+from chunker.codec.frames import Bytes, damaged, flat
 from chunker.codec.pool import Advance, Pool, ignore
-from chunker.core.backend import Progress, Settings, Stop
+from chunker.codec.presets import Preset
+from chunker.core.backend import Progress, Stop
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,10 +45,7 @@ class Compressor:
     >>> compressor = Compressor()  # doctest: +SKIP
     >>> archive = compressor.compress(b"first") + compressor.compress(b"second") + compressor.flush()
 
-    model: a model, a built-in's name or a model file; None for the default built-in model. It is not used where
-    the preset has no net.
-    threads: how many blocks to code at a time; None or 0 for one per core.
-    preset: "fast", "default" or "best", or Settings of one's own.
+    preset, model, workers: see `compress`. Several threads may share a Compressor; its calls then take turns.
     advance: called with how many more bytes of content are coded, again and again.
     model_name: of the model that what was handed out needs, None if it needs none.
 
@@ -56,18 +56,19 @@ class Compressor:
 
     def __init__(
         self,
-        model: ModelLike = None,
+        preset: Preset = presets.DEFAULT_PRESET,
         *,
-        threads: int | None = None,
-        preset: str | Settings = presets.DEFAULT_PRESET,
+        model: ModelLike = None,
+        workers: int | None = None,
         advance: Advance = ignore,
     ) -> None:
         self._settings = presets.settings_of(preset)
         # One that is given is loaded all the same: a wrong name is an error, whatever the preset.
         given = None if model is None and not self._settings.needs_model else as_model(model)
         self._model = given if self._settings.needs_model else None
-        self._frames = Pool(self._encode, threads, advance)
+        self._frames = Pool(self._encode, workers, advance)
         self._compact = Pool(self._encode_compact, 1, advance)
+        self._lock = threading.Lock()
         self._buffer = bytearray()
         self._heads = bytearray()
         self._crc = 0
@@ -81,25 +82,22 @@ class Compressor:
 
     def compress(self, data: Bytes) -> bytes:
         """Take in data; the part of the archive that is complete, often b"". Raises UsageError after `flush`."""
-        self._require_open()
+        view = flat(data)
         out: list[bytes] = []
-        view = memoryview(data).cast("B")
-        try:
+        with self._lock, self._closed_by_errors():
+            self._require_open()
             for begin in range(0, len(view), presets.BLOCK_BYTES):
                 self._buffer += view[begin : begin + presets.BLOCK_BYTES]
                 while len(self._buffer) >= presets.STREAM_BYTES:
                     for _ in range(2):
                         self._put(presets.BLOCK_BYTES, out)
-        except BaseException:
-            self.close()
-            raise
         return b"".join(out)
 
     def flush(self) -> bytes:
         """The rest of the archive; the compressor is used up then. Raises UsageError on a second call."""
-        self._require_open()
         out: list[bytes] = []
-        try:
+        with self._lock, contextlib.closing(self):
+            self._require_open()
             if not self._started and len(self._buffer) < presets.SMALL_BYTES:
                 [compact] = self._compact.imap([bytes(self._buffer)])
                 self._note(frames.compact_kind(compact))
@@ -109,8 +107,6 @@ class Compressor:
             for frame in self._frames.drain():
                 self._append(frame, out)
             out.append(frames.trailer(bytes(self._heads), self._crc))
-        finally:
-            self.close()
         return b"".join(out)
 
     def close(self) -> None:
@@ -119,6 +115,14 @@ class Compressor:
         self._frames.close()
         self._compact.close()
         self._buffer.clear()
+
+    @contextlib.contextmanager
+    def _closed_by_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def _require_open(self) -> None:
         if self._closed:
@@ -187,12 +191,12 @@ class BlockDecoder:
     """
 
     def __init__(
-        self, model: ModelLike | ModelFinder, threads: int | None, advance: Advance = ignore
+        self, model: ModelLike | ModelFinder, workers: int | None, advance: Advance = ignore
     ) -> None:
         self.parser = Parser()
         self.eof = False
         self._models = model if isinstance(model, ModelFinder) else ModelFinder(model)
-        self._pool = Pool(_decode_or_pass, threads, advance)
+        self._pool = Pool(_decode_or_pass, workers, advance)
         self._crc = 0
 
     @property
@@ -227,17 +231,22 @@ class BlockDecoder:
             yield End(self.parser.content_crc)
 
     def read_from(self, file: BinaryIO) -> Iterator[Job | End]:
-        """What is in a file of one or several archives, from here to its end."""
+        """What is in a file of one or several archives, from here to its end; where it is cut, what there is."""
         while True:
             yield from self.arrived()
-            data = b"" if self.parser.eof and self.parser.buffer else file.read(archive.READ_BYTES)
-            if self.parser.eof and not data and not self.parser.buffer:
-                return
             if self.parser.eof:
                 self.parser.restart()
-            elif not data:
-                raise self.parser.cut_off()
-            self.parser.feed(data)
+                continue
+            data = file.read(archive.READ_BYTES)
+            if data:
+                self.parser.feed(data)
+                continue
+            if self.parser.may_end:
+                return
+            cut = self.parser.cut_block()
+            if cut is not None:
+                yield Job(cut, self._models.find(cut))
+            raise self.parser.cut_off()
 
     def close(self) -> None:
         """Stop the threads."""
@@ -249,12 +258,13 @@ class Decompressor:
 
     eof: the whole archive was decoded and checked. unused_data: what came after it, such as another archive.
     needs_input: False while `decompress(b"")` would give more.
-    model: a model, a built-in's name or a model file; None to find it among the built-in ones by fingerprint.
+    model, workers: see `decompress`. Several threads may share a Decompressor; its calls then take turns.
     An input that ends early is not an error here, for more could follow: look at `eof`.
     """
 
-    def __init__(self, model: ModelLike = None, *, threads: int | None = None) -> None:
-        self._decoder = BlockDecoder(model, threads)
+    def __init__(self, *, model: ModelLike = None, workers: int | None = None) -> None:
+        self._decoder = BlockDecoder(model, workers)
+        self._lock = threading.Lock()
         self._contents: Generator[bytes, None, None] | None = None  # under way
         self._ready = bytearray()
         self._closed = False
@@ -280,22 +290,24 @@ class Decompressor:
         Raises EOFError after `eof`, UsageError after an error, and NotAnArchive, CorruptArchive,
         ArchiveVersionError, WrongModel.
         """
-        if self.eof:
-            raise EOFError("the archive has ended: use a new Decompressor for what follows")
-        if self._closed:
-            raise UsageError("this Decompressor was closed, interrupted or met an error: use a new one")
-        try:
-            self._decoder.parser.feed(data)
-            self._fill(max_length)
-        except BaseException:
-            self.close()
-            raise
-        if self._decoder.eof:
-            self._decoder.close()
-        wanted = len(self._ready) if max_length < 0 else max_length
-        out = bytes(self._ready[:wanted])
-        del self._ready[:wanted]
-        return out
+        view = flat(data)
+        with self._lock:
+            if self.eof:
+                raise EOFError("the archive has ended: use a new Decompressor for what follows")
+            if self._closed:
+                raise UsageError("this Decompressor was closed, interrupted or met an error: use a new one")
+            try:
+                self._decoder.parser.feed(view)
+                self._fill(max_length)
+            except BaseException:
+                self.close()
+                raise
+            if self._decoder.eof:
+                self._decoder.close()
+            wanted = len(self._ready) if max_length < 0 else max_length
+            out = bytes(self._ready[:wanted])
+            del self._ready[:wanted]
+            return out
 
     def _fill(self, max_length: int) -> None:
         """Decode until enough is ready, or all that was fed."""
@@ -321,52 +333,48 @@ class Decompressor:
 
 
 def contents(
-    file: BinaryIO,
-    model: ModelLike | ModelFinder = None,
-    threads: int | None = None,
-    advance: Advance = ignore,
+    file: BinaryIO, model: ModelLike | ModelFinder = None, workers: int | None = None
 ) -> Generator[bytes, None, None]:
     """The contents of all blocks of a file of one or several archives, read once from here to its end.
 
-    advance: called with how many more bytes of content are decoded, again and again.
     Closing the generator stops the threads. Raises ArchiveError: also TruncatedArchive at an early end.
     """
-    decoder = BlockDecoder(model, threads, advance)
-    try:
+    with contextlib.closing(BlockDecoder(model, workers)) as decoder:
         yield from decoder.contents(decoder.read_from(file))
-    finally:
-        decoder.close()
 
 
 def compress(
     data: Bytes,
-    model: ModelLike = None,
+    preset: Preset = presets.DEFAULT_PRESET,
     *,
-    threads: int | None = None,
-    preset: str | Settings = presets.DEFAULT_PRESET,
+    model: ModelLike = None,
+    workers: int | None = None,
 ) -> bytes:
     """An archive of `data`.
 
-    model: a model, a built-in's name or a model file; None for the default built-in model.
-    threads: how many blocks to code at a time; None or 0 for one per core. It never changes the result.
     preset: "fast" (few contexts, no net), "default" (many contexts, the net where they are unsure), "best" (all
-    contexts, the net at every byte), or Settings of one's own.
+    contexts, the net at every byte); a level from 1 to 9, as in gzip and bz2 (1 to 3 mean fast, 7 to 9 best); or
+    Settings of one's own.
+    model: the name of a built-in model; the path of a model file, which has a separator or a suffix; a Model; or a
+    Stack. None for the default built-in model.
+    workers: how many blocks to code at a time, each in a thread; None or 0 for one per core. It never changes the
+    result.
 
     Raises
     ------
     ModelNotFound, NotAModel, ModelVersionError, UsageError.
     """
-    compressor = Compressor(model, threads=threads, preset=preset)
+    compressor = Compressor(preset, model=model, workers=workers)
     return compressor.compress(data) + compressor.flush()
 
 
-def decompress(data: Bytes, *, model: ModelLike = None, threads: int | None = None) -> bytes:
-    """The content of an archive, or of several in a row.
+def decompress(data: Bytes, *, model: ModelLike = None, workers: int | None = None) -> bytes:
+    """The content of an archive, or of several in a row; zero bytes behind the last one are ignored.
 
-    model: needed only if the archive was made with one that is not built in.
+    model: needed only if the archive was made with one that is not built in. workers: as for `compress`.
 
     Raises
     ------
     NotAnArchive, TruncatedArchive, CorruptArchive, ArchiveVersionError, WrongModel.
     """
-    return b"".join(contents(io.BytesIO(data), model, threads))
+    return b"".join(contents(io.BytesIO(flat(data)), model, workers))

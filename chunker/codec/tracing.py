@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from chunker.codec import presets
 from chunker.codec.finder import as_model
 from chunker.codec.pool import Advance, Pool, ignore
+from chunker.codec.presets import Preset
 from chunker.core import backend as core
-from chunker.core.backend import Progress, Settings, Stop, Trace
+from chunker.core.backend import Progress, Stop, Trace
 
 if TYPE_CHECKING:
     from chunker.codec.finder import ModelLike
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 def trace(
     data: bytes,
-    model: ModelLike = None,
+    preset: Preset = presets.DEFAULT_PRESET,
     *,
-    threads: int | None = None,
-    preset: str | Settings = presets.DEFAULT_PRESET,
+    model: ModelLike = None,
+    workers: int | None = None,
     advance: Advance = ignore,
 ) -> Trace:
     """Bits and level of each byte of `data`, coded in the blocks of an archive; lzma stands in for none of them.
@@ -43,7 +44,7 @@ def trace(
     for size in presets.plan(len(data)):
         blocks.append(data[at : at + size])
         at += size
-    with contextlib.closing(Pool(one, threads, advance)) as pool:
+    with contextlib.closing(Pool(one, workers, advance)) as pool:
         for each in pool.imap(blocks):
             bits.extend(each.bits)
             levels += each.levels

@@ -1,7 +1,7 @@
-"""One level of the integer twin: the cells rnn, gru and lstm on integers alone, for n lanes at once.
+"""One level of the integer model: the cells rnn, gru and lstm on integers alone, for n lanes at once.
 
 Sigmoid and tanh are tables (tables.py), products sums of int8 (products.py), everything else sums and shifts
-that round down. FORMAT.md writes the arithmetic down; the native core does the same. The twin of
+that round down. FORMAT.md writes the arithmetic down; the native core does the same. It follows
 chunker.learning.level and recurrence.
 
 Units: states 2**-15, pre-activations 2**-11, logits 1/128 bit, what enters a product 2**-7.

@@ -7,7 +7,7 @@ puts the sequence together again from those of the top level alone, letting the 
     x --level 0--> unexpected --level 1--> unexpected --> ... --> events of the top level
     x <--level 0-- expected   <--level 1-- expected   <-- ... <--'
 
-Both run the integer twin, so a history expands on any machine to the sequence that it was made of.
+Both run the integer model, so a history expands on any machine to the sequence that it was made of.
 """
 
 from __future__ import annotations

@@ -176,8 +176,11 @@ class Backend(Protocol):
         model: Model | None,
         stop: Stop,
         progress: Progress,
+        partial: bool = False,
     ) -> bytes:
         """The content, of `n_bytes`.
+
+        partial: where the payload ends too early, return what was decoded up to there and anything behind it.
 
         Raises
         ------

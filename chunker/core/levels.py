@@ -1,10 +1,10 @@
-"""The integer twin: a trained stack that gives the same bits on every machine.
+"""The integer model: a trained stack that gives the same bits on every machine.
 
-    symbols --update--> events --> levels --> logits --frequencies--> coder
+    symbols --update--> events --> levels --> logits --weights--> probabilities
                  ^---------------------------------------|  the gates read the same weights
 
-All that it computes is integers (cells.py, products.py, predictions.py). The twin of chunker.learning.stack,
-without gradients and without torch.
+All that it computes is integers (cells.py, products.py, predictions.py). It follows
+chunker.learning.stack, without gradients and without torch.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from chunker.core.cells import IntegerLevel, Tensors
 from chunker.core.ngrams import LastSymbols
 from chunker.core.predictions import (
     Limit,
-    Weighed,
-    Weights,
-    frequencies,
-    nested,
+    UnnormalizedPmf,
+    combined,
     threshold,
     unexpected,
-    weigh,
+    unnormalized_pmf,
 )
 from chunker.core.products import Integers, check_machine, narrow
 
@@ -35,7 +33,7 @@ _TIMES = np.array(TIME_BOUNDS, dtype=np.int64)
 
 
 class IntegerStack:
-    """A frozen stack for coding: made once from a model's integer tensors, shared by all sessions."""
+    """A stack in integers: made once from a model's integer tensors, shared by all sessions."""
 
     def __init__(self, config: StackConfig, tensors: Tensors) -> None:
         check_machine()
@@ -85,8 +83,8 @@ class _Times:
         """(n,): in which lanes an input at this moment, counted in `waited`, would not be expected."""
         n, clocks, buckets = self.logits.shape
         found = np.searchsorted(_TIMES, self.waited)
-        weighed = weigh(self.logits.reshape(-1, buckets))
-        wrong = unexpected(weighed, found.reshape(-1), rule, limit).reshape(n, clocks)
+        pmf = unnormalized_pmf(self.logits.reshape(-1, buckets))
+        wrong = unexpected(pmf, found.reshape(-1), rule, limit).reshape(n, clocks)
         wrong |= np.take_along_axis(self.remembered, found[:, :, None], 2)[:, :, 0] != self.waited
         late: NDArray[np.bool_] = np.logical_or.reduce(wrong, 1)
         return late
@@ -119,8 +117,7 @@ class Session:
         self._joint = stack.config.mode == "joint"
         self._levels = stack.levels
         self._states = [self._cold(level, lanes, index) for index, level in enumerate(self._levels)]
-        self._weighed: list[Weighed] = []
-        self._rows: Weights | None = None
+        self._pmfs: list[UnnormalizedPmf] = []
         self.ticks = np.zeros(len(stack.levels), dtype=np.int64)
         self.lanes = lanes
 
@@ -150,34 +147,31 @@ class Session:
             logits += level.readout_bias
         return logits
 
-    def _weigh(self) -> list[Weighed]:
-        """The weights of every level's prediction, held between its ticks (joint: levels 0..l together)."""
-        if not self._weighed:
+    def pmfs(self) -> list[UnnormalizedPmf]:
+        """What every level predicts, held between its inputs (joint: levels 0 .. l together)."""
+        if not self._pmfs:
             logits = self._states[0].logits
-            self._weighed.append(weigh(logits))
+            self._pmfs.append(unnormalized_pmf(logits))
             for state in self._states[1:]:
                 logits = logits + state.logits if self._joint else state.logits
-                self._weighed.append(weigh(logits))
-        return self._weighed
+                self._pmfs.append(unnormalized_pmf(logits))
+        return self._pmfs
 
-    def frequencies(self) -> Weights:
-        """(lanes, V): f - 1 >= 0 of the whole stack's frequencies; rows sum to 2**24 - V."""
-        if self._rows is None:
-            weighed = self._weigh()
-            if self._joint or len(weighed) == 1:
-                self._rows = frequencies(weighed[-1])
-            else:
-                self._rows = nested(weighed, self._config.gate.rule, self._limits)
-        return self._rows
+    def probabilities(self) -> NDArray[np.float64]:
+        """(lanes, V): what the whole stack gives the next symbol; to look at."""
+        pmfs = self.pmfs()
+        if self._joint or len(pmfs) == 1:
+            return pmfs[-1].weights / pmfs[-1].total
+        return combined(pmfs, self._config.gate.rule, self._limits)
 
     def surprises_bits(self, symbols: NDArray[np.integer[Any]]) -> list[NDArray[np.float64]]:
         """Per level (lanes,): -log2 of the probability that it gave the symbols (lanes,); to look at."""
-        picked = (np.take_along_axis(w.weights, symbols[:, None], 1) / w.total for w in self._weigh())
+        picked = (np.take_along_axis(w.weights, symbols[:, None], 1) / w.total for w in self.pmfs())
         return [-np.log2(p[:, 0]) for p in picked]
 
     def expected(self, level: int) -> NDArray[np.intp]:
         """(lanes,): the symbol that a level holds for the most probable."""
-        return self._weigh()[level].best
+        return self.pmfs()[level].best
 
     def expected_times(self, level: int, lane: int) -> list[int]:
         """How many inputs of each level below level `level` expects until its own next one in that lane;
@@ -188,8 +182,8 @@ class Session:
         return times.expected(lane)
 
     def hidden(self, level: int) -> NDArray[np.int64]:
-        """(lanes, H), of an LSTM (lanes, 2 H), and for level 0 the keys of its n-grams: all that a level's
-        predictions and its way from here follow from; a copy."""
+        """(lanes, H), of an LSTM (lanes, 2 H), and for level 0 the keys of its n-grams: the complete recurrent
+        state of a level, a copy."""
         state = self._states[level]
         parts: list[NDArray[Any]] = [state.h] if state.c is None else [state.h, state.c]
         if state.last is not None:
@@ -206,16 +200,16 @@ class Session:
         rows = self._events(came)
         for index, lanes in enumerate(rows):
             self._tick(index, lanes, came)
-        self._weighed, self._rows = [], None
+        self._pmfs = []
         return rows
 
     def _events(self, came: NDArray[np.intp]) -> list[NDArray[np.intp]]:
         """Per level the lanes whose symbol it reads: all; then those in which the level below missed it."""
         rows = [np.arange(self.lanes)]
         rule = self._config.gate.rule
-        for level, (weighed, limit) in enumerate(zip(self._weigh()[:-1], self._limits, strict=True)):
+        for level, (pmf, limit) in enumerate(zip(self.pmfs()[:-1], self._limits, strict=True)):
             lower, upper = self._states[level : level + 2]
-            missed = unexpected(weighed, came, rule, limit)
+            missed = unexpected(pmf, came, rule, limit)
             missed |= upper.fresh
             if lower.times is not None:
                 for clock, ticked in enumerate(rows[:-1]):
@@ -262,7 +256,7 @@ class Session:
             state.times = None if state.times is None else state.times.keep(lanes)
             if state.last is not None:
                 state.last.keep(lanes)
-        self._weighed, self._rows = [], None
+        self._pmfs = []
         self.lanes = lanes
 
 

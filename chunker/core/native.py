@@ -199,12 +199,14 @@ class NativeBackend:
         model: Model | None,
         stop: Stop,
         progress: Progress,
+        partial: bool = False,
     ) -> bytes:
         """See Backend.decode."""
         content = ctypes.create_string_buffer(n_bytes) if n_bytes else (ctypes.c_char * 1)()
         job = self._coding_job(settings, model, stop, progress)
         result = self._library.chunker_decode_block(job, payload, len(payload), content, n_bytes)
-        _check(result)
+        if result != _CORRUPT or not partial:
+            _check(result)
         return content.raw[:n_bytes]
 
     def _coding_job(self, settings: Settings, model: Model | None, stop: Stop, progress: Progress) -> _Job:

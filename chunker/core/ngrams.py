@@ -1,4 +1,4 @@
-"""Vectors of the last n symbols, hashed, in the integer twin; see chunker.learning.ngrams.
+"""Vectors of the last n symbols, hashed, in the integer model; see chunker.learning.ngrams.
 
 The key of the last n symbols is a polynomial in them modulo 2**32, 0 standing for no symbol and s + 1 for
 symbol s; so the keys of all lengths follow from those before the latest symbol.

@@ -1,7 +1,7 @@
-"""From logits to integer frequencies, the only thing that coders and gates ever see.
+"""From logits to integer weights, the only thing that coders and gates ever see.
 
 Logits are integers in units of 1/128 bit. A symbol's weight is a table entry, an integer from 2**23 (the most
-probable symbol) down to 1; all that follows is integer arithmetic on weights, in 64 bits.
+probable symbol) down to 1, and its probability is its share of the sum; what follows is integer arithmetic in 64 bits.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from chunker.core.products import Integers
 from chunker.core.tables import LOG_STEPS, WEIGHT_BITS, weight_table
 
-TOTAL = 2**24  # frequencies of all symbols sum to this
-
 Weights = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """Weights of one level's prediction for n lanes.
+class UnnormalizedPmf:
+    """One level's prediction for n lanes: probabilities that are not divided by their sum.
 
     weights: (n, V) integers, 1 to 2**23. total: (n, 1) their sums. best: (n,) the most probable symbol, the
     first of equals.
@@ -43,29 +41,12 @@ class Limit:
     strict: bool
 
 
-def weigh(logits: Integers) -> Weighed:
+def unnormalized_pmf(logits: Integers) -> UnnormalizedPmf:
     """Weights from logits (n, V) in units of 1/128 bit."""
     best = logits.argmax(1)
     steps = logits[np.arange(len(best)), best].astype(np.int64)[:, None] - logits  # >= 0
     weights = weight_table().take(steps, mode="clip").astype(np.int64)
-    return Weighed(weights, weights.sum(1, keepdims=True), best)
-
-
-def frequencies(weighed: Weighed) -> Weights:
-    """f - 1 for frequencies f >= 1 that sum to 2**24: (n, V).
-
-    Each symbol gets floor(weight * (2**24 - V) / total); what is left over goes to the most probable symbol.
-    """
-    amount = np.full_like(weighed.total, TOTAL - weighed.weights.shape[1])
-    return _share(weighed.weights, weighed.total, amount, weighed.best)
-
-
-def _share(weights: Weights, total: Weights, amount: Weights, best: NDArray[np.intp]) -> Weights:
-    """Split the `amount` (n, 1) of each lane in proportion to its weights."""
-    shares = weights * amount // total
-    left = amount - shares.sum(1, keepdims=True)
-    shares[np.arange(len(best)), best] += left[:, 0]
-    return shares
+    return UnnormalizedPmf(weights, weights.sum(1, keepdims=True), best)
 
 
 def threshold(threshold_steps: int) -> Limit:
@@ -74,39 +55,36 @@ def threshold(threshold_steps: int) -> Limit:
     return Limit(int(table[min(threshold_steps, len(table) - 1)]), threshold_steps <= LOG_STEPS)
 
 
-def expected(weighed: Weighed, rule: str, limit: Limit) -> NDArray[np.bool_]:
+def expected(pmf: UnnormalizedPmf, rule: str, limit: Limit) -> NDArray[np.bool_]:
     """(n, V): which symbols a level would count as expected (chunker.learning.gate.expected_set)."""
-    first: NDArray[np.bool_] = np.arange(weighed.weights.shape[1]) == weighed.best[:, None]
+    first: NDArray[np.bool_] = np.arange(pmf.weights.shape[1]) == pmf.best[:, None]
     if rule == "argmax":
         return first
-    settled: NDArray[np.bool_] = (weighed.weights << WEIGHT_BITS) >= weighed.total * limit.weight
+    settled: NDArray[np.bool_] = (pmf.weights << WEIGHT_BITS) >= pmf.total * limit.weight
     return settled & first if limit.strict else settled
 
 
-def unexpected(weighed: Weighed, symbols: NDArray[np.intp], rule: str, limit: Limit) -> NDArray[np.bool_]:
+def unexpected(pmf: UnnormalizedPmf, symbols: NDArray[np.intp], rule: str, limit: Limit) -> NDArray[np.bool_]:
     """(n,): which of the symbols that came go up to the next level."""
-    missed: NDArray[np.bool_] = weighed.best != symbols
+    missed: NDArray[np.bool_] = pmf.best != symbols
     if rule == "argmax":
         return missed
-    picked = np.take_along_axis(weighed.weights, symbols[:, None], 1)
-    unlikely: NDArray[np.bool_] = ((picked << WEIGHT_BITS) < weighed.total * limit.weight)[:, 0]
+    picked = np.take_along_axis(pmf.weights, symbols[:, None], 1)
+    unlikely: NDArray[np.bool_] = ((picked << WEIGHT_BITS) < pmf.total * limit.weight)[:, 0]
     return unlikely | missed if limit.strict else unlikely
 
 
-def nested(levels: list[Weighed], rule: str, limits: list[Limit]) -> Weights:
-    """Frequencies minus one of a faithful stack, (n, V).
+def combined(levels: list[UnnormalizedPmf], rule: str, limits: list[Limit]) -> NDArray[np.float64]:
+    """The probabilities (n, V) that a faithful stack gives, to look at: no coder and no gate reads them.
 
-    What level 0 expects keeps level 0's frequency; the rest of its mass is shared out as level 1 predicts,
-    among the symbols that level 0 did not expect; and so on upwards (chunker.learning.stack._combine).
+    What level 0 expects keeps level 0's probability; the rest of its mass is shared out as level 1 predicts, among
+    the symbols that level 0 did not expect; and so on upwards (chunker.learning.stack.Stack.combine).
     """
-    result = frequencies(levels[0])
-    settled = np.zeros(result.shape, dtype=bool)
+    result: NDArray[np.float64] = levels[0].weights / levels[0].total
+    left = np.ones(result.shape, dtype=bool)
     for lower, upper, limit in zip(levels[:-1], levels[1:], limits, strict=True):
-        settled |= expected(lower, rule, limit)
-        open_ = ~settled
-        weights = upper.weights * open_
-        total = np.maximum(weights.sum(1, keepdims=True), 1)  # 0 only where no symbol is open
-        amount = (result * open_).sum(1, keepdims=True)
-        shares = _share(weights, total, amount, weights.argmax(1))
-        result = np.where(open_, shares, result)
+        left &= ~expected(lower, rule, limit)
+        weights = upper.weights * left
+        total = np.maximum(weights.sum(1, keepdims=True), 1)  # 0 only where no symbol is left
+        result = np.where(left, weights / total * (result * left).sum(1, keepdims=True), result)
     return result

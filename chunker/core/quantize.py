@@ -1,4 +1,4 @@
-"""Between a trained stack's float tensors and the integers of its twin, deterministically, in numpy alone.
+"""Between a trained stack's float tensors and integers, deterministically, in numpy alone.
 
 Matrices and tables become int8 with an int32 multiplier a column; biases int32; gate thresholds whole steps
 of 1/128 bit. Units: pre-activations 2**-11, logits 1/128 bit, states in products 2**-7.
@@ -37,7 +37,7 @@ def multiplier_unit(name: str) -> float:
     return bias_unit(name) / _STATE_UNIT * 2.0**PRODUCT_BITS
 
 
-def freeze(tensors: Tensors) -> Tensors:
+def quantize(tensors: Tensors) -> Tensors:
     """Integer tensors from float tensors (float32, named as in `float_shapes`).
 
     Raises
@@ -81,7 +81,7 @@ def _quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
     return values.astype(np.int8), scale
 
 
-def thaw(tensors: Tensors) -> Tensors:
+def dequantize(tensors: Tensors) -> Tensors:
     """Float tensors from integer tensors: what training can go on from (not the original's bits)."""
     floats: Tensors = {}
     for name, tensor in tensors.items():

@@ -208,7 +208,7 @@ Code = Callable[[bytes], "tuple[int, bool] | None"]
 
 
 def _chunker(data: bytes, model: Model, preset: str) -> tuple[int, bool]:
-    archive = compress(data, model, preset=preset)
+    archive = compress(data, preset, model=model)
     return len(archive), decompress(archive, model=model) == data
 
 

@@ -1,7 +1,7 @@
 """Bits per byte of a model alone, without contexts: of its integers (numpy), and of the float stack (torch).
 
-A text is cut into lanes that all start cold. The integer model's figure is the cost of the frequencies that an
-entropy coder would be given, without the coder's own overhead and without a container.
+A text is cut into lanes that all start cold. The integer model's figure is what its probabilities cost,
+without a coder's own overhead and without a container.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Session(Protocol):
     def ticks(self) -> npt.NDArray[np.int64]:
         """(levels,): inputs that each level received, summed over lanes."""
 
-    def frequencies(self) -> npt.NDArray[np.int64]:
-        """(lanes, V): integer frequencies of the next symbol, minus one."""
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """(lanes, V): of the next symbol."""
 
     def update(self, symbols: npt.NDArray[np.integer]) -> None:
         """Take in (lanes,) symbols that came."""
@@ -134,21 +134,18 @@ def lanes_of(text: bytes | Bytes, lanes: int | None = None) -> Iterator[tuple[By
 
 
 def score_integers(model: IntegerModel, symbols: Bytes, lengths: npt.NDArray[np.int64]) -> Score:
-    """Cost of lanes (T, N) under an integer model: -log2(f / total) of every symbol.
+    """Cost of lanes (T, N) under an integer model: -log2 p of every symbol.
 
     Only the first lengths[n] symbols of lane n count; the longest lanes come first.
     """
     session = model.session(len(lengths))
-    bits, total, alive = 0.0, 0.0, len(lengths)
+    bits, alive = 0.0, len(lengths)
     for t, row in enumerate(symbols):
         left = int(np.count_nonzero(lengths > t))
         if left < alive:
             session.keep(left)
             alive = left
-        minus_one = session.frequencies()
-        if not total:
-            total = float(minus_one[0].sum()) + minus_one.shape[1]
-        bits -= float(np.log2((minus_one[np.arange(alive), row[:alive]] + 1) / total).sum())
+        bits -= float(np.log2(session.probabilities()[np.arange(alive), row[:alive]]).sum())
         session.update(row[:alive])
     return Score(int(lengths.sum()), bits, tuple(map(int, session.ticks)))
 

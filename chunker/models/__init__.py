@@ -57,7 +57,7 @@ RawTensors = dict[str, RawTensor]
 
 
 class Model:
-    """A model at hand: its configuration, its tensors, its twin.
+    """A model at hand: its configuration, its tensors, and its integer model.
 
     name: "text" for the built-in, else the file's stem. summary: what training wrote down (free JSON).
     """
@@ -71,22 +71,22 @@ class Model:
 
     @cached_property
     def raw_tensors(self) -> RawTensors:
-        """The integer twin's tensors, by name, as they lie in a file."""
+        """The integer model's tensors, by name, as they lie in a file."""
         return raw(self.integer_tensors) if self.is_float else self._tensors
 
     @cached_property
     def integer_tensors(self) -> Tensors:
-        """The integer twin's tensors, by name. Raises NotAModel if the weights are beyond what integers hold."""
-        from chunker.core.quantize import freeze
+        """The integer model's tensors, by name. Raises NotAModel if the weights are beyond what integers hold."""
+        from chunker.core.quantize import quantize
 
-        return freeze(_arrays(self._tensors)) if self.is_float else _arrays(self._tensors)
+        return quantize(_arrays(self._tensors)) if self.is_float else _arrays(self._tensors)
 
     @property
     def float_tensors(self) -> Tensors:
         """The float tensors; of an integer model the nearest ones."""
-        from chunker.core.quantize import thaw
+        from chunker.core.quantize import dequantize
 
-        return _arrays(self._tensors) if self.is_float else thaw(self.integer_tensors)
+        return _arrays(self._tensors) if self.is_float else dequantize(self.integer_tensors)
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -100,7 +100,7 @@ class Model:
         return IntegerStack(self.config, self.integer_tensors)
 
     def integer_stack(self) -> IntegerStack:
-        """The twin in numpy; made once."""
+        """The integer model in numpy; made once."""
         return self._integer_stack
 
     @property
@@ -141,24 +141,28 @@ def builtin_models() -> list[str]:
     return sorted(names, key=lambda name: name != DEFAULT_MODEL)
 
 
-def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
+def load_model(name_or_path: str | bytes | os.PathLike[str] | None = None) -> Model:
     """A built-in model by name, or a model file by path; None is the default model.
+
+    A string is a path if it has a separator or a suffix, and otherwise a name, whatever lies in the current folder.
 
     Raises
     ------
-    ModelNotFound: neither exists. NotAModel: cut, damaged, or no model. ModelVersionError: too new.
+    ModelNotFound: there is none. NotAModel: cut, damaged, or no model. ModelVersionError: too new.
     """
-    wanted = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
+    wanted = DEFAULT_MODEL if name_or_path is None else os.fsdecode(name_or_path)
     path = Path(wanted)
-    if wanted in builtin_models() and (name_or_path is None or not path.is_file()):
-        return _load(BUILTIN / f"{wanted}.safetensors", wanted)
+    if not isinstance(name_or_path, os.PathLike) and not path.suffix and path.name == wanted:
+        if wanted in builtin_models():
+            return _load(BUILTIN / f"{wanted}.safetensors", wanted)
+        known = ", ".join(builtin_models()) or "none"
+        raise ModelNotFound(f"no built-in model {wanted!r} (there is {known}); write a file as ./{wanted}")
     if not path.is_file():
         if path.is_dir():
             raise ModelNotFound(f"{wanted} is a directory; name the model file in it")
         if path.exists():
             raise ModelNotFound(f"{wanted} is no regular file, as a model has to be; name another")
-        known = ", ".join(builtin_models()) or "none"
-        raise ModelNotFound(f"no model file {wanted!r}; give a path, or a built-in model ({known})")
+        raise ModelNotFound(f"no model file {wanted!r}; check the name")
     return _load(path, path.stem)
 
 
@@ -274,7 +278,7 @@ def _check_floats(path: Path, tensors: RawTensors) -> None:
 
 
 def _check_integers(path: Path, tensors: RawTensors) -> None:
-    """That no sum leaves the range that the twin's arithmetic allows for, whatever the states are."""
+    """That no sum leaves the range that integer arithmetic allows for, whatever the states are."""
     for name, tensor in tensors.items():
         if name.endswith(".q"):
             sound = b"\x80" not in tensor.data  # -128

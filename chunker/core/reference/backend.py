@@ -169,6 +169,7 @@ class PythonBackend:
         model: Model | None,
         stop: Stop,
         progress: Progress,
+        partial: bool = False,
     ) -> bytes:
         """See Backend.decode."""
         decoder = Decoder(payload)
@@ -177,8 +178,8 @@ class PythonBackend:
             look(position, stop, progress)
             block.code()
             if decoder.beyond > MAX_BEYOND:
-                raise CorruptArchive(MISFIT)
-        if not decoder.complete:
+                break
+        if (decoder.beyond > MAX_BEYOND or not decoder.complete) and not partial:
             raise CorruptArchive(MISFIT)
         progress.value = n_bytes
         return bytes(block.content)

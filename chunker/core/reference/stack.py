@@ -15,7 +15,7 @@ from chunker.core.cells import IntegerLevel
 from chunker.core.interface import Model, check_stack
 from chunker.core.levels import time_bucket
 from chunker.core.ngrams import BASE
-from chunker.core.predictions import Weighed, unexpected, weigh
+from chunker.core.predictions import UnnormalizedPmf, unexpected, unnormalized_pmf
 from chunker.core.products import Integers, narrow
 from chunker.core.reference.level0 import Advice
 from chunker.core.reference.reading import MASK
@@ -71,7 +71,7 @@ class Stack:
         self._ngrams = stack.levels[0].ngrams
         self._levels = [Level(level, index) for index, level in enumerate(stack.levels)]
         self._read_to = 0  # bytes that level 1 has taken in or slept through
-        self._weighed: list[Weighed] = []  # what levels 1 .. l predict together, for every l
+        self._pmfs: list[UnnormalizedPmf] = []  # what levels 1 .. l predict together, for every l
 
     def wake(self, guess: int, confidence: int) -> int:
         """Take in what passed, and predict the next byte. Returns how many levels moved, at least 1.
@@ -87,11 +87,11 @@ class Stack:
             self._step_first(position, 1 if caught_up else passed, guess, confidence)
             self._read_to = position
             moved += self._step_upper()
-        self._weighed = []
+        self._pmfs = []
         logits: Integers = np.zeros((1, 256), dtype=np.int32)
         for level in self._levels:
             logits = logits + level.logits
-            self._weighed.append(weigh(logits))
+            self._pmfs.append(unnormalized_pmf(logits))
         return moved
 
     def _step_first(self, position: int, time: int, guess: int, confidence: int) -> None:
@@ -120,17 +120,17 @@ class Stack:
 
     def advise(self, partial: int, bit_number: int) -> Advice:
         """What the prediction says of the bit behind those of `partial`: the weights of all bytes that go on so."""
-        weighed = self._weighed[-1]
+        pmf = self._pmfs[-1]
         half = 1 << (7 - bit_number)
         first = 2 * half * partial - 256  # of the bytes that begin like this
-        zero = int(weighed.weights[0, first : first + half].sum())
-        one = int(weighed.weights[0, first + half : first + 2 * half].sum())
+        zero = int(pmf.weights[0, first : first + half].sum())
+        one = int(pmf.weights[0, first + half : first + 2 * half].sum())
         odds = ((log2(one) - log2(zero)) * LN2 + (1 << 15)) >> 16
         return Advice(
             awake=True,
             stretched=clamp(odds, STRETCH_LIMIT),
             linear=(one << 10) // (one + zero) - 512,
-            likeliest=int(weighed.best[0]),
+            likeliest=int(pmf.best[0]),
         )
 
     def __len__(self) -> int:
@@ -140,8 +140,8 @@ class Stack:
     def costs(self, byte: int) -> list[float]:
         """What levels 1 .. l alone take for a byte, for each l, in bits."""
         return [
-            (log2(int(weighed.total[0, 0])) - log2(int(weighed.weights[0, byte]))) / (1 << LOG_BITS)
-            for weighed in self._weighed
+            (log2(int(pmf.total[0, 0])) - log2(int(pmf.weights[0, byte]))) / (1 << LOG_BITS)
+            for pmf in self._pmfs
         ]
 
     def saw(self, byte: int) -> None:
@@ -149,7 +149,7 @@ class Stack:
         for level in self._levels[1:]:
             level.since += 1
         came = np.array([byte])
-        for level, weighed, limit in zip(self._levels[1:], self._weighed, self._limits, strict=False):
-            if not unexpected(weighed, came, self._rule, limit)[0] and not level.fresh:
+        for level, pmf, limit in zip(self._levels[1:], self._pmfs, self._limits, strict=False):
+            if not unexpected(pmf, came, self._rule, limit)[0] and not level.fresh:
                 return
             level.pending = byte
