@@ -238,21 +238,6 @@ def test_tensors_alone_are_no_classifier(saved: Path, tmp_path):
         load_classifier(tmp_path / "bare")
 
 
-@pytest.mark.parametrize(
-    ("version", "wanted"),
-    [
-        (2, [[0.70392173, 0.29607827], [0.57959669, 0.42040331]]),  # before there were convolutions
-        (3, [[0.883646, 0.116354], [0.0654401, 0.9345599]]),  # before these were pooled by events
-    ],
-)
-def test_classifiers_of_earlier_versions_still_open(version, wanted):
-    """Made from these cases."""
-    random = np.random.default_rng(0)
-    rows = [random.normal(size=(n, 2)).round(2) for n in range(5, 17)]
-    model = load_classifier(Path(__file__).parent / "golden" / f"classifier-{version}.safetensors")
-    assert np.allclose(model.predict_proba(rows[:2]), wanted, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize(("version", "words_"), [(1, "older chunker; fit"), (99, "newer chunker; upgrade")])
 def test_classifiers_of_other_versions_are_refused(version, words_, tmp_path, monkeypatch):
     monkeypatch.setattr(safefile, "VERSION", version)

@@ -18,8 +18,7 @@ from chunker.config import canonical_json
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel
 from chunker.wholefile import write_whole
 
-VERSION = 4  # 3: heads of convolutions; smoothing. 4: these pooled by every level's events
-OLDEST = 2  # that is read
+VERSION = OLDEST = 5
 METADATA_KEY = "chunker-classifier"
 MAX_HEADER = 2**26  # bytes of JSON; read only after this check
 
