@@ -15,11 +15,11 @@ from chunker.core.backend import Contexts, Progress, Settings, Stop, backend  # 
 from chunker.errors import CorpusError  # noqa: E402
 from chunker.learning.corpus import Source, TextFile  # noqa: E402
 from chunker.learning.foretold import Foretold, foretell  # noqa: E402
+from chunker.learning.observation import surprise_bits  # noqa: E402
+from chunker.learning.stack import Stack  # noqa: E402
 from chunker.learning.woken import (  # noqa: E402
-    NATS_PER_BIT,
     Windows,
     WokenStack,
-    code_nats,
     path_odds,
 )
 
@@ -77,7 +77,7 @@ def test_path_odds_are_those_of_the_bytes_that_agree():
 
 def config(levels: tuple[int, ...] = (24,), **fields: object) -> StackConfig:
     told = {"ngrams": NGrams((1, 2, 4), 64, 12), "wake": Wake(slept=True, guess=True)}
-    return StackConfig(levels=levels, gate=GateRule("surprise", 2.0), **{**told, **fields})  # type: ignore[arg-type]
+    return StackConfig(levels=levels, gate=GateRule("surprise", 8.0), **{**told, **fields})  # type: ignore[arg-type]
 
 
 def excited(net: WokenStack) -> WokenStack:
@@ -90,9 +90,10 @@ def excited(net: WokenStack) -> WokenStack:
     return net
 
 
+@pytest.mark.parametrize("levels", [(24,), (24, 20, 16)], ids=str)
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str):
-    net = excited(WokenStack(config(cell=cell))).eval()
+def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str, levels: tuple[int, ...]):
+    net = excited(WokenStack(Stack(config(levels, cell=cell)))).eval()
     model = net.stack.to_model()
     trace = backend().session(SETTINGS, model, len(TEXT), Stop(), Progress()).read(TEXT, detail=True)
     # The windows come from where the codec woke with this model in the mixture, so that both wake at the same bytes.
@@ -104,12 +105,18 @@ def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str):
     steps["probability"] = 32768
     own = Foretold("text", foretold.text, steps, np.array([[len(TEXT), len(woken)]]))
     windows = Windows([own], [1.0], net.stack.config.ngrams, 1, 100)
-    states, found = net.start(1), []
+    state, found, moved = net.start(1), [], []
     with torch.no_grad():
         for _ in range(len(woken) // 100):
             window = windows.next()
-            logits, states = net.logits(window, states)
-            odds = path_odds(logits[:, 0], window.targets[:, 0])
-            found += (code_nats(odds.unsqueeze(1), window)[:, 0] / NATS_PER_BIT).tolist()
-    expected = [trace.level_bits[at] for at in woken[: len(found)]]
+            output = net(window, state)
+            state = output.state
+            found += (surprise_bits(output.logits, window.targets)[:, 0]).tolist()
+            moved += sum(events[:, 0].long() for events in output.events).tolist()
+    depth = len(levels)
+    expected = [trace.level_bits[at * depth + depth - 1] for at in woken[: len(found)]]
+    # The levels that received a byte move before the next one at which the first level wakes.
+    came = [trace.levels[at] for at in woken[1 : len(moved)]]
+    assert np.mean(np.array(moved[:-1]) == came) > 0.95
+    assert depth == 1 or {1, 2, depth} <= set(came)
     assert np.mean(np.abs(np.array(found) - expected)) < 0.1 * np.std(expected)

@@ -175,7 +175,7 @@ class Stack(nn.Module):
                 fresh = state.levels[i].fresh & (count_before(events[i - 1]) == 0)
                 with torch.no_grad():
                     surprises.append(surprise_bits(level_logits[-1], symbols))
-                    missed = self._unexpected(i - 1, level_logits[-1], symbols)
+                    missed = self.unexpected(i - 1, level_logits[-1], symbols)
                     if mistimed is not None:
                         missed = missed | mistimed
                 events.append(events[-1] & (missed | fresh))
@@ -212,7 +212,7 @@ class Stack(nn.Module):
             time_nats=time_nats,
         )
 
-    def _unexpected(self, index: int, logits: Tensor, symbols: Tensor) -> Tensor:
+    def unexpected(self, index: int, logits: Tensor, symbols: Tensor) -> Tensor:
         """Which symbols (...) the gate above a level lets pass; logits (..., V), of times too."""
         categorical = Categorical(logits.shape[-1])
         return unexpected(categorical, logits, symbols, self.config.gate, self.thresholds_bits[index])
@@ -232,7 +232,7 @@ class Stack(nn.Module):
             raise TypeError(f"level {index} remembers no times")
         buckets = self.level(index).buckets(times)
         wrong = torch.zeros(len(times) + 1, times.shape[1], dtype=torch.bool, device=times.device)
-        wrong[:-1] = self._unexpected(index, logits, buckets).any(-1)
+        wrong[:-1] = self.unexpected(index, logits, buckets).any(-1)
         for e in range(len(times)):
             slot, time = buckets[e].unsqueeze(-1), times[e].unsqueeze(-1)
             before = remembered.gather(2, slot)
@@ -287,7 +287,7 @@ class Stack(nn.Module):
         for i in range(self.growing + 1):
             old, level = state.levels[i], self.level(i)
             if i:
-                missed = self._unexpected(i - 1, logits[i - 1], symbols)
+                missed = self.unexpected(i - 1, logits[i - 1], symbols)
                 event = event & (missed | mistimed | old.fresh)
             h, c = level.step(symbols, old, old.since + 1, below if level.below is not None else None)
             keep = event.unsqueeze(1)

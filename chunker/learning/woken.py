@@ -13,7 +13,7 @@ text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,16 +22,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from chunker.config import NGrams, StackConfig
+from chunker.config import NGrams
 from chunker.core.ngrams import BASE, SPREAD
 from chunker.learning.foretold import Foretold
-from chunker.learning.level import Level, LevelState
+from chunker.learning.level import LevelState
 from chunker.learning.ngrams import ngram_code
+from chunker.learning.observation import surprise_bits
+from chunker.learning.packing import count_before, pack, pick
 from chunker.learning.recurrence import recur
-from chunker.learning.stack import Stack
+from chunker.learning.stack import Stack, StackState
 
-NATS_PER_BIT = 0.6931471805599453
-CERTAINTIES = 12  # degrees of |stretch(p)|, one a nat and a half up to 12 bits
+CERTAINTIES = 12  # degrees of |stretch(p)|, one a nat
 
 
 @dataclass(frozen=True)
@@ -170,19 +171,6 @@ def ngram_rows_at(
     return np.stack(rows)
 
 
-def preactivation(level: Level, window: Window, dropout: float = 0.0) -> Tensor:
-    """(T, B, G*H) of level 1 at the steps of a window."""
-    embed = nn.functional.embedding
-    a = embed(window.symbols, level.symbol_input) + level.bias
-    if level.time_input is not None:
-        a = a + embed(level.buckets(window.times), level.time_input)
-    if level.guess_input is not None and level.confidence_input is not None:
-        a = a + embed(window.guesses, level.guess_input) + embed(window.confidences, level.confidence_input)
-    if level.below is not None and level.ngram_table is not None and window.ngrams is not None:
-        a = a + (ngram_code(level.ngram_table, window.ngrams, dropout) @ level.below).to(a.dtype)
-    return a
-
-
 def path_odds(logits: Tensor, targets: Tensor) -> Tensor:
     """(N, 8): the logarithm of odds of a 1 before each bit of the targets (N,), in nats, from logits (N, 256)."""
     mass = torch.softmax(logits, -1)
@@ -208,7 +196,7 @@ class Mixture(nn.Module):
 
     def forward(self, foretold: Tensor, odds: Tensor) -> Tensor:
         """The logarithm of odds (N, 8) from level 0's (N, 8) and the levels' (N, 8)."""
-        certainty = (foretold.abs() / 1.0).long().clamp_(max=CERTAINTIES - 1)
+        certainty = foretold.abs().long().clamp_(max=CERTAINTIES - 1)
         weight = self.weight[self.bit, certainty]
         return weight[..., 0] * foretold + weight[..., 1] * odds
 
@@ -222,38 +210,111 @@ def code_nats(odds: Tensor, window: Window) -> Tensor:
     return (cost * asked).sum(-1)
 
 
+@dataclass(frozen=True)
+class WokenState:
+    """Between two windows. levels: their states. pending: (L - 1, B) bool, upper levels for which the byte (B,) that
+    came last waits."""
+
+    levels: tuple[LevelState, ...]
+    pending: Tensor
+    byte: Tensor
+
+    def reset(self, rows: Tensor) -> WokenState:
+        """The state with the rows (B,) bool made cold."""
+        levels = tuple(level.reset(rows) for level in self.levels)
+        return WokenState(levels, self.pending & ~rows, self.byte)
+
+    def detach(self) -> WokenState:
+        return replace(self, levels=tuple(level.detach() for level in self.levels))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All tensors by name, for a checkpoint."""
+        return {**StackState(self.levels).state_dict(), "pending": self.pending, "byte": self.byte}
+
+    @classmethod
+    def from_state_dict(cls, tensors: Mapping[str, Tensor]) -> WokenState:
+        own = {name: tensor for name, tensor in tensors.items() if name not in ("pending", "byte")}
+        return cls(StackState.from_state_dict(own).levels, tensors["pending"], tensors["byte"])
+
+
+@dataclass(frozen=True)
+class WokenOutput:
+    """Of a window. logits: (T, B, 256) of all levels together. nats: (T, B), what the bytes' bits from `woke` on take.
+    events: per level (T, B) bool, the bytes that it received. surprises_bits: per gate (T, B). state: afterwards."""
+
+    logits: Tensor
+    nats: Tensor
+    events: tuple[Tensor, ...]
+    surprises_bits: tuple[Tensor, ...]
+    state: WokenState
+
+
 class WokenStack(nn.Module):
-    """A stack with the mixture that it is trained through."""
+    """A joint stack that runs as in an archive, with the mixture that it is trained through.
 
-    def __init__(self, config: StackConfig) -> None:
+    Level 1 steps at every byte at which it wakes. A byte that levels 1 .. l did not expect waits for level l + 1, which
+    reads it when level 1 wakes next, with level l's state of then and the steps of level 1 since its own last one.
+    """
+
+    def __init__(self, stack: Stack) -> None:
         super().__init__()
-        self.stack = Stack(config)
-        self.mixture = Mixture()
+        self.stack, self.mixture = stack, Mixture()
 
-    def start(self, batch: int) -> list[LevelState]:
-        levels = (level for level in self.stack.levels if isinstance(level, Level))
-        return [level.start(batch) for level in levels]
+    def start(self, batch: int) -> WokenState:
+        """A cold state for `batch` rows."""
+        levels = self.stack.start(batch).levels
+        device = levels[0].h.device
+        pending = torch.zeros(len(levels) - 1, batch, dtype=torch.bool, device=device)
+        return WokenState(levels, pending, torch.zeros(batch, dtype=torch.int64, device=device))
 
-    def forward(
-        self, window: Window, states: list[LevelState], dropout: float = 0.0
-    ) -> tuple[Tensor, list[LevelState]]:
-        """(T, B) nats of the bytes of a window, and the states after it, detached."""
-        logits, after = self.logits(window, states, dropout)
+    def forward(self, window: Window, state: WokenState) -> WokenOutput:
+        """Run a window; rows that are cold start anew."""
+        state = state.reset(window.cold)
+        after, first = self._run_first(window, state.levels[0])
+        logits = self.stack.level(0).logits(after)
+        events, surprises, states, pending = [window.counted], [], [first], []
+        for index in range(1, len(self.stack.levels)):
+            with torch.no_grad():
+                surprises.append(surprise_bits(logits, window.targets))
+                missed = self.stack.unexpected(index - 1, logits, window.targets)
+                missed[0] |= state.levels[index].fresh & ~state.pending[index - 1]
+            events.append(events[-1] & missed)
+            steps = torch.cat([state.pending[index - 1].unsqueeze(0), events[-1][:-1]]) & window.counted
+            pending.append(events[-1][-1])
+            after, changed = self._run_upper(index, steps, window, state, after)
+            states.append(changed)
+            logits = logits + self.stack.level(index).logits(after, bias=False)
         T, B = window.targets.shape
         odds = path_odds(logits.reshape(T * B, -1), window.targets.reshape(-1))
         mixed = self.mixture(window.odds.reshape(T * B, 8), odds).view(T, B, 8)
-        return code_nats(mixed, window), after
+        waiting = torch.stack(pending) if pending else state.pending
+        following = WokenState(tuple(states), waiting, window.targets[-1]).detach()
+        return WokenOutput(logits, code_nats(mixed, window), tuple(events), tuple(surprises), following)
 
-    def logits(
-        self, window: Window, states: list[LevelState], dropout: float = 0.0
-    ) -> tuple[Tensor, list[LevelState]]:
-        """(T, B, 256), what all levels together hold of the bytes; and the states after them, detached."""
-        keep = (~window.cold).unsqueeze(1)
-        level = self.stack.levels[0]
-        assert isinstance(level, Level)
-        h = states[0].h * keep
-        c = None if states[0].c is None else states[0].c * keep
-        a = preactivation(level, window, dropout)
-        hs, cs = recur(level.cell, a, h, c, level.recurrent, level.candidate_bias)
-        after = replace(states[0], h=hs[-1].detach(), c=None if cs is None else cs[-1].detach())
-        return level.logits(hs), [after]
+    def _run_first(self, window: Window, state: LevelState) -> tuple[Tensor, LevelState]:
+        """Level 1's states (T, B, H), and its state afterwards."""
+        level = self.stack.level(0)
+        below = None
+        if level.ngram_table is not None and window.ngrams is not None:
+            below = ngram_code(level.ngram_table, window.ngrams, level.ngram_dropout if self.training else 0.0)
+        a = level.preactivation(window.symbols, window.times, below, window.guesses, window.confidences)
+        hs, cs = recur(level.cell, a, state.h, state.c, level.recurrent, level.candidate_bias)
+        return hs, replace(state, h=hs[-1], c=None if cs is None else cs[-1])
+
+    def _run_upper(
+        self, index: int, steps: Tensor, window: Window, state: WokenState, below: Tensor
+    ) -> tuple[Tensor, LevelState]:
+        """A level's states (T, B, H), held between its steps (T, B) bool, and its state afterwards.
+
+        below: (T, B, H'), of the level below."""
+        level, own, T = self.stack.level(index), state.levels[index], len(steps)
+        clock = torch.arange(T, device=steps.device).unsqueeze(1).expand_as(steps)
+        symbols = torch.cat([state.byte.unsqueeze(0), window.targets[:-1]])
+        at, read, lower = pack(steps, clock, symbols, below)
+        times = torch.diff(at, dim=0, prepend=-own.since.unsqueeze(0)).clamp_min(1)
+        count = steps.sum(0)
+        values, after = level.run(read, own, times, lower, count)
+        held = pick(values, count_before(steps) + steps)
+        last = torch.where(steps, clock, 0).amax(0)
+        since = torch.where(count > 0, T - last, own.since + T)
+        return held, replace(after, since=since, fresh=own.fresh & (count == 0))
