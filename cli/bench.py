@@ -13,7 +13,7 @@ import click
 
 from chunker.cli import options, work
 from chunker.cli.files import shown
-from chunker.cli.guard import FAILURE, each_file, leave
+from chunker.cli.guard import FAILURE, Failure, each_file, leave
 from chunker.cli.measure import Result, best_of, measure, pieces
 from chunker.cli.peers import STRONGEST, Peer, all_peers
 from chunker.cli.progress import Progress
@@ -107,7 +107,7 @@ def bench(
         click.get_current_context().exit(FAILURE)
 
 
-def _ablate(paths: tuple[str, ...], piece: int | None, threads: int, as_json: bool) -> list[dict[str, str]]:
+def _ablate(paths: tuple[str, ...], piece: int | None, threads: int, as_json: bool) -> list[Failure]:
     """Prints the table: a row for each part, a column for each file, of which `piece` bytes are coded at most."""
     from chunker.core.ablation import ablate
 

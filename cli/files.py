@@ -25,6 +25,10 @@ PACK_DIRECTORY = "pack it with `tar -I nhc -cf NAME.tar.nhc DIRECTORY`"
 _temporaries: set[str] = set()
 
 
+class Skipped(UsageError):
+    """A file that is left as it is, which gzip only warns of: a directory, an existing target, another suffix."""
+
+
 @dataclass(frozen=True)
 class Source:
     """An open input.
@@ -44,11 +48,18 @@ class CountedInput:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._ahead = b""
         self.count = 0
+
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, fewer at the end; `read` gives them again."""
+        while len(self._ahead) < size and (data := self._stream.read(size - len(self._ahead))):
+            self._ahead += data
+        return self._ahead
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes, as the stream below gives them."""
-        data = self._stream.read(size)
+        data, self._ahead = self._ahead or self._stream.read(size), b""
         self.count += len(data)
         return data
 
@@ -69,16 +80,14 @@ def open_source(
     OSError: the file cannot be opened.
     """
     if path == STANDARD:
-        if sys.stdin is None:
-            raise UsageError("standard input is closed; name a file")
         stream = sys.stdin.buffer
         yield Source(path, stream, _regular_size(stream), None)
         return
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"is a directory; {directory}")
+        raise Skipped(f"is a directory; {directory}")
     if not stat.S_ISREG(status.st_mode) and (remove or not named_target):
-        raise UsageError("is no regular file; name the output with -o or -c to read it nevertheless")
+        raise Skipped("is no regular file; name the output with -o or -c to read it nevertheless")
     if remove and os.path.islink(path):
         raise UsageError("is a symbolic link, which --rm would delete in place of the file; leave out --rm")
     with open(path, "rb") as stream:
@@ -95,32 +104,56 @@ def _regular_size(stream: BinaryIO) -> int | None:
         return None
 
 
-def target_for_compressing(path: str) -> str:
+def target_for_compressing(path: str, suffix: str = SUFFIX) -> str:
     """FILE -> FILE.nhc; "-" -> "-".
 
     Raises
     ------
-    UsageError: the file has that suffix already.
+    Skipped: the file has that suffix already.
     """
     if path == STANDARD:
         return STANDARD
-    if path.endswith(SUFFIX):
-        raise UsageError(f"has the suffix {SUFFIX} already; name the output with -o to compress it again")
-    return path + SUFFIX
+    if has_suffix(path, suffix):
+        raise Skipped(f"has the suffix {suffix} already; name the output with -o to compress it again")
+    return path + suffix
 
 
-def target_for_decompressing(path: str) -> str:
-    """FILE.nhc -> FILE; "-" -> "-".
+def target_for_decompressing(path: str, suffix: str = SUFFIX) -> str:
+    """FILE.nhc -> FILE, also where another suffix was asked for; "-" -> "-".
 
     Raises
     ------
-    UsageError: the file has another suffix.
+    Skipped: the file has another suffix.
     """
     if path == STANDARD:
         return STANDARD
-    if not path.endswith(SUFFIX) or os.path.basename(path) == SUFFIX:
-        raise UsageError(f"has not the suffix {SUFFIX}; name the output with -o")
-    return path.removesuffix(SUFFIX)
+    for known in (suffix, SUFFIX):
+        if has_suffix(path, known):
+            return path.removesuffix(known)
+    raise Skipped(f"has not the suffix {suffix}; name the output with -o")
+
+
+def has_suffix(path: str, suffix: str) -> bool:
+    """Whether the name has that suffix, and more than it."""
+    return path.endswith(suffix) and os.path.basename(path) != suffix
+
+
+def archive_at(path: str, suffix: str = SUFFIX) -> str:
+    """The archive that a path means: if there is none of that name, the one with the suffix."""
+    added = path + suffix
+    return added if path != STANDARD and not os.path.lexists(path) and os.path.lexists(added) else path
+
+
+def files_below(path: str) -> Iterator[str]:
+    """The path itself; of a directory all regular files in it and below, in the order of their names."""
+    if path == STANDARD or not os.path.isdir(path):
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for each in (os.path.join(folder, name) for name in sorted(names)):
+            if stat.S_ISREG(os.lstat(each).st_mode):
+                yield each
 
 
 @contextlib.contextmanager
@@ -138,8 +171,6 @@ def open_target(
     OSError: it cannot be written; no part of it remains.
     """
     if path in (STANDARD, "/dev/stdout"):
-        if sys.stdout is None:
-            raise UsageError("standard output is closed; name a file with -o")
         stream = sys.stdout.buffer
         _refuse_same_file(source, _status_of(stream))
         if durable:
@@ -180,8 +211,8 @@ def _existing(path: str, source: Source, force: bool) -> os.stat_result | None:
     return status
 
 
-def _exists(path: str) -> UsageError:
-    return UsageError(f"{shown(path)} exists; replace it with -f or choose another name with -o")
+def _exists(path: str) -> Skipped:
+    return Skipped(f"{shown(path)} exists; replace it with -f or choose another name with -o")
 
 
 def _refuse_same_file(source: Source, target: os.stat_result | None) -> None:
@@ -379,7 +410,7 @@ def refuse_terminal_input(force: bool) -> None:
     ------
     UsageError: standard input is a terminal and nothing forces it.
     """
-    if not force and sys.stdin is not None and sys.stdin.isatty():
+    if not force and sys.stdin.isatty():
         raise UsageError("compressed data is not read from a terminal; name a file, see --help")
 
 

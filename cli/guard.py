@@ -1,8 +1,8 @@
 """Every way to fail ends in one line on standard error and an exit code, never in a traceback.
 
 0   done
-1   at least one file failed
-2   the command line makes no sense (click's own code)
+1   at least one file failed; of nhc also: the command line makes no sense
+2   the command line makes no sense (click's own code); of nhc, as of gzip: some files were left as they are
 130 interrupted by Ctrl-C; 143, 129: SIGTERM, SIGHUP
 141 whoever read standard output went away (the process dies of SIGPIPE, as tar and shells expect)
 """
@@ -24,6 +24,7 @@ from chunker.cli import files
 from chunker.errors import ChunkerError
 
 FAILURE = 1
+WARNING = 2
 CLOSED_PIPE = 141
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
@@ -43,6 +44,7 @@ _REMEDIES = {
     errno.EFBIG: "write to a file system for larger files, or raise the limit (ulimit -f)",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.EIO: "try again, and look whether the disk is sound",
+    errno.EBADF: "leave standard input and output open, or name files",
 }
 
 
@@ -71,6 +73,8 @@ class OneLine(click.UsageError):
         """ctx, or else info_name: of the command, where the error knows none."""
         super().__init__(error.format_message(), error.ctx or ctx)
         self.path = self.ctx.command_path if self.ctx is not None else info_name or "chunker"
+        if self.path.split()[0] == "nhc":
+            self.exit_code = FAILURE  # type: ignore[misc]  # as gzip: 2 is a warning
         self.hint = " (write a file -x as ./-x)" if isinstance(error, click.NoSuchOption) else ""
 
     def show(self, file: Any = None) -> None:
@@ -108,8 +112,7 @@ def _guarded(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
     # Here and not around `main`: click would turn a TruncatedArchive, which is an EOFError, into "Aborted!".
     try:
         value = invoke(ctx)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return value
     except click.UsageError as error:
         raise _one_line(error, ctx) from None
@@ -126,12 +129,16 @@ def _guarded(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
         ctx.exit(FAILURE)
 
 
-def each_file(paths: Iterable[str], action: Callable[[str], None]) -> list[dict[str, str]]:
+Failure = dict[str, Any]
+"""{"name": path, "error": message, "skipped": whether the file was only left as it is}"""
+
+
+def each_file(paths: Iterable[str], action: Callable[[str], None], *, quiet: bool = False) -> list[Failure]:
     """Call `action` on every path, complain about those that fail and go on.
 
-    Returns the failures as `{"name": path, "error": message}`.
+    quiet: do not complain about files that are left as they are. Returns the failures.
     """
-    failures = []
+    failures: list[Failure] = []
     for path in paths:
         if _received:
             break
@@ -140,16 +147,21 @@ def each_file(paths: Iterable[str], action: Callable[[str], None]) -> list[dict[
         except BrokenPipeError:
             raise
         except FILE_ERRORS as error:
-            message = describe(error, path)
-            complain(f"{files.shown(path)}: {message}")
-            failures.append({"name": path, "error": message})
+            message, skipped = describe(error, path), isinstance(error, files.Skipped)
+            if not (skipped and quiet):
+                complain(f"{files.shown(path)}: {message}")
+            failures.append({"name": path, "error": message, "skipped": skipped})
     return failures
 
 
-def leave(failures: list[dict[str, str]]) -> None:
-    """Exit with the worst code of several files; return if all went well."""
+def leave(failures: list[Failure], skipped_code: int = FAILURE) -> None:
+    """Exit with the worst code of several files; return if all went well.
+
+    skipped_code: where files were left as they are, and none failed otherwise.
+    """
     if failures:
-        click.get_current_context().exit(FAILURE)
+        only_skipped = all(failure["skipped"] for failure in failures)
+        click.get_current_context().exit(skipped_code if only_skipped else FAILURE)
 
 
 def describe(error: BaseException, path: str | None = None) -> str:
@@ -189,6 +201,7 @@ def run(command: click.Command, program: str) -> NoReturn:
     for name in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ.setdefault(name, "1")
     _catch_signals()
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is shown escaped
             stream.reconfigure(errors="backslashreplace")
@@ -198,24 +211,38 @@ def run(command: click.Command, program: str) -> NoReturn:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt as error:  # before or after the command proper
-        complain(describe(error))
+        complain(describe(error), program)
         code = 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
     except OSError as error:  # --help and --version on a full disk
-        complain(describe(error))
+        complain(describe(error), program)
         code = FAILURE
     if _received and code in (0, FAILURE):
-        complain(f"{signal.Signals(_received[0]).name} came; nothing further was done")
+        complain(f"{signal.Signals(_received[0]).name} came; nothing further was done", program)
         code = 128 + _received[0]
-    _exit(code)
+    _exit(code, program)
 
 
-def _exit(code: int) -> NoReturn:
+def _open_closed_streams() -> None:
+    """Let a standard stream that the shell closed (`>&-`) fail as a full disk does.
+
+    Its number is taken by a file that cannot be read, or written: no other file gets it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is not None:
+            continue
+        opened = os.open(os.devnull, os.O_WRONLY if mode == "r" else os.O_RDONLY)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
+        setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for as long as the process lives
+
+
+def _exit(code: int, program: str) -> NoReturn:
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as error:
         if code == 0:
-            complain(describe(error))
+            complain(describe(error), program)
             code = FAILURE
     if code == CLOSED_PIPE and hasattr(signal, "SIGPIPE"):
         # GNU tar stops reading at the end of its archive: it forgives SIGPIPE, but no exit code.
@@ -223,7 +250,7 @@ def _exit(code: int) -> NoReturn:
         os.kill(os.getpid(), signal.SIGPIPE)
     if code != 0:
         # Not sys.exit: it would wait for the threads' current blocks, and flush what cannot be written.
-        with contextlib.suppress(OSError, AttributeError):  # closed, or not there at all
+        with contextlib.suppress(OSError):  # closed
             sys.stderr.flush()
         os._exit(code)
     sys.exit(0)

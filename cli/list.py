@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chunker.cli import files, options
-from chunker.cli.guard import each_file, leave
+from chunker.cli.guard import Failure, each_file, leave
 from chunker.cli.report import Figures, number, print_json, print_table
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ def list_command(paths: tuple[str, ...], as_json: bool) -> None:
     bytes in is the size of the original, bytes out that of the archive. blocks are counted by kind: stack (by
     contexts and a model's recurrent levels), contexts (by those alone), lzma, raw (as they were).
     """
-    show_archives(paths, as_json=as_json)
+    leave(show_archives(paths, as_json=as_json))
 
 
-def show_archives(paths: tuple[str, ...], *, as_json: bool) -> None:
-    """Print a table or a JSON document about archives; exit with the worst code."""
+def show_archives(
+    paths: Iterable[str], *, as_json: bool, quiet: bool = False, suffix: str = files.SUFFIX
+) -> list[Failure]:
+    """Print a table or a JSON document about archives; returns the failures."""
     infos: list[tuple[str, FrameInfo]] = []
 
     def one(path: str) -> None:
@@ -39,18 +42,19 @@ def show_archives(paths: tuple[str, ...], *, as_json: bool) -> None:
 
         if path == files.STANDARD:
             files.refuse_terminal_input(force=False)
+        path = files.archive_at(path, suffix)
         with files.open_source(path, named_target=True) as source:
             info = frame_info(source.stream)
         if not info.complete:
             raise cut_off(info.bytes_out)
         infos.append((path, info))
 
-    failures = each_file(paths, one)
+    failures = each_file(paths, one, quiet=quiet)
     if as_json:
         print_json({"archives": [_to_json(*info) for info in infos], "errors": failures})
     elif infos:
         print_table(COLUMNS, _rows(infos))
-    leave(failures)
+    return failures
 
 
 def _rows(infos: list[tuple[str, FrameInfo]]) -> list[list[str]]:

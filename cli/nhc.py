@@ -2,72 +2,92 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 import click
 
-from chunker.cli import options
+from chunker.cli import files, options
 from chunker.cli.files import STANDARD
-from chunker.cli.guard import HELP_OPTIONS, GuardedCommand, each_file, leave, run
-from chunker.cli.work import Job, Worker
+from chunker.cli.guard import HELP_OPTIONS, WARNING, GuardedCommand, each_file, leave, run
+from chunker.cli.work import Job, Lines, Worker
 
 _LONG_LEVELS = {"--fast": "1", "--best": "9"}
 _OPTIONS = {**dict.fromkeys("123", "--fast"), **dict.fromkeys("789", "--best")}
-_SHORT_WITH_VALUE = "omT"
-_LONG_WITH_VALUE = {"--output", "--model", "--threads"}
 
 
 class GzipShaped(GuardedCommand):
-    """Takes gzip's levels out of the arguments before click sees them: click reads `-19` as `-1 -9`."""
+    """Reads what click does not: levels such as `-9`, also within `-9c`, and abbreviated long options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; levels 1 to 3 are --fast, 7 to 9 --best."""
-        return super().parse_args(ctx, list(without_levels(args)))
+        return super().parse_args(ctx, as_click_reads(args, self))
 
 
-def without_levels(args: list[str]) -> list[str]:
-    """The arguments without `-1` ... `-9`, `--fast` and `--best`, also inside of flags as in `-9c`; in front
-    of them what the last level means.
+def as_click_reads(args: list[str], command: click.Command) -> list[str]:
+    """The arguments with long options in full, and without levels (`-1` ... `-9`, `--fast`, `--best`); in front of
+    them what the last level means.
 
     Raises
     ------
-    click.UsageError: a number that is no level of gzip's, as in `-19`.
+    click.UsageError: a number that is no level of gzip's, as in `-19`; an abbreviation of several options.
     """
+    every = [param for param in command.params if isinstance(param, click.Option)]
+    takes_value = {name for param in every if not param.is_flag for name in param.opts}
+    long = {name: str(param.name) for param in every for name in param.opts if name.startswith("--")}
     kept, last = [], ""
     rest = iter(args)
     for arg in rest:
         if arg == "--":
             kept.append(arg)
             break
-        if arg in _LONG_LEVELS:
-            last = _LONG_LEVELS[arg]
-            continue
-        if arg.startswith("--") or not arg.startswith("-") or arg == STANDARD:
-            kept.append(arg)
-            takes_next = arg in _LONG_WITH_VALUE
-        else:
-            flags, takes_next, level = _without_level(arg)
-            last = level or last
-            if flags != "-":
-                kept.append(flags)
-        if takes_next:
+        name, flags, level = arg, [arg], ""
+        if arg.startswith("--"):
+            name, *value = arg.split("=", 1)
+            name = _in_full(name, {**long, "--help": "help"})
+            level = _LONG_LEVELS.get(name, "")
+            flags = [] if level else ["=".join([name, *value])]
+            name = "" if value else name
+        elif arg.startswith("-") and arg != STANDARD:
+            left, name, level = _without_level(arg, takes_value)
+            flags = [left] if left != "-" else []
+        last = level or last
+        kept.extend(flags)
+        if name in takes_value:
             kept.extend(value for value in [next(rest, None)] if value is not None)
     return [*([_OPTIONS[last]] if last in _OPTIONS else []), *kept, *rest]
 
 
-def _without_level(arg: str) -> tuple[str, bool, str]:
-    """One argument such as `-9cT4` without its level; whether its last flag takes the next one; the level."""
+def _in_full(name: str, long: Mapping[str, str]) -> str:
+    """The long option that a name means. long: option -> its parameter; several names may stand for one."""
+    found = [option for option in long if option.startswith(name)]
+    if name in long or not found:
+        return name
+    if len({long[option] for option in found}) > 1:
+        raise click.UsageError(f"option {name} is ambiguous: {', '.join(sorted(found))}")
+    return found[0]
+
+
+def _without_level(arg: str, takes_value: set[str]) -> tuple[str, str, str]:
+    """One argument such as `-9cT4` without its level; its last flag, if this takes the next argument; the level."""
     kept, level = "-", ""
     for position, flag in enumerate(arg[1:], start=1):
-        if flag in _SHORT_WITH_VALUE:
-            return kept + arg[position:], position == len(arg) - 1, level
+        if f"-{flag}" in takes_value:
+            return kept + arg[position:], f"-{flag}" if position == len(arg) - 1 else "", level
         if flag.isascii() and flag.isdigit():
             level += flag
             if level == "0" or len(level) > 1:
                 raise click.UsageError(f"{arg}: give one level, from -1 to -9")
         else:
             kept += flag
-    return kept, False, level
+    return kept, "", level
+
+
+def _suffix(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not value or "/" in value or os.sep in value:
+        raise click.BadParameter(f"{value!r} is no suffix; give one like {files.SUFFIX}")
+    return value
 
 
 @click.command(
@@ -79,6 +99,10 @@ def _without_level(arg: str) -> tuple[str, bool, str]:
 @click.option("-d", "--decompress", "--uncompress", "decompress", is_flag=True, help="Decompress.")
 @click.option("-c", "--stdout", "--to-stdout", "stdout", is_flag=True, help="Write to standard output.")
 @click.option("-k", "--keep", is_flag=True, help="Keep the sources (the default).")
+@click.option("-r", "--recursive", is_flag=True, help="Of a directory, work on the files in it and below.")
+@click.option(
+    "-S", "--suffix", default=files.SUFFIX, callback=_suffix, metavar=".SUF", help="Use this suffix for .nhc."
+)
 @options.remove_option
 @options.force_option
 @options.output_option
@@ -89,7 +113,9 @@ def _without_level(arg: str) -> tuple[str, bool, str]:
 @options.threads_option
 @options.preset_options
 @click.option("-n", "--no-name", is_flag=True, hidden=True, help="As in gzip: no names or times are stored.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "-q", "--quiet", "--silent", "quiet", is_flag=True, help="Print nothing but errors, no warnings."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each file on standard error.")
 @options.version_option
 def nhc(
@@ -97,6 +123,8 @@ def nhc(
     decompress: bool,
     stdout: bool,
     keep: bool,
+    recursive: bool,
+    suffix: str,
     remove: bool,
     force: bool,
     output: str | None,
@@ -113,7 +141,8 @@ def nhc(
     """Compress every FILE to FILE.nhc, or decompress it with -d; without FILE, or for "-", from standard
     input to standard output.
 
-    The sources stay unless --rm is given, and existing files are not replaced unless -f is.
+    The sources stay unless --rm is given, and existing files are not replaced unless -f is. With -dcf, files that
+    are no archives are copied as they are. Exit codes are gzip's: 0 done, 1 an error, 2 a warning.
 
     tar: `tar -I nhc -cf x.tar.nhc DIR`, `tar -I nhc -xf x.tar.nhc`.
     """
@@ -123,27 +152,38 @@ def nhc(
         raise click.UsageError("-l, -t and --rm do not go together")
     if as_json and not list_:
         raise click.UsageError("--json goes with -l; `chunker compress` has it, too")
-    job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet, preset)
-    job.check(paths)
-    paths = paths or (STANDARD,)
+    job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet, preset, suffix)
+    action = "list" if list_ else "test" if test else "decompress" if decompress else "compress"
+    found = list(_below(paths, job, action)) if recursive else list(paths or (STANDARD,))
+    job.check(found)
     if list_:
         from chunker.cli.list import show_archives
 
-        show_archives(paths, as_json=as_json)
+        leave(show_archives(found, as_json=as_json, quiet=quiet, suffix=suffix), WARNING)
         return
-    _work(paths, job, "test" if test else "decompress" if decompress else "compress", verbose and not quiet)
+    _work(found, job, action, verbose and not quiet)
 
 
-def _work(paths: tuple[str, ...], job: Job, action: str, verbose: bool) -> None:
+def _below(paths: tuple[str, ...], job: Job, action: str) -> Iterator[str]:
+    """The paths, and in place of directories the files in them that the action is for."""
+    for path in paths:
+        for each in files.files_below(path):
+            if each == path or files.has_suffix(each, job.suffix) == (action != "compress"):
+                yield each
+
+
+def _work(paths: list[str], job: Job, action: str, verbose: bool) -> None:
     worker = Worker(job)
     do = {"test": worker.test, "decompress": worker.decompress, "compress": worker.compress}[action]
+    lines = Lines(err=True)
 
     def one(path: str) -> None:
         outcome = do(path)
         if verbose:
-            click.echo(outcome.line(), err=True)
+            lines.print(f"{outcome.line()}, OK" if action == "test" else outcome.line())
 
-    leave(each_file(paths, one))
+    leave(each_file(paths, one, quiet=job.quiet), WARNING)
+    lines.close()
 
 
 def main() -> NoReturn:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -29,6 +30,7 @@ class Job:
     output: a name, "-" for standard output, None for FILE.nhc or the name without it.
     model: a name or path, None for the default when compressing and the archive's own otherwise, NO_MODEL for
     contexts alone. threads: None for as many as there are cores. preset: of chunker.codec.presets.PRESETS.
+    suffix: what names of archives end in.
     """
 
     output: str | None = None
@@ -38,13 +40,39 @@ class Job:
     threads: int | None = None
     quiet: bool = False
     preset: str = "default"
+    suffix: str = files.SUFFIX
 
-    def check(self, paths: tuple[str, ...]) -> None:
+    def check(self, paths: Sequence[str]) -> None:
         """Raise click.UsageError if the options do not go together."""
         if self.output not in (None, files.STANDARD) and len(paths) > 1:
             raise click.UsageError("-o names one output, so it takes one file; use -c to join several")
         if self.remove and self.output == files.STANDARD:
             raise click.UsageError("--rm and standard output do not go together: the result may get lost")
+
+
+class Lines:
+    """Prints a line for each file. If nobody can read them any longer, the files that remain are done all the same,
+    and `close` tells."""
+
+    def __init__(self, *, err: bool) -> None:
+        """err: on standard error."""
+        self._err = err
+        self._lost: OSError | None = None
+
+    def print(self, line: str) -> None:
+        """Print one, unless an earlier one was lost."""
+        if self._lost is None:
+            try:
+                click.echo(line, err=self._err)
+            except OSError as error:
+                self._lost = error
+
+    def close(self) -> None:
+        """Raise BrokenPipeError or ReportLost if a line was lost."""
+        if isinstance(self._lost, BrokenPipeError):
+            raise self._lost
+        if self._lost is not None:
+            raise ReportLost(self._lost) from self._lost
 
 
 def report_each(
@@ -57,16 +85,12 @@ def report_each(
     """Do `action` to every path, print a line for each or one JSON document, exit with the worst code."""
     data_on_stdout = files.is_standard_output(job.output) or (job.output is None and files.STANDARD in paths)
     outcomes: list[Outcome] = []
+    lines = Lines(err=data_on_stdout)
 
     def one(path: str) -> None:
         outcomes.append(action(path))
         if not (job.quiet or as_json):
-            try:
-                click.echo(line(outcomes[-1]), err=data_on_stdout)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                raise ReportLost(error) from error
+            lines.print(line(outcomes[-1]))
 
     if as_json and data_on_stdout:
         raise click.UsageError("--json and data cannot both go to standard output; name the output with -o")
@@ -74,6 +98,7 @@ def report_each(
     if as_json:
         print_json({"files": [outcome.to_json() for outcome in outcomes], "errors": failures})
     leave(failures)
+    lines.close()
 
 
 def settings_of(preset: str, model: str | None) -> Settings:
@@ -119,7 +144,7 @@ class Worker:
 
         job = self.job
         with self._open(path, directory=files.PACK_DIRECTORY) as source:
-            name = job.output or files.target_for_compressing(path)
+            name = job.output or files.target_for_compressing(path, job.suffix)
             with self._open_target(name, source) as target:
                 files.refuse_terminal_output(target, job.force)
                 bar = Progress(path, source.size, quiet=job.quiet)
@@ -139,23 +164,28 @@ class Worker:
         )
 
     def decompress(self, path: str) -> Outcome:
-        """Write the content of one archive; `files` and the codec say what can be raised."""
-        if path == files.STANDARD:
-            files.refuse_terminal_input(self.job.force)
+        """Write the content of one archive; `files` and the codec say what can be raised.
+
+        With force, what is no archive goes to standard output as it is, as with gzip.
+        """
+        job, path = self.job, self._archive(path)
         with self._open(path) as source:
-            name = self.job.output or files.target_for_decompressing(path)
+            name = job.output or files.target_for_decompressing(path, job.suffix)
             with self._open_target(name, source) as target:
-                outcome = self._unpack(source, target)
-        if self.job.remove:
+                outcome = self._unpack(source, target, copy=job.force and name == files.STANDARD)
+        if job.remove:
             files.remove_source(source, name)
         return replace(outcome, target=name, unpacking=True)
 
     def test(self, path: str) -> Outcome:
         """Decode one archive and throw the content away; raises what `decompress` raises."""
+        with files.open_source(self._archive(path), named_target=True) as source:
+            return self._unpack(source, None)
+
+    def _archive(self, path: str) -> str:
         if path == files.STANDARD:
             files.refuse_terminal_input(self.job.force)
-        with files.open_source(path, named_target=True) as source:
-            return self._unpack(source, None)
+        return files.archive_at(path, self.job.suffix)
 
     def _open(self, path: str, **more: str) -> contextlib.AbstractContextManager[files.Source]:
         named = self.job.output is not None
@@ -167,11 +197,16 @@ class Worker:
         durable = job.remove and source.status is not None  # standard input does not go away
         return files.open_target(name, source, force=job.force, durable=durable, named=named)
 
-    def _unpack(self, source: files.Source, target: BinaryIO | None) -> Outcome:
+    def _unpack(self, source: files.Source, target: BinaryIO | None, *, copy: bool = False) -> Outcome:
+        """copy: write what is no archive as it is."""
+        from chunker.codec.frames import MAGIC
         from chunker.codec.pipes import unpack
 
         bar = Progress(source.path, _content_bytes(source), quiet=self.job.quiet)
         archive = files.CountedInput(source.stream)
+        if copy and target is not None and archive.peek(len(MAGIC)) != MAGIC:
+            shutil.copyfileobj(archive, target)
+            return Outcome(source.path, Figures(archive.count, archive.count), bar.seconds)
         with contextlib.closing(bar):
             found = unpack(
                 cast(BinaryIO, archive),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import sys
 from pathlib import Path
 
 import pytest
@@ -279,12 +278,3 @@ def test_archives_are_not_compressed_again():
 
 def test_shown_names_cannot_move_the_cursor():
     assert files.shown("a\x1b[31m\nb\udce9 é") == "a\\x1b[31m\\nb\\udce9 é"
-
-
-def test_closed_standard_streams(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(UsageError, match="standard input is closed"), files.open_source("-"):
-        pass
-    monkeypatch.setattr(sys, "stdout", None)
-    with pytest.raises(UsageError, match="standard output is closed"):
-        write("-")

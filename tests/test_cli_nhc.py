@@ -15,7 +15,7 @@ import click
 import pytest
 from cli_support import ROOT, TEXT, environment
 
-from chunker.cli.nhc import nhc, without_levels
+from chunker.cli.nhc import as_click_reads, nhc
 from chunker.core.backend import backend
 from chunker.version import __version__
 
@@ -61,18 +61,26 @@ PROSE = b"Return the value of the given name as a string if it is in the list, o
         (["--threads", "12"], ["--threads", "12"]),
         (["-", "--", "-9", "-19"], ["-", "--", "-9", "-19"]),
         (["-o"], ["-o"]),
+        (["--decomp", "--st", "f"], ["--decompress", "--stdout", "f"]),
+        (["--to", "--unc"], ["--to-stdout", "--uncompress"]),
+        (["--fas", "--th=3"], ["--fast", "--threads=3"]),
+        (["--suf", ".x", "--bes"], ["--best", "--suffix", ".x"]),
+        (["--out", "--best"], ["--output", "--best"]),
+        (["-rS", "-9"], ["-rS", "-9"]),
+        (["--he"], ["--help"]),
+        (["--nonsense", ""], ["--nonsense", ""]),
         ([], []),
     ],
 )
 def test_levels_are_taken_out(given, left):
-    assert without_levels(given) == left
+    assert as_click_reads(given, nhc) == left
 
 
 @pytest.mark.parametrize("given", ["-19", "-0", "-10", "-c19", "-22c", "-99"])
 def test_what_is_no_level_is_no_two_flags(given):
     with pytest.raises(click.UsageError, match="one level, from -1 to -9"):
-        without_levels([given])
-    assert cli_support.one_line(call(given, "a.txt", code=2).stderr_bytes).startswith("nhc: ")
+        as_click_reads([given], nhc)
+    assert cli_support.one_line(call(given, "a.txt", code=1).stderr_bytes).startswith("nhc: ")
     assert os.listdir() == ["a.txt"]
 
 
@@ -83,7 +91,7 @@ def test_there_and_back_in_silence(model):
     os.rename("a.txt", "before")
     assert call("-d", "a.txt.nhc", "-m", model).output == ""
     assert Path("a.txt").read_bytes() == TEXT
-    assert "exists; replace it with -f" in call("-d", "a.txt.nhc", "-m", model, code=1).stderr
+    assert "exists; replace it with -f" in call("-d", "a.txt.nhc", "-m", model, code=2).stderr
     call("-df", "a.txt.nhc", "-m", model)
 
 
@@ -147,7 +155,7 @@ def test_keep_and_remove(model):
     "args", [["-k", "--rm"], ["-t", "-l"], ["-t", "--rm"], ["-c", "--rm"], ["-T", "x"], ["--json"]]
 )
 def test_contradictions(args):
-    assert cli_support.one_line(call("a.txt", *args, code=2).stderr_bytes).startswith("nhc: ")
+    assert cli_support.one_line(call("a.txt", *args, code=1).stderr_bytes).startswith("nhc: ")
     assert os.listdir() == ["a.txt"]
 
 
@@ -168,6 +176,111 @@ def test_test_list_and_verbose(model):
     assert json.loads(call("-l", "--json", "a.txt.nhc").stdout)["archives"][0]["bytes_in"] == len(TEXT)
     assert call("-t", "a.txt", "-m", model, code=1).stderr.startswith("nhc: a.txt: ")
     assert call("-V").stdout == f"nhc {__version__} ({backend().name})\n"
+
+
+def test_abbreviations_of_several_options():
+    message = cli_support.one_line(call("--s", "a.txt", code=1).stderr_bytes)
+    assert message.startswith("nhc: option --s is ambiguous: --silent, --stdout, --suffix")
+
+
+def test_testing_says_ok_if_asked(model):
+    call("a.txt", "-m", model)
+    assert call("-tv", "a.txt.nhc", "-m", model).stderr.endswith(", OK\n")
+
+
+# ---- gzip's manners --------------------------------------------------------------------------------
+
+
+def test_a_second_time_warns(model):
+    """`nhc *.txt*`: what is done already is left as it is."""
+    Path("b.txt").write_bytes(TEXT)
+    assert call("a.txt", "b.txt", "-m", model).output == ""
+    before = {name: Path(name).read_bytes() for name in os.listdir()}
+    again = call(*sorted(os.listdir()), "-m", model, code=2).stderr.splitlines()
+    assert [line.split("; ")[0] for line in again] == [
+        "nhc: a.txt: a.txt.nhc exists",
+        "nhc: a.txt.nhc: has the suffix .nhc already",
+        "nhc: b.txt: b.txt.nhc exists",
+        "nhc: b.txt.nhc: has the suffix .nhc already",
+    ]
+    assert call("-q", *sorted(os.listdir()), "-m", model, code=2).output == ""
+    assert {name: Path(name).read_bytes() for name in os.listdir()} == before
+
+
+@pytest.mark.parametrize("args", [["a.txt.nhc"], ["-d", "a.txt"], ["folder"], ["-d", "folder"]])
+def test_what_is_left_as_it_is_ends_with_2(args):
+    Path("a.txt.nhc").write_bytes(b"")
+    os.mkdir("folder")
+    cli_support.one_line(call(*args, code=2).stderr_bytes)
+    assert "No such file" in call(*args, "missing", code=1).stderr, "an error is worse"
+
+
+def test_decompressing_finds_the_suffix(model):
+    call("--rm", "a.txt", "-m", model)
+    assert call("-l", "a.txt").stdout.splitlines()[1].startswith("a.txt.nhc ")
+    call("-t", "a.txt", "-m", model)
+    call("-d", "a.txt", "-m", model)
+    assert Path("a.txt").read_bytes() == TEXT
+
+
+def test_suffixes_of_ones_own(model):
+    call("-S", ".x", "a.txt", "-m", model)
+    assert sorted(os.listdir()) == ["a.txt", "a.txt.x"]
+    assert "has the suffix .x already" in call("-S", ".x", "a.txt.x", "-m", model, code=2).stderr
+    os.unlink("a.txt")
+    call("-d", "--suffix=.x", "a.txt", "-m", model)
+    assert Path("a.txt").read_bytes() == TEXT
+    for wrong in ("", "/x"):
+        assert "no suffix" in cli_support.one_line(call("-S", wrong, "a.txt", code=1).stderr_bytes)
+
+
+def test_directories(model):
+    os.makedirs("d/deep")
+    contents = {"d/one": b"1", "d/deep/two": b"2"}
+    for name, content in contents.items():
+        Path(name).write_bytes(content)
+    os.symlink("one", "d/link")
+
+    def files_in() -> list[str]:
+        return sorted(str(path) for path in Path("d").rglob("*") if path.is_file() and not path.is_symlink())
+
+    call("-r", "--rm", "d", "-m", model)
+    assert files_in() == ["d/deep/two.nhc", "d/one.nhc"]
+    assert call("-r", "d", "-m", model).output == "", "archives are not packed again"
+    Path("d/plain").write_bytes(b"plain")
+    listed = call("-lr", "d").stdout
+    assert "d/one.nhc" in listed
+    assert "plain" not in listed
+    call("-tr", "d", "-m", model)
+    call("-dr", "d", "-m", model)
+    assert {name: Path(name).read_bytes() for name in contents} == contents
+
+
+@pytest.mark.parametrize("plain", [b"plain text\n", b"", b"\xa7", b"\xa7NX", bytes(1 << 18)])
+def test_plain_files_pass_through(model, plain):
+    Path("plain").write_bytes(plain)
+    call("a.txt", "-m", model)
+    assert call("-dcf", "plain", "a.txt.nhc", "plain", "-m", model).stdout_bytes == plain + TEXT + plain
+    assert call("-df", stdin=plain).stdout_bytes == plain
+    call("-dc", "plain", code=1)
+    call("-df", "plain", "-o", "copy", code=1)
+    assert not Path("copy").exists()
+
+
+def test_padding_is_told(model):
+    packed = call("-c", "a.txt", "-m", model).stdout_bytes
+    Path("tape.nhc").write_bytes(packed + bytes(512 - len(packed) % 512))
+    done = call("-dc", "tape.nhc", "-m", model)
+    assert done.stdout_bytes == TEXT
+    assert "zero bytes behind the archive are ignored" in cli_support.one_line(done.stderr_bytes)
+    assert call("-dcq", "tape.nhc", "-m", model).stderr == ""
+
+
+def test_a_cut_archive_is_written_as_far_as_it_goes(model):
+    packed = call("-c", "-m", model, stdin=PROSE).stdout_bytes
+    done = call("-dc", "-m", model, stdin=packed[:-3], code=1)
+    assert done.stdout_bytes == PROSE
+    assert "cut off" in cli_support.one_line(done.stderr_bytes)
 
 
 @pytest.mark.skipif(shutil.which("tar") is None or os.name != "posix", reason="needs tar")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cli_support import TEXT, call, environment, one_line, run, start
+from cli_support import TEXT, call, command, environment, one_line, run, start
 
 from chunker.cli import files
 from chunker.cli.nhc import nhc
@@ -168,6 +170,7 @@ def test_full_disk(model, noise, args):
     with FULL.open("wb") as full:
         done = run(args[0], *args[1:], *options, stdout=full)
     assert done.returncode == 1
+    assert one_line(done.stderr).startswith(f"{args[0]}: ")
     assert "No space left on device" in one_line(done.stderr)
 
 
@@ -229,7 +232,7 @@ def test_two_at_once(model, force, before):
     for process in both:
         process.communicate(timeout=60)
         codes.append(process.returncode)
-    assert codes == ([0, 0] if force else [0, 1])
+    assert codes == ([0, 0] if force else [0, 2])
     assert os.listdir() == ["out.nhc"]
     assert run("nhc", "-dc", "out.nhc", "-m", model).stdout == contents[-1 if force else 0]
 
@@ -243,14 +246,68 @@ def test_output_onto_its_own_input(model):
     assert Path("a").read_bytes() == TEXT
 
 
-def test_closed_streams(model):
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["nhc", "-c", "a"],
+        ["nhc", "-l", "a.nhc"],
+        ["nhc", "-dc", "a.nhc"],
+        ["nhc", "--help"],
+        ["chunker", "list", "a.nhc", "--json"],
+        ["chunker", "compress", "a", "-f"],
+        ["chunker", "--version"],
+    ],
+)
+def test_a_closed_output_fails(model, args):
+    """As `>&-` leaves it."""
     Path("a").write_bytes(TEXT)
-    done = run("nhc", "-c", "a", "-m", model, before="import os, sys; os.close(1); sys.stdout = None")
+    assert run("nhc", "a", "--fast").returncode == 0
+    done = in_shell(*args, redirection=">&-")
     assert done.returncode == 1
-    assert "standard output is closed" in one_line(done.stderr)
-    done = run("nhc", "a", "nothing", "-m", model, before="import os, sys; os.close(2); sys.stderr = None")
+    assert one_line(done.stderr).startswith(f"{args[0]}: ")
+    assert b"Bad file descriptor" in done.stderr
+
+
+def in_shell(*args: str, redirection: str) -> subprocess.CompletedProcess[bytes]:
+    words = shlex.join(command(*args))
+    return subprocess.run(
+        ["sh", "-c", f"{words} {redirection}"],
+        env=environment(),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_closed_streams_that_nobody_needs():
+    """Nor does another file get their numbers."""
+    Path("a").write_bytes(TEXT)
+    for redirection in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        assert in_shell("nhc", "--fast", "-f", "a", redirection=redirection).returncode == 0
+        assert run("nhc", "-dc", "a.nhc").stdout == TEXT
+    assert in_shell("nhc", "--fast", "a", "nothing", redirection="2>&-").returncode == 1
+    done = in_shell("nhc", redirection="<&-")
     assert done.returncode == 1
-    assert Path("a.nhc").exists()
+    assert b"Bad file descriptor" in done.stderr
+
+
+@pytest.mark.parametrize("args", [["chunker", "compress"], ["nhc", "-v"]])
+@pytest.mark.parametrize("way", ["closed pipe", "full disk"])
+def test_files_are_done_though_nobody_reads_the_lines(args, way):
+    for name in "abc":
+        Path(name).write_bytes(TEXT)
+    if way == "full disk" and not FULL.exists():
+        pytest.skip("needs /dev/full")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed, open(FULL if way == "full disk" else os.devnull, "wb") as full:
+        lines = closed if way == "closed pipe" else full
+        streams: dict[str, Any] = {"stdout": lines} if args[0] == "chunker" else {"stderr": lines}
+        done = run(*args, "--fast", *"abc", **streams)
+    assert done.returncode == (-signal.SIGPIPE if way == "closed pipe" else 1)
+    assert sorted(os.listdir()) == ["a", "a.nhc", "b", "b.nhc", "c", "c.nhc"]
+    if args[0] == "chunker":
+        one_line(done.stderr)
 
 
 def test_terminals(model, noise):
