@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +12,17 @@ from make_golden import table, text
 
 torch = pytest.importorskip("torch")
 
-from chunker.config import GateRule, NGrams, StackConfig, Wake  # noqa: E402
-from chunker.core.backend import Contexts, Progress, Settings, Stop, backend  # noqa: E402
-from chunker.errors import CorpusError  # noqa: E402
-from chunker.learning.corpus import Source, TextFile  # noqa: E402
-from chunker.learning.foretold import Foretold, foretell  # noqa: E402
-from chunker.learning.observation import surprise_bits  # noqa: E402
-from chunker.learning.stack import Stack  # noqa: E402
-from chunker.learning.woken import (  # noqa: E402
+import chunker
+from chunker.config import GateRule, NGrams, StackConfig, Wake
+from chunker.core.backend import Contexts, Progress, Settings, Stop, backend
+from chunker.errors import CheckpointError, CorpusError, UsageError
+from chunker.learning import LogPoint, WokenConfig, train
+from chunker.learning.corpus import Strip, TextFile
+from chunker.learning.foretold import Foretold, foretell
+from chunker.learning.observation import surprise_bits
+from chunker.learning.run import start_training
+from chunker.learning.stack import Stack
+from chunker.learning.woken import (
     Windows,
     WokenStack,
     path_odds,
@@ -27,14 +32,14 @@ SETTINGS = Settings(Contexts.FEW, 700)
 TEXT = text(3000) + table(3000)
 
 
-def source(content: bytes, name: str = "text") -> Source:
+def strip(content: bytes) -> Strip:
     array = np.frombuffer(content, dtype=np.uint8)
-    return Source(name, [TextFile(name, len(array), Path(name), array)], 1.0, 0.0)
+    return Strip([(TextFile("text", len(array), Path("text"), array), 0, len(array))])
 
 
 @pytest.fixture
 def foretold(tmp_path: Path) -> Foretold:
-    return foretell([("text", source(TEXT))], tmp_path / "cache", SETTINGS)[0]
+    return foretell([("text", strip(TEXT))], tmp_path / "cache", SETTINGS)[0]
 
 
 def test_the_records_are_what_a_session_tells(foretold: Foretold):
@@ -51,7 +56,7 @@ def test_the_records_are_what_a_session_tells(foretold: Foretold):
 
 
 def test_a_folder_is_gone_on_with_and_not_made_anew(tmp_path: Path):
-    sources = [("a", source(TEXT)), ("b", source(TEXT[:2000]))]
+    sources = [("a", strip(TEXT)), ("b", strip(TEXT[:2000]))]
     first = foretell(sources[:1], tmp_path, SETTINGS)[0]
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
     again, other = foretell(sources, tmp_path, SETTINGS)
@@ -103,7 +108,7 @@ def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str, 
     steps["confidence"] = np.frombuffer(trace.confidences, np.uint8)[woken]
     steps["guess"] = np.where(steps["confidence"] > 0, np.array(trace.guesses)[woken], 0)
     steps["probability"] = 32768
-    own = Foretold("text", foretold.text, steps, np.array([[len(TEXT), len(woken)]]))
+    own = Foretold("text", "", foretold.text, steps, np.array([[len(TEXT), len(woken)]]))
     windows = Windows([own], [1.0], net.stack.config.ngrams, 1, 100)
     state, found, moved = net.start(1), [], []
     with torch.no_grad():
@@ -120,3 +125,76 @@ def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str, 
     assert np.mean(np.array(moved[:-1]) == came) > 0.95
     assert depth == 1 or {1, 2, depth} <= set(came)
     assert np.mean(np.abs(np.array(found) - expected)) < 0.1 * np.std(expected)
+
+
+# ---- training ----------------------------------------------------------------------------------------
+
+SMALL: dict[str, Any] = {
+    "levels": (16,),
+    "batch": 4,
+    "window": 32,
+    "validations": 2,
+    "precision": "float32",
+    "learning_rate": 1e-2,
+}
+WOKEN = WokenConfig("few", 700)
+
+
+def parameters(stack: Stack) -> list[np.ndarray]:
+    return [weight.detach().numpy().copy() for weight in stack.state_dict().values()]
+
+
+def test_training_saves_bits_that_level_0_would_take(tmp_path: Path):
+    points: list[LogPoint] = []
+    stack = train(
+        TEXT * 3, bytes=150_000, woken=WOKEN, progress=points.append, ngrams=NGrams((2, 4), 256, 8), **SMALL
+    )
+    scored = [point.validation_bits_per_byte for point in points if point.validation_bits_per_byte]
+    assert scored[-1] < scored[0]
+    assert stack.summary["woken"] == {"contexts": "few", "gate": 700}
+    assert stack.config.wake == Wake(slept=True, guess=True)
+    archive = chunker.compress(TEXT, model=stack)
+    assert chunker.decompress(archive, model=stack) == TEXT
+
+
+def test_a_resumed_run_is_one_that_was_not_stopped(tmp_path: Path):
+    settings = {"bytes": 60_000, **SMALL, "levels": (12, 10), "gate": GateRule("rate", 0.5)}
+
+    def run(folder: str, steps: int | None) -> list[np.ndarray]:
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        begun = start_training(
+            TEXT * 3,
+            settings,
+            resume=place / "checkpoint",
+            woken=WOKEN,
+            foretold=place / "foretold",
+            device="cpu",
+        )
+        seen = itertools.count(1)
+        begun.run(stop=lambda: next(seen) == steps)
+        return parameters(begun.stack()) if begun.trainer.finished else []
+
+    whole = run("whole", None)
+    assert not run("parts", 5)
+    for mine, expected in zip(run("parts", None), whole, strict=True):
+        assert np.array_equal(mine, expected)
+
+
+def test_another_way_of_waking_is_no_way_to_resume(tmp_path: Path):
+    given: dict[str, Any] = {"resume": tmp_path / "checkpoint", "foretold": tmp_path / "foretold"}
+    begun = start_training(TEXT, {"bytes": 60_000, **SMALL}, woken=WOKEN, **given)
+    begun.run(stop=lambda: True)
+    with pytest.raises(CheckpointError, match="woken"):
+        start_training(TEXT, {"bytes": 60_000}, resume=given["resume"])
+
+
+def test_what_no_archive_could_use_is_refused():
+    with pytest.raises(UsageError, match="joint"):
+        train(TEXT, bytes=1000, woken=WOKEN, **{**SMALL, "levels": (8, 8), "mode": "faithful"})
+    with pytest.raises(UsageError, match="contexts"):
+        WokenConfig("most")
+    with pytest.raises(UsageError, match="gate"):
+        WokenConfig(gate=0)
+    with pytest.raises(CorpusError, match="never unsure"):
+        train(bytes(20_000), bytes=1000, woken=WokenConfig("few", 1), **SMALL)

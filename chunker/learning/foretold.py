@@ -6,7 +6,7 @@ kept in a folder:
 
     text --session of the core--> per byte: wakes? --yes--> a record of `STEP`
 
-The folder holds, for each source, the text cut into blocks (each is coded alone, as in archives, so that level 0 starts
+The folder holds, for each text, its bytes cut into blocks (each is coded alone, as in archives, so that level 0 starts
 cold in it) and a record for each byte at which level 1 wakes. A folder that was begun is gone on with.
 """
 
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,14 @@ import numpy.typing as npt
 from chunker.config import canonical_json
 from chunker.core.backend import Progress, Settings, Stop, backend
 from chunker.errors import CorpusError
-from chunker.learning.corpus import Source
+from chunker.learning.corpus import Strip
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
 STEP = np.dtype(
     [
-        ("position", "<u4"),  # in the source's text
+        ("position", "<u4"),  # in the text
         ("woke", "u1"),  # the number, from 0, of the first bit that the levels are asked for
         ("guess", "u1"),  # the byte that level 0 held for the likeliest; 0 where its confidence is 0
         ("confidence", "u1"),  # 0 .. 15; 0: it had no guess
@@ -48,9 +49,10 @@ _FILES = ("text", "steps", "blocks")
 
 @dataclass(frozen=True)
 class Foretold:
-    """One source. text: (n,) bytes. steps: (k,) of `STEP`. blocks: (m, 2), where each block ends in both."""
+    """One text. crc: of its bytes. text: (n,) bytes. steps: (k,) of `STEP`. blocks: (m, 2), where each block ends in both."""
 
     name: str
+    crc: str
     text: Bytes
     steps: npt.NDArray[np.void]
     blocks: Integers
@@ -63,39 +65,39 @@ class Foretold:
 
 
 def foretell(
-    sources: list[tuple[str, Source]],
+    strips: Sequence[tuple[str, Strip]],
     folder: Path,
     settings: Settings,
     seed: int = 0,
     advance: Callable[[int], None] = lambda n_bytes: None,
-    stop: Stop | None = None,
 ) -> list[Foretold]:
-    """Let level 0 read the sources, each under its name, unless the folder has them; about 100 KB a second.
+    """Let level 0 read texts, each under its name, unless the folder has them: about 100 KB a second.
 
     settings: contexts and gate, as archives will have them. seed: of the sizes of blocks. advance: called with how
     many more bytes are done.
 
     Raises
     ------
-    CorpusError: the folder was made with other settings. Stopped: `stop` was set; what is complete is kept.
+    CorpusError: the folder was made with other settings. OSError: it cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _check_facts(folder, {"contexts": settings.contexts.name, "gate": settings.gate, "seed": seed})
+    _check_facts(folder, {"contexts": settings.contexts.name.lower(), "gate": settings.gate, "seed": seed})
     found = []
-    for name, source in sources:
-        place = folder / f"{name}-{source.digest()}"
-        if not place.is_dir():
-            _foretell_one(source, place, settings, seed, advance, stop or Stop())
+    for name, strip in strips:
+        text = strip.read(0, strip.size)
+        place = folder / f"{name}-{zlib.crc32(text.tobytes()):08x}"
+        if place.is_dir():
+            advance(len(text))
         else:
-            advance(source.training.size)
+            _foretell_one(text, place, settings, seed, advance)
         found.append(open_foretold(place, name))
     return found
 
 
 def open_foretold(place: Path, name: str) -> Foretold:
-    """A source that `foretell` is done with, its arrays mapped from their files."""
+    """A text that `foretell` is done with, its arrays mapped from their files."""
     text, steps, blocks = (np.load(place / f"{part}.npy", mmap_mode="r") for part in _FILES)
-    return Foretold(name, text, steps, np.asarray(blocks))
+    return Foretold(name, place.name[-8:], text, steps, np.asarray(blocks))
 
 
 def _check_facts(folder: Path, facts: dict[str, Any]) -> None:
@@ -107,12 +109,11 @@ def _check_facts(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _foretell_one(
-    source: Source, place: Path, settings: Settings, seed: int, advance: Callable[[int], None], stop: Stop
+    text: Bytes, place: Path, settings: Settings, seed: int, advance: Callable[[int], None]
 ) -> None:
-    text = source.training.read(0, source.training.size)
     steps, blocks, total = [], [], 0
     for begin, end in _cut(len(text), np.random.default_rng([seed, len(text)])):
-        part = _read_block(text[begin:end].tobytes(), settings, stop)
+        part = _read_block(text[begin:end].tobytes(), settings)
         part["position"] += begin
         steps.append(part)
         total += len(part)
@@ -137,8 +138,8 @@ def _cut(n_bytes: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
         begin = end
 
 
-def _read_block(content: bytes, settings: Settings, stop: Stop) -> npt.NDArray[np.void]:
-    session = backend().session(settings, None, len(content), stop, Progress())
+def _read_block(content: bytes, settings: Settings) -> npt.NDArray[np.void]:
+    session = backend().session(settings, None, len(content), Stop(), Progress())
     trace = session.read(content, detail=True)
     woke = np.frombuffer(trace.woke, dtype=np.uint8)
     # Before the first byte of a block there is no input: the levels predict it, but take no step.

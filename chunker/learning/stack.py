@@ -15,7 +15,7 @@ has run, and a training window is one call a level (`forward`) without a loop ov
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ class StackState:
         return {name: tensor for name, tensor in pairs.items() if tensor is not None}
 
     @classmethod
-    def from_state_dict(cls, tensors: dict[str, Tensor]) -> StackState:
+    def from_state_dict(cls, tensors: Mapping[str, Tensor]) -> StackState:
         count = 1 + max(int(name.split(".")[0]) for name in tensors)
         return cls(
             tuple(
@@ -555,13 +555,15 @@ class Stack(nn.Module):
         return self.combine(list(output.level_logits))
 
     @torch.no_grad()
-    def calibrate(self, output: StackOutput, momentum: float = 0.98) -> None:
-        """With the rule "rate": move the thresholds towards the target rate, as seen in this window."""
+    def calibrate(
+        self, surprises_bits: Sequence[Tensor], events: Sequence[Tensor], momentum: float = 0.98
+    ) -> None:
+        """With the rule "rate": move the thresholds towards the target rate, as seen in a window; see StackOutput."""
         if self.config.gate.rule != "rate":
             return
-        for i, surprises in enumerate(output.surprises_bits):
+        for i, surprises in enumerate(surprises_bits):
             if self.config.mode == "joint" or i == self.growing - 1:
-                given = surprises[output.events[i]]
+                given = surprises[events[i]]
                 self.thresholds_bits[i] = follow_rate(
                     self.thresholds_bits[i], given, self.config.gate.value, momentum
                 )

@@ -22,8 +22,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from chunker.config import NGrams
+from chunker.config import NO_GUESS, NGrams
 from chunker.core.ngrams import BASE, SPREAD
+from chunker.errors import CheckpointError, CorpusError
 from chunker.learning.foretold import Foretold
 from chunker.learning.level import LevelState
 from chunker.learning.ngrams import ngram_code
@@ -57,96 +58,126 @@ class Window:
     cold: Tensor
 
     def to(self, device: torch.device) -> Window:
-        parts = {n: None if t is None else t.to(device) for n, t in vars(self).items()}
+        parts: dict[str, Any] = {n: None if t is None else t.to(device) for n, t in vars(self).items()}
         return Window(**parts)
 
 
 class Windows:
-    """Endless windows from B rows, each of which reads block after block of the sources, drawn by weight.
+    """Endless windows from B rows, each of which reads block after block of texts, drawn by weight.
 
-    A block is drawn with a probability in proportion to its source's weight and to its steps.
+    A block is drawn with a probability in proportion to its text's weight and to its steps.
     """
 
     def __init__(
         self,
-        sources: Sequence[Foretold],
+        texts: Sequence[Foretold],
         weights: Sequence[float],
         ngrams: NGrams | None,
         batch: int,
         window: int,
         seed: int = 0,
     ) -> None:
-        self._sources, self._ngrams = sources, ngrams
+        self._texts, self._weights, self._ngrams = list(texts), list(weights), ngrams
         self.batch, self.window = batch, window
-        self._rng = np.random.default_rng(seed)
-        self._blocks = [(s, b) for s, source in enumerate(sources) for b in range(len(source.blocks))]
-        sizes = np.array([self._steps(s, b) for s, b in self._blocks], dtype=np.float64)
-        share = np.array([weights[s] for s, _ in self._blocks]) * sizes
+        self.bytes = sum(len(text.text) for text in texts)
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._blocks = [(t, b) for t, text in enumerate(texts) for b in range(len(text.blocks))]
+        share = np.array([weights[t] * self._steps(t, b) for t, b in self._blocks], dtype=np.float64)
+        if not share.sum():
+            raise CorpusError("level 0 is never unsure of this text; raise the gate, or give more text")
         self._share = np.cumsum(share / share.sum())
-        self._rows: list[list[int]] = [[0, 0, 0, 0] for _ in range(batch)]  # source, block, next step, end
+        self._rows = [_Row() for _ in range(batch)]
 
-    def _steps(self, source: int, block: int) -> int:
-        where = self._sources[source].block(block)[1]
-        return where.stop - where.start
+    def _steps(self, text: int, block: int) -> int:
+        where = self._texts[text].block(block)[1]
+        return int(where.stop) - int(where.start)
 
-    def _draw(self, row: list[int]) -> None:
+    def _draw(self) -> _Row:
         index = min(int(np.searchsorted(self._share, self._rng.random())), len(self._blocks) - 1)
-        source, block = self._blocks[index]
-        where = self._sources[source].block(block)[1]
-        row[:] = [source, block, where.start, where.stop]
+        text, block = self._blocks[index]
+        where = self._texts[text].block(block)[1]
+        return _Row(text, block, where.start, where.stop)
 
     def next(self) -> Window:
         """The next window."""
         T, B = self.window, self.batch
         shape = (B, T)
         symbols, targets, woke = (np.zeros(shape, np.uint8) for _ in range(3))
-        guesses, confidences = np.full(shape, 256, np.int64), np.zeros(shape, np.uint8)
+        guesses, confidences = np.full(shape, NO_GUESS, np.int64), np.zeros(shape, np.uint8)
         times, counted = np.ones(shape, np.int64), np.zeros(shape, bool)
         probabilities = np.full((*shape, 8), 32768, np.uint16)
         orders = 0 if self._ngrams is None else len(self._ngrams.orders)
         rows = np.zeros((orders, *shape), np.int64)
         cold = np.zeros(B, bool)
-        for b, row in enumerate(self._rows):
-            while row[2] >= row[3]:
-                self._draw(row)
+        for b in range(B):
+            while self._rows[b].next == self._rows[b].end:
+                self._rows[b] = self._draw()
                 cold[b] = True
-            source, block, begin, end = row
-            found = self._sources[source]
-            end = min(end, begin + T)
-            row[2] = end
+            row = self._rows[b]
+            found, begin, end = self._texts[row.text], row.next, min(row.end, row.next + T)
+            row.next = end
             steps, n = found.steps[begin:end], end - begin
-            bytes_, first = found.block(block)
+            bytes_, first = found.block(row.block)
             at = steps["position"].astype(np.int64)
             before = found.steps["position"][begin - 1] if begin > first.start else bytes_.start
             times[b, :n] = np.diff(at, prepend=before)
             symbols[b, :n], targets[b, :n] = found.text[at - 1], found.text[at]
             woke[b, :n], confidences[b, :n] = steps["woke"], steps["confidence"]
-            guesses[b, :n] = np.where(steps["confidence"] > 0, steps["guess"], 256)
+            guesses[b, :n] = np.where(steps["confidence"] > 0, steps["guess"], NO_GUESS)
             probabilities[b, :n], counted[b, :n] = steps["probability"], True
             if self._ngrams is not None:
                 rows[:, b, :n] = ngram_rows_at(found.text, at, bytes_.start, self._ngrams)
         p = probabilities.astype(np.float32)
         odds = np.log(p) - np.log(65536 - p)
-        turned = (symbols, times, guesses, confidences)
-        turned = tuple(torch.from_numpy(x.T.astype(np.int64)) for x in turned)
+
+        def turned(array: npt.NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array.T.astype(np.int64))
+
         return Window(
-            *turned,
-            torch.from_numpy(rows.transpose(0, 2, 1).copy()) if orders else None,
-            torch.from_numpy(targets.T.astype(np.int64)),
-            torch.from_numpy(woke.T.astype(np.int64)),
-            torch.from_numpy(odds.transpose(1, 0, 2).copy()),
-            torch.from_numpy(counted.T.copy()),
-            torch.from_numpy(cold),
+            symbols=turned(symbols),
+            times=turned(times),
+            guesses=turned(guesses),
+            confidences=turned(confidences),
+            ngrams=torch.from_numpy(rows.transpose(0, 2, 1).copy()) if orders else None,
+            targets=turned(targets),
+            woke=turned(woke),
+            odds=torch.from_numpy(odds.transpose(1, 0, 2).copy()),
+            counted=torch.from_numpy(counted.T.copy()),
+            cold=torch.from_numpy(cold),
         )
 
     def position(self) -> dict[str, Any]:
-        """For `seek`."""
-        return {"rows": [list(map(int, row)) for row in self._rows], "random": self._rng.bit_generator.state}
+        """Everything that the next windows depend on besides the texts, as JSON values."""
+        return {
+            "corpus": [[t.name, w, t.crc] for t, w in zip(self._texts, self._weights, strict=True)],
+            "shape": [self.batch, self.window],
+            "rows": [[row.text, row.block, row.next, row.end] for row in self._rows],
+            "random": self._rng.bit_generator.state,
+        }
 
-    def seek(self, position: dict[str, Any]) -> None:
-        """Go on where `position` was taken."""
-        self._rows = [list(row) for row in position["rows"]]
+    def seek(self, position: Mapping[str, Any]) -> None:
+        """Go on where `position()` was taken. Raises CheckpointError if texts, batch or window differ."""
+        here = self.position()
+        if here["corpus"] != position["corpus"]:
+            raise CheckpointError(
+                "the corpus is not the one of the checkpoint; give the same paths or --force"
+            )
+        if here["shape"] != position["shape"]:
+            raise CheckpointError(
+                "batch and window must be as in the checkpoint: {} and {}".format(*position["shape"])
+            )
+        self._rows = [_Row(*row) for row in position["rows"]]
         self._rng.bit_generator.state = position["random"]
+
+
+@dataclass
+class _Row:
+    """Where a row reads: the number of its text and block, the next step and the block's last, in the text."""
+
+    text: int = 0
+    block: int = 0
+    next: int = 0
+    end: int = 0
 
 
 def ngram_rows_at(
@@ -158,7 +189,7 @@ def ngram_rows_at(
     """
     shift = np.uint32(32 - (config.rows.bit_length() - 1))
     key, power = np.zeros(len(at), np.uint32), 1
-    rows = []
+    rows: list[npt.NDArray[np.int64]] = []
     for k in range(1, config.longest + 1):
         there = at - k >= begin
         symbol = np.where(there, text[np.maximum(at - k, 0)].astype(np.uint32) + np.uint32(1), np.uint32(0))
@@ -296,7 +327,9 @@ class WokenStack(nn.Module):
         level = self.stack.level(0)
         below = None
         if level.ngram_table is not None and window.ngrams is not None:
-            below = ngram_code(level.ngram_table, window.ngrams, level.ngram_dropout if self.training else 0.0)
+            below = ngram_code(
+                level.ngram_table, window.ngrams, level.ngram_dropout if self.training else 0.0
+            )
         a = level.preactivation(window.symbols, window.times, below, window.guesses, window.confidences)
         hs, cs = recur(level.cell, a, state.h, state.c, level.recurrent, level.candidate_bias)
         return hs, replace(state, h=hs[-1], c=None if cs is None else cs[-1])
