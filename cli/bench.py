@@ -7,17 +7,17 @@ import stat
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from chunker.benchmark.measure import Result, best_of, measure, pieces
+from chunker.benchmark.peers import STRONGEST, Peer, all_peers
 from chunker.cli import options, work
 from chunker.cli.files import shown
 from chunker.cli.guard import FAILURE, Failure, each_file, leave
-from chunker.cli.measure import Result, best_of, measure, pieces
-from chunker.cli.peers import STRONGEST, Peer, all_peers
 from chunker.cli.progress import Progress
-from chunker.cli.report import print_json, print_table
+from chunker.cli.report import Figures, number, print_json, print_table, rounded
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ COLUMNS = ("<compressor", "bytes", "bits/byte", "pack KB/s", "unpack KB/s", "<ch
 @click.option(
     "--ablation", is_flag=True, help="Instead: how much larger a block is without each part of level 0."
 )
+@click.option(
+    "--planted", type=click.IntRange(min=1), metavar="N",
+    help="Instead: plant N strange lines into each log, and tell how many of them `chunker surprise` finds.",
+)  # fmt: skip
 @options.quiet_option
 def bench(
     paths: tuple[str, ...],
@@ -68,6 +72,7 @@ def bench(
     piece: int | None,
     only: tuple[str, ...],
     ablation: bool,
+    planted: int | None,
     quiet: bool,
 ) -> None:
     """Compress and decompress every FILE with each preset and with others, in a table per file and in total.
@@ -83,6 +88,9 @@ def bench(
     if ablation:
         leave(_ablate(paths, piece, threads, as_json))
         return
+    if planted is not None:
+        leave(_find_planted(paths, planted, model, threads, as_json))
+        return
     ours = our_peers(model, threads, presets or NAMES)
     peers = _chosen(all_peers(threads), only)
     results: list[tuple[str, list[Result]]] = []
@@ -96,9 +104,9 @@ def bench(
     totals = [sum(group[1:], group[0]) for group in zip(*(rows for _, rows in results), strict=True)]
     if as_json:
         settings = {"backend": backend().name, "threads": threads, "piece_bytes": piece, "repeat": repeat}
-        each = [{"name": path, "results": [row.to_json() for row in rows]} for path, rows in results]
+        each = [{"name": path, "results": [_to_json(row) for row in rows]} for path, rows in results]
         print_json(
-            {**settings, "files": each, "total": [row.to_json() for row in totals], "errors": failures}
+            {**settings, "files": each, "total": [_to_json(row) for row in totals], "errors": failures}
         )
     elif len(results) > 1:
         _print("total", totals, piece)
@@ -128,6 +136,45 @@ def _ablate(paths: tuple[str, ...], piece: int | None, threads: int, as_json: bo
     else:
         columns = ("<without", *(Path(path).name for path in contents))
         print_table(columns, [[name, *(f"{growth:+.2f} %" for growth in row)] for name, row in table.items()])
+    return failures
+
+
+def _find_planted(
+    paths: tuple[str, ...], count: int, model: str | None, threads: int, as_json: bool
+) -> list[Failure]:
+    """Prints for each log how many of the lines planted are among as many most unusual ones, and among the marked."""
+    from chunker.benchmark.planted import plant
+    from chunker.codec.lines import THRESHOLD, read_lines
+    from chunker.models import load_model
+
+    settings = work.settings_of("fast" if model is None else "default", model)
+    chosen = load_model(model) if settings.needs_model else None
+    rows: list[dict[str, Any]] = []
+
+    def one(path: str) -> None:
+        data, planted = plant(Path(path).read_bytes(), count)
+        lines = read_lines(data, settings, model=chosen, workers=threads)
+        most = sorted(lines, key=lambda line: -line.score)[: len(planted)]
+        marked = [line.number for line in lines if line.score > THRESHOLD]
+        rows.append(
+            {
+                "name": path,
+                "lines": len(lines),
+                "planted": len(planted),
+                "found": len(planted & {line.number for line in most}),
+                "planted_marked": len(planted & set(marked)),
+                "marked": len(marked),
+            }
+        )
+
+    failures = each_file(paths, one)
+    if as_json:
+        print_json({"planted": rows, "errors": failures})
+    elif rows:
+        columns = ("<log", "lines", "planted", "found", "planted and marked", "marked")
+        print_table(
+            columns, [[shown(str(name)), *map(str, rest)] for name, *rest in (row.values() for row in rows)]
+        )
     return failures
 
 
@@ -208,5 +255,29 @@ def _print(name: str, results: list[Result], piece: int | None) -> None:
     title = f"{shown(name)}: {results[0].original:,} bytes"
     if piece is not None:
         title += f" in pieces of {piece:,} bytes, each coded alone"
-    print_table(COLUMNS, [result.cells() for result in results], title=title)
+    print_table(COLUMNS, [_cells(result) for result in results], title=title)
     click.echo()
+
+
+def _cells(result: Result) -> list[str]:
+    """A row of the table; speeds are those of one core."""
+    name = result.compressor if result.setting is None else f"{result.compressor} ({result.setting})"
+    if result.error is not None:
+        return [name, "", "", "", "", result.error]
+    figures = Figures(result.original, result.archive)
+    speeds = [number(result.speed(seconds), 0) for seconds in (result.packing.cpu, result.unpacking.cpu)]
+    return [name, f"{result.archive:,}", number(figures.bits_per_byte, 3), *speeds, "OK"]
+
+
+def _to_json(result: Result) -> dict[str, Any]:
+    """For --json; sizes and times are null after an error."""
+    sound = result.error is None
+    document: dict[str, Any] = {"compressor": result.compressor, "setting": result.setting}
+    figures = Figures(result.original, result.archive).to_json()
+    document |= {key: value if sound else None for key, value in figures.items()}
+    for key, taken in (("compress", result.packing), ("decompress", result.unpacking)):
+        for suffix, seconds in (("", taken.wall), ("cpu_", taken.cpu)):
+            document[f"{key}_{suffix}seconds"] = round(seconds, 6) if sound else None
+            speed = result.speed(seconds) if sound else None
+            document[f"{key}_{suffix}kb_per_second"] = rounded(speed, 3)
+    return {**document, "round_trip": sound, "error": result.error}

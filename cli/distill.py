@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     default="own",
     metavar="own|fresh|MODEL",
     shell_complete=shared.complete_model,
-    help="own: the teacher's level 0 with its weights; fresh: a net with random weights; a model: its level 0.",
+    help="own: the teacher's level 0; fresh: a net with random weights; a model: its level 0.",
 )
 @click.option(
     "--levels",
     callback=numbers,
-    help="Widths of a fresh student, or how many of its units another one keeps. [default: the teacher's, or all]",
+    help="Widths of a fresh student, or how many units another one keeps. [default: the teacher's, or all]",
 )
 @click.option("--cell", type=click.Choice(CELLS), help="Cell of a fresh student. [default: the teacher's]")
 @ngram_options

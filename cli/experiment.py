@@ -91,7 +91,8 @@ def _list(as_json: bool) -> None:
         return
     for name, e in EXPERIMENTS.items():
         click.echo(
-            f"{name}\n    shows      {e.shows}\n    published  {e.published}\n    nets       {', '.join(e.nets)}"
+            f"{name}\n    shows      {e.shows}\n    published  {e.published}\n"
+            f"    nets       {', '.join(e.nets)}"
         )
 
 
@@ -116,7 +117,8 @@ def _group(row: Row) -> str:
 def _summary(rows: list[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
     """Columns, and a line for each net: how many seeds it solved, and the medians of those that it did solve.
 
-    Archives have one more column: how much longer they are than the entropy asks for, the median of all seeds.
+    Archives have one more column: how much longer they are than the entropy asks for, the median of all
+    seeds.
     """
     columns: tuple[str, ...] = ("<net", "solved", "of", "sequences", "seconds")
     archives = any("percent" in row.more for row in rows)

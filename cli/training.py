@@ -29,14 +29,16 @@ def train_to_file(
 ) -> None:
     """Train, from the beginning or from the checkpoint, and write the model.
 
-    begin: makes the run, with the keywords device, resume, log and validate of `start_training`. tell: says more
-    of the trained stack.
+    begin: makes the run, with the keywords device, resume, log and validate of `start_training`. tell: says
+    more of the trained stack.
     """
     import torch
 
+    from chunker.learning.checkpoint import checkpoint_path
+
     o = ctx.params
     model: Path = o["model"]
-    checkpoint = model.with_name(model.name + ".checkpoint")
+    checkpoint = checkpoint_path(model)
     _refuse_bad_target(o, model, checkpoint)
     if o["threads"]:
         torch.set_num_threads(o["threads"])

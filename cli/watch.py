@@ -1,4 +1,4 @@
-"""What is shown of a training that runs, on standard error."""
+"""Progress of a training run, on standard error."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ from click.testing import Result
 from small_blocks import cut_small
 from stand_in import StandIn, skewed
 
-from chunker.cli import measure, peers, report
+from chunker.benchmark import measure, peers
+from chunker.benchmark.planted import plant
+from chunker.cli import report
 from chunker.cli.main import COMMANDS, chunker
 from chunker.codec.info import frame_info
 from chunker.codec.stream import compress
@@ -326,6 +328,25 @@ def test_bench_of_one_preset(model):
     assert row["compressor"] == "chunker --fast (no model)"
 
 
+def test_bench_finds_planted_lines():
+    lines = [b"%d INFO node %d: request %d is answered in time" % (n, n % 7, n * n) for n in range(300)]
+    log = b"\n".join(lines) + b"\n"
+    data, planted = plant(log, 5)
+    assert len(planted) == 5
+    assert [line for n, line in enumerate(data.splitlines(), 1) if n not in planted] == lines
+    assert plant(log, 5) == (data, planted) != plant(log, 5, seed=1)
+    Path("log").write_bytes(log)
+    (row,) = document(call("bench", "log", "--planted", "5", "--json"))["planted"]
+    assert (row["lines"], row["planted"], row["found"]) == (305, 5, 5)
+    assert row["planted_marked"] <= row["marked"]
+    assert call("bench", "log", "--planted", "5").stdout.splitlines()[1].split()[:4] == [
+        "log",
+        "305",
+        "5",
+        "5",
+    ]
+
+
 def test_bench_names_what_is_missing(monkeypatch, model):
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setitem(sys.modules, "pyppmd", None)
@@ -379,8 +400,7 @@ def test_failing_peer_is_told_and_not_fatal(tmp_path):
 
     source = tmp_path / "a.txt"
     result = measure.best_of([peers.Peer("x", broken, broken)], lambda: [source], tmp_path, 1)
-    assert result.cells()[-1] == "gave up"
-    assert result.to_json()["bytes_out"] is None
+    assert result.error == "gave up"
     result = measure.best_of([peers.Peer("x", forgetful, forgetful)], lambda: [source], tmp_path, 1)
     assert result.error == "round trip failed"
 

@@ -1,4 +1,5 @@
-"""Growing: level by level until nothing is gained; and the float stack beside the histories of its integer model."""
+"""Growing: level by level until nothing is gained; and the float stack beside the histories of its integer
+model."""
 
 from __future__ import annotations
 

@@ -109,6 +109,7 @@ ROOMS = {
     "chunker.core": LOWEST,
     "chunker.models": CORE,
     "chunker.codec": MODELS,
+    "chunker.benchmark": MODELS | {"chunker.codec"},
     "chunker.data": {"chunker.errors"},
     "chunker.learning": MODELS,
     "chunker.classification": MODELS | {"chunker.learning"},

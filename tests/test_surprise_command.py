@@ -46,6 +46,35 @@ def test_strange_lines_are_marked(log, options):
     assert int(most[0].split()[1]) in STRANGE
 
 
+def test_random_numbers_hide_nothing(tmp_path):
+    """Every line holds an identifier of its own, which costs more than what is strange in a strange line."""
+    draw = random.Random(1)
+
+    def identifier() -> str:
+        return str(draw.randrange(10**18, 10**19))
+
+    templates = [
+        "{} INFO dfs.DataNode: Receiving block blk_{} from node {}",
+        "{} INFO dfs.DataNode: PacketResponder {} for block blk_{} terminating",
+        "{} INFO dfs.FSNamesystem: block map updated: blk_{} is added to blk_{}",
+    ]
+    lines = [draw.choice(templates).format(*(identifier() for _ in range(3))) for _ in range(400)]
+    strange = {
+        50: "{} INFO dfs.DataNode: Receiving block blk_{} from nowhere {}",
+        150: "{} INFO dfs.DataNode: PacketResponder {} terminating for block blk_{}",
+        250: "{} WARN dfs.DataNode: Receiving block blk_{} from node {}",
+        350: "{} INFO dfs.FSNamesystem: block map lost: blk_{} is added to blk_{}",
+    }
+    for number, template in strange.items():
+        lines[number - 1] = template.format(*(identifier() for _ in range(3)))
+    path = tmp_path / "log"
+    path.write_text("\n".join(lines) + "\n")
+    found = lines_of(str(path), "--fast")
+    assert {line["line"] for line in found if line["unusual"]} == set(strange)
+    dearest = sorted(found, key=lambda line: -line["bits"])[:4]
+    assert {line["line"] for line in dearest} != set(strange), "bits alone do not tell them"
+
+
 def test_bits_are_those_of_the_codec(tmp_path, monkeypatch, tiny_model, stand_in):
     """Of the stand-in: 8 for a byte that is new, 1 for the others; the net wakes for the former."""
     path = tmp_path / "text"

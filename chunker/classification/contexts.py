@@ -1,4 +1,4 @@
-"""Features that need no recurrent net, as options beside the stack: what each is worth is told apart.
+"""Features that need no recurrent net, as options beside the stack.
 
 ContextCounts    symbols: hashed n-grams of what was read, and with "all" of the events and of the segments
                  between two events, as tf-idf
@@ -16,7 +16,7 @@ import torch
 from chunker.learning.history import History
 from chunker.learning.observation import Array
 
-SPACES = 8  # kinds of hashed contexts; their hashes never mean each other
+SPACES = 8  # kinds of hashed contexts; each kind has hashes of its own
 SPACE = 32  # the symbol between words
 WEIGHTS = (0.5, 1.0, 1.4)  # of unexpected, inputs, words; found on validation parts
 PRIME = np.uint64(0x9E3779B97F4A7C15)
@@ -28,12 +28,12 @@ def hashed_contexts(
 ) -> list[Array]:
     """Hashes of the contexts of one sequence, in parts: of events, and with "all" of inputs and of words.
 
-    features: "top" counts n-grams of the top level's events alone; "all" those of what level 0 did not expect,
-    segments, from one such event to before the next, and pairs of segments; n-grams of the inputs; and
-    words, from one space (symbol 32) to the next: each, following two, two with one between, each with the first
-    and with the first two, and the beginnings of up to four.
+    features: "top" counts n-grams of the top level's events alone; "all" those of what level 0 did not
+    expect, segments, from one such event to before the next, and pairs of segments; n-grams of the inputs;
+    and words, from one space (symbol 32) to the next: each, following two, two with one between, each with
+    the first and with the first two, and the beginnings of up to four.
     sizes: the n of the n-grams. text: the inputs are bytes of UTF-8; n-grams are of its characters without
-    case. Words keep their case, because names are told by it.
+    case. Words keep their case, which marks names.
     """
     if features == "top":
         return [_grams(sequence[history.top], sizes, EVENTS)]
@@ -97,7 +97,7 @@ def _segments(symbols: Array, at: Array) -> Array:
 
 
 def _words(symbols: Array) -> Array:
-    """Hashes of the words and of what they stand beside; of less than two words none: n-grams hold those."""
+    """Hashes of words and of their combinations; none for fewer than two words, which the n-grams cover."""
     filled = np.concatenate([[False], symbols != SPACE, [False]])
     steps = np.diff(filled.astype(np.int8))
     word = _pieces(symbols, np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), WORDS)
@@ -121,7 +121,7 @@ def _words(symbols: Array) -> Array:
 class ContextCounts:
     """Counts of hashed contexts, weighted by log counts and by rarity in the training data.
 
-    Each part of `hashed_contexts` has its own `buckets` and unit length, so that none drowns another.
+    Each part of `hashed_contexts` has its own `buckets` and unit length, so that no part dominates.
     """
 
     def __init__(self, features: str, sizes: tuple[int, ...], buckets: int, text: bool) -> None:
@@ -137,7 +137,7 @@ class ContextCounts:
         """Learn the rarities; what `transform` makes of the training data."""
         counts = self._count(sequences, histories)
         seen = np.bincount(counts.indices, minlength=counts.shape[1])
-        # The square root: full rarities overrate what a short sequence has by chance.
+        # The square root: full inverse frequencies overrate what occurs in a short sequence by chance.
         rarity = np.sqrt(np.log((1 + len(sequences)) / (1 + seen)) + 1)
         self.idf = np.where(seen > 0, rarity, 0.0)
         return self._weigh(counts), self._plain(counts)

@@ -6,7 +6,8 @@ events of a level --level's copy--> states (E, B, H) --pooling--> (B, P H) --lin
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from chunker.classification.inputs import Array, read_between
-from chunker.errors import TrainingError, UsageError
+from chunker.errors import UsageError
 from chunker.learning.config import check_count
+from chunker.learning.fitting import descend
 from chunker.learning.history import History, HistoryStack, batches, pad, since_of
 from chunker.learning.level import Level
 from chunker.learning.observation import Observation
@@ -229,26 +231,25 @@ def train_head(
     plan = head.plan
     head.train()
     tuned = [p for p in head.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(tuned, lr=plan.rate, weight_decay=plan.decay, betas=(0.9, 0.99))
-    queue: list[int] = []
-    for step in range(plan.steps):
+
+    def losses() -> Iterator[Tensor]:
+        queue: list[int] = []
+        for _ in range(plan.steps):
+            while len(queue) < plan.batch:
+                queue.extend(int(i) for i in random.permutation(len(readings)))
+            picked, queue = queue[: plan.batch], queue[plan.batch :]
+            rows = [readings[i] for i in picked]
+            if plan.warp:
+                stretch = 1 + plan.warp * random.uniform(-1, 1, len(rows))
+                rows = [warped(row, float(s), head.observation) for row, s in zip(rows, stretch, strict=True)]
+            yield loss(rows, torch.tensor(picked))
+
+    def learning_rate(step: int) -> float:
         warm = min(1.0, (step + 1) / max(plan.steps * 0.1, 1))
-        for group in optimizer.param_groups:
-            group["lr"] = plan.rate * warm * (0.5 + 0.5 * np.cos(np.pi * step / plan.steps))
-        while len(queue) < plan.batch:
-            queue.extend(int(i) for i in random.permutation(len(readings)))
-        picked, queue = queue[: plan.batch], queue[plan.batch :]
-        rows = [readings[i] for i in picked]
-        if plan.warp:
-            stretch = 1 + plan.warp * random.uniform(-1, 1, len(rows))
-            rows = [warped(row, float(s), head.observation) for row, s in zip(rows, stretch, strict=True)]
-        optimizer.zero_grad()
-        value = loss(rows, torch.tensor(picked))
-        if not bool(torch.isfinite(value)):
-            raise TrainingError("the classifier's loss is no longer finite; lower the learning rate")
-        value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(tuned, 1.0)
-        optimizer.step()
+        return plan.rate * warm * (0.5 + 0.5 * math.cos(math.pi * step / plan.steps))
+
+    for _ in descend(losses(), tuned, learning_rate, plan.decay):
+        pass
     head.eval()
     head.double().requires_grad_(False)
 

@@ -28,8 +28,8 @@ def read_labelled(path: str | os.PathLike[str]) -> tuple[Sequences, list[str]]:
 
     Raises
     ------
-    CorpusError: a row has no tab, no label or no sequence (its line number is named); there is nothing at all.
-    OSError: it cannot be read.
+    CorpusError: a row has no tab, no label or no sequence (its line number is named); there is nothing at
+    all. OSError: it cannot be read.
     """
     if os.path.isdir(path):
         return _folder(Path(path))
@@ -65,7 +65,7 @@ def read_vectors(path: str | os.PathLike[str]) -> tuple[list[npt.NDArray[np.floa
             raise CorpusError(f"line {number} of {path}: {error}; write channel:channel:label") from error
         if cases and case.shape[1] != cases[0].shape[1]:
             raise CorpusError(
-                f"line {number} of {path} has {case.shape[1]} channels and not {cases[0].shape[1]}; correct it"
+                f"line {number} of {path} has {case.shape[1]} channels, not {cases[0].shape[1]}; correct it"
             )
         cases.append(case)
         labels.append(label)

@@ -22,7 +22,7 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
     growth_: list[PretrainReport]
 
     def _sequences(self, X: Any, fitting: bool) -> list[Array]:
-        """Prepared sequences; what looks like a table is checked by scikit-learn as any other table."""
+        """Prepared sequences; arrays with two dimensions are validated by scikit-learn as any table."""
         shape = getattr(X, "shape", None)
         if shape is None and hasattr(X, "__array__"):
             X = np.asarray(X)

@@ -1,4 +1,4 @@
-"""Nets trained end to end, to compare with: a plain recurrent net, an LSTM, an LSTM with chrono biases.
+"""Baselines trained end to end: a plain recurrent net, an LSTM, an LSTM with chrono biases.
 
     cases --.                                                 .--> cross entropy of each next symbol
             +--> inputs (T, B) --> one recurrent layer (T, B, H)
@@ -13,10 +13,10 @@
                                             2018, Can recurrent neural
                                             networks warp time?)
 
-Without a gradient cut these nets are told what the history compressor is not: where each sequence begins
-(they start from a zero state there, as in Hochreiter & Schmidhuber 1997), and "lstm-chrono" also how long it
-is and which symbols matter. With one they read the unbroken stream and keep their state, but gradients go no
-further back than the cut, as in the plain nets of Schmidhuber 1992. All are trained with Adam.
+Without a gradient cut these nets know what the history compressor does not: where each sequence begins (they
+start from a zero state there, as in Hochreiter & Schmidhuber 1997), and "lstm-chrono" also how long it is and
+which symbols matter. With a cut they read the unbroken stream and keep their state, but gradients flow back
+no further than the cut, as in the plain nets of Schmidhuber 1992. All are trained with Adam.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ State = tuple[Tensor, Tensor | None]
 class Batch:
     """B rows side by side, T steps.
 
-    inputs: (T, B) int64 symbols or (T, B, D) float32. wanted: (T, B), what each step is to tell: the next
+    inputs: (T, B) int64 symbols or (T, B, D) float32. wanted: (T, B), the target of each step: the next
     symbol, int64, or a number, float32. counted: (T, B) bool, steps in the loss. targets: (T, B) bool, those
     among them that decide whether the task is solved.
     """
@@ -132,8 +132,9 @@ def train_baseline(
     net: "rnn", "lstm" or "lstm-chrono", see the module. gradient_cut: None: whole sequences, each from a
     reset state, gradients through all of it; else the unbroken stream, gradients cut after so many steps.
 
-    Solved: on 512 fresh sequences every target has a probability above 0.75, of classes when one is asked for (the first four of each stream,
-    which starts cold, are not counted); with numbers as targets, 99 % of them are met to 0.04.
+    Solved: on 512 fresh sequences every target has a probability above 0.75, of classes when one is asked for
+    (the first four of each stream, which starts cold, are not counted); with numbers as targets, 99 % of them
+    are met to 0.04.
 
     Raises
     ------

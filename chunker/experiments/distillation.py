@@ -6,8 +6,8 @@
               the state of the teacher's upper level, which is held between that level's inputs
     control   the same net, the same number of windows, without the teacher
 
-No gradient goes back further than 3 symbols: it is only because the teacher's state is there at every symbol
-that the student can learn to carry it from one to the next. Solved: as in `lags`, by level 0 alone. Both have
+No gradient goes back further than 3 symbols: the student can learn to carry the information over the lag only
+because the teacher's state is its target at every symbol. Solved: as in `lags`, by level 0 alone. Both have
 the same budget of sequences, windows and seconds.
 """
 

@@ -1,6 +1,6 @@
 """How near real archives come to the entropy of sources whose entropy is known.
 
-    source --sample--> train a stack, freeze it --.
+    source --sample--> train a stack, quantize --.
        '-----sample--> chunker.compress ----------+--> archive, decompressed and compared
                             '-- bits a symbol, beside -log2 P(sample) / n and the entropy rate
 
@@ -9,12 +9,12 @@ grammar (Cover & Thomas 2006, chapter 4; Rabiner 1989; Cleeremans et al. 1989). 
 ... What is counted is the whole archive: heads, checksums, and the cold start of every block.
 
 Solved: the archive is at most 1 % longer than the sample's own code length under the source's probabilities,
-`ideal_bits`, below which no code gets but by chance, and gives the sample back byte by byte. The mean of
+`ideal_bits`, below which a code gets only by chance, and decompresses to the sample. The mean of
 `ideal_bits` a symbol is the entropy rate; against that rate itself, `rate_percent`, a sample is the noisier
 the shorter it is.
 
-The preset is "best", which asks the net at every byte: the source of the test is that of its training, so it
-knows all that there is to know, and the contexts beside it have to learn when to believe it.
+The preset is "best", which runs the net at every byte: it was trained on the same source, so it knows as much
+as can be known, and the mixture has to learn when to rely on it.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def run(
 def train(
     source: KnownSource, settings: Settings, seconds: float | None, seed: int
 ) -> tuple[Model, int, float]:
-    """A model trained on a fresh sample of a source; the symbols read; the seconds taken, drawing left out."""
+    """A model trained on a fresh sample of a source; the symbols read; the seconds taken, drawing left
+    out."""
     drawn = source.sample(settings.bytes, np.random.default_rng([seed, 0]))
     corpus = Source("source", [TextFile("source", len(drawn), Path("source"), drawn)], 1.0, 0.0)
     config = TrainConfig(

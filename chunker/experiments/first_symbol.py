@@ -1,4 +1,5 @@
-"""The class of a long sequence is its first symbol; all that follows is regular and the same for both classes.
+"""The class of a long sequence is its first symbol; all that follows is regular and the same for both
+classes.
 
     net                 reads                                       trained
     history-classifier  the events of its top level: the first      the stack on the symbols, without labels;
@@ -10,9 +11,9 @@
                         together (normalised compression
                         distance, Cilibrasi & Vitanyi 2005)
 
-No net is told that the first symbol matters. The nets that are trained end to end have as many seconds as the
-history classifier took with that seed, or `seconds`; the history classifier's steps are fixed.
-Solved: every one of 100 fresh sequences is classified rightly.
+No net is given that the first symbol matters. The nets that are trained end to end have as many seconds as
+the history classifier took with that seed, or `seconds`; the history classifier's steps are fixed. Solved:
+every one of 100 fresh sequences is classified rightly.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ _ROWS_A_TEST = 20
 
 @dataclass(frozen=True)
 class Plan:
-    """cases, tests: sequences with a class to learn from and to be tested on. steps, head_steps: of the history
-    classifier's levels and of what reads them. seconds: of the end-to-end nets; None: the history classifier's."""
+    """cases, tests: sequences with a class to learn from and to be tested on. steps, head_steps: of the
+    history classifier's levels and of what reads them. seconds: of the end-to-end nets; None: the history
+    classifier's."""
 
     cases: int = 256
     tests: int = 100

@@ -1,9 +1,10 @@
 """Long time lags: the history compressor beside nets that are trained end to end.
 
-Every net gets the same budget of sequences and seconds. What each is told:
+Every net gets the same budget of sequences and seconds. What each gets:
 
-    history-compressor   one unbroken stream, labels as symbols of it; neither where sequences begin, nor which
-                         symbols matter, nor the lag. It is grown (chunker.learning.growing) on the sequences
+    history-compressor   one unbroken stream, labels as symbols of it; not where sequences begin, which
+                         symbols matter, or how long the lag is. It is grown by `chunker.learning.growing` on
+                         the sequences
                          drawn so far; if it does not solve the task then, more are drawn.
     the others           as chunker.experiments.baselines says: with whole sequences, each from a reset state,
                          or in the unbroken stream with gradients cut, as the experiment's text says
@@ -73,11 +74,12 @@ NESTED = LagExperiment(Nested(), counts=(200, 400, 800), max_seconds=120.0)
 
 
 def task_2a(lag: int) -> LagExperiment:
-    """Hochreiter and Schmidhuber 1997, task 2a: as many fillers as steps, the first symbol decides the last."""
+    """Hochreiter and Schmidhuber 1997, task 2a: as many fillers as steps, the first symbol decides the
+    last."""
     growth = GrowConfig(gate=GateRule("surprise", 0.2))
     if lag < 500:
         return LagExperiment(Lag(lag), counts=(150, 200, 250, 300), growth=growth)
-    # one try only: most of its time goes into the fillers of level 0, so it learns fast and stops soon
+    # one try only; level 0 takes most of the time, so it has a high learning rate and little patience
     growth = replace(growth, window=20, learning_rate=2e-2, least=0.005, patience=2, cool=100)
     return LagExperiment(Lag(lag), counts=(300,), tests=256, growth=growth, until_solved=True)
 

@@ -9,8 +9,8 @@
 
 Hochreiter & Schmidhuber 1997, task 2b with a lag of 100, task 6a, experiment 4. The other nets are those of
 `chunker.experiments.baselines`: they get whole sequences, each from a reset state, and gradients through all
-of it. All nets have the same budget of sequences and seconds; only that the history compressor, once its time
-is up, still reads the sequences that it has begun with to their end.
+of it. All nets have the same budget of sequences and seconds, but the history compressor, once its time is
+up, still reads its remaining sequences to their end.
 
 Adding: a stack of this package predicts symbols. Cut into bins, the values are as random as before, all of
 them go up, and where two of them fall near a bin's edge the bin of their sum is not determined: what could be

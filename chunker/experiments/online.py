@@ -1,26 +1,27 @@
-"""Two nets that learn at the same time, on line, until the lower one needs the upper one no more.
+"""Two nets that learn at the same time, online, until the lower one no longer needs the upper one.
 
     x --+--> lower net A --> P(next input), and by a linear regressor the upper net's state
         |        | what A did not expect
         '--------+-----> upper net C --> P(next of its inputs); its state is held in between
 
-`two_nets`    the two-net version of Schmidhuber 1992 (Learning complex, extended sequences using the principle
-              of history compression, Neural Computation 4(2):234-242, the section on the two-net version:
-              automatizer and chunker). C ticks only on inputs that A did not expect, is told the time since its
-              last one, and before it reads such an input is trained to predict it.
-`continuous`  the continuous version of Schmidhuber, Mozer and Prelinger 1993 (Continuous history compression):
-              C meets every input, but the more it tells the more it moves C. Their exact rule is not at hand;
-              here h <- (1 - alpha) h + alpha cell(h, x) with alpha = 1 - p(x)^k = 1 - exp(-k nats), p by A.
-              C's loss on x is weighted by alpha, as C of the two nets learns only what A failed on.
+`two_nets`    the two-net version of Schmidhuber 1992 (Learning complex, extended sequences using the
+              principle of history compression, Neural Computation 4(2):234-242, the section on it:
+              automatizer and chunker). C reads only the inputs that A did not expect, and the time since its
+              last one; before it reads such an input it is trained to predict it.
+`continuous`  the continuous version of Schmidhuber, Mozer and Prelinger 1993 (Continuous history
+              compression): C reads every input, and its state moves by more the more surprising the input is.
+              Here h <- (1 - alpha) h + alpha cell(h, x)
+              with alpha = 1 - p(x)^k = 1 - exp(-k nats), p by A. C's loss on x is weighted by alpha, as C of
+              the two nets learns only what A failed on.
 
 In both A learns its own next input and the state of C, held between C's inputs and normalised. Nothing flows
-from this regression into C, nor from C's loss or alpha into A, and C tells A nothing. No gradient of A goes back
-further than `window` symbols. C of the two nets replays the last `upper_window` of its own inputs; the
-continuous one, which has every symbol for an input, is cut with A's window.
+from this regression into C, nor from C's loss or alpha into A, and A does not read C's state. No gradient of
+A goes back further than `window` symbols. C of the two nets replays the last `upper_window` of its own
+inputs; the continuous one, which has every symbol for an input, is cut with A's window.
 
-The pair's prediction needs no look at the input: where A expects some symbol, that is, one would not be passed
-up, it is A's; elsewhere it is C's. Both run on `rows` unbroken streams side by side, read once. Solved: on 512
-fresh sequences the right label has a probability above 3/4, of labels.
+The pair predicts as A where A expects some symbol, that is, where one would not be passed up, and as C
+elsewhere. Both run on `rows` unbroken streams side by side, read once. Solved: on 512 fresh sequences the
+right label has a probability above 3/4, of labels.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class Plan:
     """How the two nets are made and trained.
 
     lower, upper: widths, in units. rows: streams side by side. window: symbols that A's gradients go back.
-    upper_window: C's own inputs that its gradients go back. bits: surprise above which an input is unexpected.
-    power: k of the continuous version. weight: of the regression (squared error of the normalised state, mean of
-    its units) beside the next symbol's nats. test_every: sequences.
+    upper_window: C's own inputs that its gradients go back. bits: surprise above which an input is
+    unexpected. power: k of the continuous version. weight: of the regression (squared error of the normalised
+    state, mean of its units) beside the next symbol's nats. test_every: sequences.
     """
 
     lower: int = 64
@@ -92,8 +93,8 @@ class PairState:
 class Reading(NamedTuple):
     """A window of T symbols in B rows.
 
-    lower, upper: (T, B, H) states after each symbol. moved: (T, B) float, how far each symbol moved C: 0 or 1,
-    or alpha. loss: C's, in nats, the sum over its inputs divided by T B. state: after the window.
+    lower, upper: (T, B, H) states after each symbol. moved: (T, B) float, how far each symbol moved C: 0 or
+    1, or alpha. loss: C's, in nats, the sum over its inputs divided by T B. state: after the window.
     """
 
     lower: Tensor
@@ -121,7 +122,8 @@ class Pair(nn.Module, ABC):
 
     @abstractmethod
     def move(self, symbols: Tensor, bits: Tensor, state: PairState) -> tuple[PairState, Tensor, Tensor]:
-        """C meets inputs (B,) that surprised A by (B,) bits: state, how far they moved it, sum of its losses."""
+        """C meets inputs (B,) that surprised A by (B,) bits: state, how far they moved it, sum of its
+        losses."""
 
     def start(self, rows: int) -> PairState:
         """Nothing read yet."""
@@ -225,8 +227,8 @@ def two_nets(
     """The two-net version on the lag-20 stream, until A alone solves it or the budget is used up.
 
     The row's solved: by the pair; sequences, seconds: read and taken until then, or in all. more: `alone_at`,
-    sequences until A alone solved it, or None; `passed_up_first`, `passed_up_last`, share of the inputs that C
-    received in the first and in the last `test_every` sequences; `seconds_in_all`.
+    sequences until A alone solved it, or None; `passed_up_first`, `passed_up_last`, share of the inputs that
+    C received in the first and in the last `test_every` sequences; `seconds_in_all`.
     """
     return _train("two-nets-online", TwoNets, seed, max_sequences, max_seconds, plan or Plan())
 
@@ -283,7 +285,8 @@ def _train(net: str, kind: type[Pair], seed: int, max_sequences: int, max_second
 
 
 def _lanes(task: Task, rows: int, each: int, rng: np.random.Generator) -> tuple[Tensor, int]:
-    """Unbroken streams (T, rows) of `each` sequences, and the symbols of a sequence, which is always the same."""
+    """Unbroken streams (T, rows) of `each` sequences, and the symbols of a sequence, which is always the
+    same."""
     drawn = stream(task, rows * each, rng)
     lanes = torch.from_numpy(drawn.symbols).view(rows, -1).t().contiguous()
     return lanes, len(lanes) // each

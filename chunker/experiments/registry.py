@@ -187,7 +187,7 @@ EXPERIMENTS = {
         lag=20,
     ),
     "online": Experiment(
-        "lag-20 with both nets learning at once: the lower takes over; or the upper moves with the information",
+        "lag-20 with both nets learning at once: the lower takes over; or the upper moves with surprise",
         "Schmidhuber 1992: 13 of 17 runs in under 5,000 sequences, 4 in under 35,000",
         ("two-nets-online", "continuous"),
         _online,

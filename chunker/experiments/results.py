@@ -13,9 +13,9 @@ class Row:
     """One net's run with one seed.
 
     net: its name. solved: by the experiment's criterion, within its budget. sequences: that it had been given
-    when it solved the task, or in all. seconds: that it took, without the test. more: what else the experiment
-    measures, by name, ready for JSON. asked: False for a row that solves nothing and fails at nothing: a coder
-    to compare with, or a net that was not run.
+    when it solved the task, or in all. seconds: that it took, without the test. more: what else the
+    experiment measures, by name, ready for JSON. asked: False for a row that solves nothing and fails at
+    nothing: a coder to compare with, or a net that was not run.
     """
 
     net: str

@@ -7,13 +7,13 @@ matter, but that a recording contains one whole sequence.
 
     1. level 0 is trained on the first symbols of the training streams, then frozen
     2. its integer model reads all streams once; what it does not expect is kept: a few inputs of each stream.
-       A state that comes again, with inputs that come again, goes the same way again, bit for bit; such rounds
-       are recognised by comparing inputs, not computed (`Reader`)
+       The same state with the same inputs leads to the same states, bit for bit; such cycles are recognised
+       by comparing inputs and are not computed again (`Reader`)
     3. level 1 is trained on what the training streams left, and asked about what the others left
 
 Solved: at the end of the sequence in every test stream, the right one of the two keys has more than 3/4 of
-what level 1 gives both. Exact: the integers, told only the inputs that were kept and their times, predicts all
-others, so that every stream comes out again, symbol for symbol (`Writer`).
+what level 1 gives both. Exact: the integer model, given only the inputs that were kept and their
+times, predicts all others, so that every stream is restored, symbol for symbol (`Writer`).
 """
 
 from __future__ import annotations
@@ -115,14 +115,14 @@ def streaming_lag(lag: int, seed: int) -> Row:
 
 
 class _Rounds:
-    """A integers's level 0 over streams side by side, and whether its states have come round.
+    """Level 0 of an integer model over streams side by side, with detection of cycles of its states.
 
-    The integers's states are exact, so they can be compared. Once the states of all streams are what they were
-    P symbols ago, and nothing since was unexpected, they will go round again for as long as the inputs do.
+    Its states are exact, so they can be compared. Once the states of all streams equal those of P
+    symbols ago, and no input since was unexpected, they repeat for as long as the inputs do.
     """
 
-    def __init__(self, integers: IntegerStack, rows: int, rounds: bool) -> None:
-        self.session, self._rounds = integers.session(rows), rounds
+    def __init__(self, model: IntegerStack, rows: int, rounds: bool) -> None:
+        self.session, self._rounds = model.session(rows), rounds
         self.time = 0
         self.steps = 0  # that were computed
         self._reference: Integers | None = None
@@ -159,8 +159,8 @@ class Reader:
     outcome is the same as without (`rounds=False`).
     """
 
-    def __init__(self, integers: IntegerStack, rows: int, limit_bits: float, rounds: bool = True) -> None:
-        self._level, self._limit_bits = _Rounds(integers, rows, rounds), limit_bits
+    def __init__(self, model: IntegerStack, rows: int, limit_bits: float, rounds: bool = True) -> None:
+        self._level, self._limit_bits = _Rounds(model, rows, rounds), limit_bits
         self.left = [Left([], []) for _ in range(rows)]
 
     @property
@@ -201,8 +201,8 @@ class Reader:
 class Writer:
     """The way back: streams from what a Reader kept of them."""
 
-    def __init__(self, integers: IntegerStack, left: list[Left], rounds: bool = True) -> None:
-        self._level, self._rows = _Rounds(integers, len(left), rounds), len(left)
+    def __init__(self, model: IntegerStack, left: list[Left], rounds: bool = True) -> None:
+        self._level, self._rows = _Rounds(model, len(left), rounds), len(left)
         events = [
             (time, row, symbol)
             for row, kept in enumerate(left)

@@ -1,7 +1,7 @@
 """Checkpoints: everything that training goes on from, in one safetensors file.
 
 Tensors keep their names; everything else is canonical JSON under the metadata key "chunker". Nothing is
-pickled, so a checkpoint from a stranger can do no harm. Written to a temporary file and renamed.
+pickled, so loading an untrusted checkpoint runs no code. Written to a temporary file and renamed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             facts = json.loads((file.metadata() or {})[_KEY])
             if facts["format"] != _FORMAT:
-                raise CheckpointError(f"{path}: is not a checkpoint; start again with --force")
+                raise CheckpointError(f"{path}: is not a checkpoint; begin anew (--force)")
             if facts["version"] > VERSION:
                 raise CheckpointError(f"{path}: was written by a newer version of chunker; update chunker")
             # Copies: as they lie in the file they are not aligned, and then some products round otherwise.
@@ -57,4 +57,4 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError as exc:
         raise CheckpointError(f"{path}: no such checkpoint; start without --resume") from exc
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as exc:
-        raise CheckpointError(f"{path}: is damaged or no checkpoint; start again with --force") from exc
+        raise CheckpointError(f"{path}: is damaged or no checkpoint; begin anew (--force)") from exc

@@ -32,16 +32,16 @@ class TrainConfig:
     bytes: budget of bytes read, summed over all streams; the schedule follows them.
     batch, window: B streams and T bytes each per step.
     piece: mean bytes between two cold starts of a stream; 0: never.
-    learning_rate: its peak. It rises linearly over the share `warmup` of the budget and then falls to 0 by the
-        `schedule`: "cosine", "linear", or not at all with "constant".
+    learning_rate: its peak. It rises linearly over the share `warmup` of the budget and then falls to 0 by
+        the `schedule`: "cosine", "linear", or not at all with "constant".
     weight_decay: of AdamW. clip: largest norm of the gradient.
     average: the weights are averaged exponentially over about this many steps, and the average is what is
         validated and saved; 0: the weights themselves.
     ngram_dropout: probability, at each byte, of dropping all n-gram orders from a random one upwards.
     validation: share at the end of every file that is not trained on but validated on.
     validation_bytes: how much of it is scored.
-    validations: how many times the budget is interrupted to validate. patience: stop after so many validations
-        in a row without improvement; 0: never.
+    validations: how many times the budget is interrupted to validate. patience: stop after so many
+        validations in a row without improvement; 0: never.
     seed: of everything random.
     precision: "auto", "float32" or "bfloat16", see `wants_bfloat16`.
 

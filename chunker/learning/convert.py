@@ -1,4 +1,5 @@
-"""Between a stack's state dict and the tensors of a model file, which call `levels.0.recurrent` `0.recurrent`."""
+"""Between a stack's state dict and the tensors of a model file, which call `levels.0.recurrent`
+`0.recurrent`."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def _map(path: Path) -> Bytes:
 
 @dataclass(frozen=True)
 class TextFile:
-    """One file: `size` bytes (bytes), in memory (`contents`) or mapped from `path` when needed."""
+    """One file of `size` bytes, in memory (`contents`) or mapped from `path` when needed."""
 
     name: str
     size: int
@@ -243,7 +243,7 @@ class Streams:
         here = self.position()
         if here["corpus"] != position["corpus"]:
             raise CheckpointError(
-                "the corpus is not the one of the checkpoint; give the same paths or --force"
+                "the corpus is not the one of the checkpoint; give the same, or begin anew (--force)"
             )
         if here["shape"] != position["shape"]:
             raise CheckpointError(

@@ -5,7 +5,7 @@
        '-----> teacher (frozen, no gradient, a state of its own carried from window to window)
 
 Schmidhuber 1992, section 4: the automatizer A is trained on its own next input and on the chunker C's hidden
-state and outputs, so that in time it predicts what C knew. The state of C is held between its ticks. The
+state and outputs, so that in time it predicts what C knew. The state of C is held between its inputs. The
 soft outputs and their temperature are those of Hinton, Vinyals, Dean 2015.
 """
 
@@ -111,7 +111,8 @@ class Distiller(Trainer):
 
 
 def soft_divergence(wanted: Tensor, found: Tensor, temperature: float) -> Tensor:
-    """Mean nats T^2 KL(wanted || found), both (..., V) log-probabilities softened by T (Hinton et al. 2015)."""
+    """Mean nats T^2 KL(wanted || found), both (..., V) log-probabilities softened by T (Hinton et al.
+    2015)."""
     if temperature != 1:
         wanted, found = (torch.log_softmax(x / temperature, -1) for x in (wanted, found))
     symbols = wanted[..., 0].numel()
@@ -138,7 +139,8 @@ def choose_student(
     """A student for a teacher, as `chunker distill` makes it.
 
     student: "own", the teacher's level 0; "fresh", new weights; or a stack, whose level 0 goes on learning.
-    levels: widths of a fresh student, or how many of its units another one keeps; None: the teacher's, or all.
+    levels: widths of a fresh student, or how many of its units another one keeps; None: the teacher's, or
+    all.
     cell, ngrams, seed: of a fresh student; None: the teacher's.
 
     Raises
@@ -162,10 +164,10 @@ def choose_student(
 
 
 def fresh_student(config: StackConfig, seed: int = 0, teacher: Stack | None = None) -> Stack:
-    """A student that knows nothing yet; torch's generator on the CPU is seeded by it.
+    """A student with new weights; `seed` sets torch's generator on the CPU.
 
-    teacher: if its n-grams are those of `config`, the student has its vectors for them, which do not depend
-    on the width of a level, and keeps them as they are: what it learns is to read them.
+    teacher: if its n-grams are those of `config`, the student gets a copy of their vectors, which do not
+    depend on the width of a level, and keeps it fixed.
     """
     torch.manual_seed(seed)
     student = Stack(config)
@@ -174,10 +176,10 @@ def fresh_student(config: StackConfig, seed: int = 0, teacher: Stack | None = No
 
 
 def narrower_student(net: Stack, width: int, teacher: Stack | None = None) -> Stack:
-    """Level 0 of a trained net with the `width` units that weigh most, as a stack of its own, to be trained on.
+    """Level 0 of a trained net with the `width` units that have the largest weights, as a stack of its own.
 
-    A unit weighs as much as the squares of the weights by which others and the read-out hear it (pruning of whole
-    units by magnitude: Li et al. 2017, section 3.1). teacher: as in `fresh_student`.
+    The weight of a unit is the sum of squares of its outgoing weights, recurrent and read-out (pruning of
+    whole units by magnitude: Li et al. 2017, section 3.1). teacher: as in `fresh_student`.
 
     Raises
     ------
@@ -203,7 +205,7 @@ def narrower_student(net: Stack, width: int, teacher: Stack | None = None) -> St
 
 
 def share_ngrams(student: Stack, teacher: Stack | None) -> None:
-    """Give the student the teacher's vectors of n-grams, if it is told the same ones; it keeps them as they are."""
+    """Give the student a copy of the teacher's n-gram vectors, fixed, if both read the same n-grams."""
     ngrams = student.config.ngrams
     if teacher is None or ngrams is None or ngrams != teacher.config.ngrams:
         return
@@ -222,7 +224,7 @@ _TABLE = _LEVEL + "ngram_table"
 
 
 class _Norm(nn.Module):
-    """Running mean and variance of the teacher's states, so that all its units weigh the same."""
+    """Running mean and variance of the teacher's states, by which each unit is normalised."""
 
     mean: Tensor
     square: Tensor
@@ -235,7 +237,7 @@ class _Norm(nn.Module):
 
     @torch.no_grad()
     def forward(self, states: Tensor) -> Tensor:
-        """Take in states (T, B, W), and give them back with mean 0 and variance 1 as seen so far."""
+        """Update the statistics with states (T, B, W); the states, normalised to mean 0 and variance 1."""
         flat = states.reshape(-1, states.shape[-1])
         self.mean.lerp_(flat.mean(0), 1 - _MOMENTUM)
         self.square.lerp_((flat * flat).mean(0), 1 - _MOMENTUM)
@@ -246,7 +248,8 @@ class _Norm(nn.Module):
 
 
 def _before(output: StackOutput, state: StackState, levels: range) -> Tensor:
-    """(T, B, W): the states of some levels side by side before each symbol of a window that began in `state`."""
+    """(T, B, W): the states of some levels side by side before each symbol of a window that began in
+    `state`."""
     columns = [torch.cat([state.levels[i].h.unsqueeze(0), output.states[i][:-1]]) for i in levels]
     return torch.cat(columns, -1)
 

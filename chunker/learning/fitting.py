@@ -1,4 +1,7 @@
-"""One optimiser loop and one rule for stopping early, for all that is trained on a list of losses."""
+"""One optimiser loop and one rule for stopping early, for everything that is trained on a sequence of losses.
+
+`chunker.learning.trainer` has a loop of its own: budgets, validation, checkpoints, bfloat16.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,27 @@ from torch import Tensor, nn
 
 from chunker.errors import TrainingError
 
-_BETAS = (0.9, 0.99)  # of Adam: the second moment forgets fast
+_BETAS = (0.9, 0.99)  # of AdamW
 
 
 def descend(
     losses: Iterable[Tensor],
     parameters: Iterable[nn.Parameter],
     learning_rate: float | Callable[[int], float],
+    weight_decay: float = 0.0,
     clip: float = 1.0,
 ) -> Iterator[int]:
-    """A step of Adam for each loss, which is computed when the step before is done; yields the steps so far.
+    """A step of AdamW for each loss, which is computed when the step before is done; yields the steps so far.
 
-    learning_rate: or a function of the number of steps before. clip: largest norm of the gradient.
+    learning_rate: or a function of the number of steps before. weight_decay: decoupled; 0 makes it Adam.
+    clip: largest norm of the gradient.
 
     Raises
     ------
     TrainingError: a loss is not finite.
     """
     trained = list(parameters)
-    optimizer = torch.optim.Adam(trained, lr=1.0, betas=_BETAS)
+    optimizer = torch.optim.AdamW(trained, lr=1.0, betas=_BETAS, weight_decay=weight_decay)
     for step, loss in enumerate(losses):
         if not bool(torch.isfinite(loss)):
             raise TrainingError("the loss is no longer finite; start again with a lower learning rate")
@@ -44,8 +49,8 @@ def descend(
 class EarlyStopping:
     """Keeps the best weights of a module, and tells when it has stopped improving.
 
-    patience: looks in a row without a gain, the first of all included; a gain is a fall of the bits by more than
-    the share `gain` of the best so far, and by more than `least` bits.
+    patience: looks in a row without a gain, the first of all included; a gain is a fall of the bits by more
+    than the share `gain` of the best so far, and by more than `least` bits.
     """
 
     def __init__(self, module: nn.Module, patience: int, gain: float, least: float = 0.0) -> None:

@@ -1,8 +1,9 @@
 """Growing a faithful stack from one recorded stream, level by level, until nothing more is gained.
 
 Schmidhuber 1992, section 3: a level is trained until it stops improving, and frozen; what it does not predict
-is the next level's stream; and so on. Made for streams that fit in memory as events; the general trainer for
-text is chunker.learning.trainer.
+is the next level's stream; and so on. The whole stream is in memory, cut into lanes, and each level sees its
+own inputs only; `chunker.learning.trainer` trains on text of any size, `chunker.learning.pretraining` on many
+sequences of symbols or vectors.
 
     stream --lanes--> level 0 --unexpected--> level 1 --unexpected--> ...
                       train, freeze           train, freeze, keep if it gains
@@ -48,14 +49,16 @@ class GrowConfig:
     width, cell: of every level. gate: see GateRule; "rate" cannot be grown with.
     max_levels: where growing ends at the latest.
     window, upper_window: own inputs through which the gradients of level 0 and of the others flow back.
-    restart: share of the lanes that an upper level starts cold in, again at every window: with the few inputs
-        that it has, it would learn them by heart.
+    restart: share of the lanes, drawn anew at every window, in which an upper level restarts from a cold
+        state. It has few inputs, and would otherwise memorise them.
     lanes: parts that the stream is cut into, read side by side, each from a cold start.
-    learning_rate, upper_learning_rate: Adam's, of level 0 and of the others. patience, upper_patience: level 0 and the others have stopped improving after so
-        many looks at the held-out part without a gain of 1 % and `least` bits an input; looks come every
-        `check_every` steps.
-    cool: steps of level 0 at its end, with a rate that falls to 0. At a high rate a level's last few inputs sway what it
-        expects where it cannot know, and by chance it would be too sure and pass too little on.
+    learning_rate, upper_learning_rate: Adam's, of level 0 and of the others.
+    check_every: steps between two looks at the held-out part.
+    patience, upper_patience: level 0, or one of the others, stops after so many looks in a row that do not
+        lower its bits per input by 1 % and by `least`.
+    cool: steps at the end of level 0 in which its learning rate falls to 0. At a constant high rate its
+        probabilities follow the last few inputs, and a level that is overconfident by chance passes too
+        little on.
     held_out: share at the end of every lane that is not trained on.
     gain: a level is kept if it lowers the bits of the held-out inputs that reach it by more than this share.
     max_steps: of each level. max_seconds: of all.
@@ -146,8 +149,8 @@ def grow(
     config.gain; the first that does not is dropped, and growing ends. Level 0 always stays. Growing ends as
     well where nothing is passed on, at config.max_levels, and when the time is up.
 
-    report: gets each level's report as soon as the level is trained, for whoever waits.
-    enough: whether a stack of two levels or more does already what it is grown for; then growing ends as well.
+    report: gets each level's report as soon as the level is trained.
+    enough: whether a stack of two levels or more already does what it is grown for; growing then ends.
 
     >>> rhythm = np.arange(800) % 4
     >>> stack, reports = grow(rhythm, 4, GrowConfig(width=8, lanes=8, max_steps=200))
@@ -171,8 +174,8 @@ class _Inputs:
 
     symbols: (E, B). clocks: (E, B, max(l, 1)), their numbers on the clocks of the levels below. at: (E, B),
     their times, -1 where a lane received fewer than E.
-    bits, states: of the N held-out ones, lane after lane: what they cost under the levels below, (N,), and the
-    states that these were in before, lowest first, each (N, H).
+    bits, states: of the N held-out ones, lane after lane: their cost under the levels below, (N,), and the
+    states of these levels before them, lowest first, each (N, H).
     """
 
     symbols: Tensor
@@ -398,10 +401,10 @@ def _times_of(clocks: Tensor) -> Tensor:
 
 
 def _nats(level: Level, h: Tensor, symbols: Tensor, times: Tensor) -> Tensor:
-    """(E, B): what the states (E, B, H) pay for the next inputs, their times included."""
+    """(E, B): cost of the next inputs in nats, their times included, as predicted in the states (E, B, H)."""
     nats = surprise_bits(level.logits(h), symbols) * NATS_PER_BIT
     if level.clocks:
-        # times are often pure chance: they must not shape the state, only be read from it
+        # times are often random: their gradient must not reach the state
         nats = (
             nats + surprise_bits(level.time_logits(h.detach()), level.buckets(times)).sum(-1) * NATS_PER_BIT
         )

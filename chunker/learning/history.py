@@ -1,15 +1,17 @@
-"""A faithful stack over sequences of symbols or vectors, each row for itself: level l+1 reads what level l missed.
+"""A faithful stack over sequences of symbols or vectors, each row for itself: level l+1 reads what level l
+missed.
 
     paper (Schmidhuber 1992)             here
     predictor P_s                        Level s
     "unexpected input"                   event: an input that passes the gate above its level
     unique representation of the time    time since the level's last input, log-scaled code
 
-It shares levels, gates and packing with `chunker.learning.stack.Stack` and differs from it where sequences are to
-be told apart rather than coded:
+It shares levels, gates and packing with `chunker.learning.stack.Stack` and differs from it where sequences
+are to be told apart rather than coded:
 
-- Rows have different lengths and never meet: what is an event in a row depends on that row alone. So trained levels
-  hold float64: the rounding of a product depends on the number of rows, and in float32 would decide events.
+- Rows have different lengths and never meet: what is an event in a row depends on that row alone. So trained
+  levels hold float64: the rounding of a product depends on the number of rows, and in float32 would decide
+  events.
 - No level predicts times: its events are read, not expanded, and a gate on times would let more of them pass.
 - Each level runs on its packed inputs only. A Stack needs every level's prediction at every symbol.
 
@@ -41,9 +43,9 @@ _READOUT_STD = 0.05
 class LevelTrace:
     """What one level received in a window and made of it.
 
-    inputs: (E, B) or (E, B, D). at: (E, B) times in the window. given: (E, B) bool, else filling. states:
-    (1 + E, B, H), before the window and after each input. prediction: (E, B, V or 2 D), made before the input was
-    read. unexpected: (E, B) bool, what goes up.
+    inputs: (E, B) or (E, B, D). at: (E, B) times in the window. given: (E, B) bool, else filling. states: (1
+    + E, B, H), before the window and after each input. prediction: (E, B, V or 2 D), made before the input
+    was read. unexpected: (E, B) bool, what goes up.
     """
 
     inputs: Tensor
@@ -119,9 +121,11 @@ class HistoryStack(nn.Module):
     def run(
         self, inputs: Tensor, given: Tensor, states: Sequence[LevelState]
     ) -> tuple[list[LevelTrace], list[LevelState]]:
-        """Read a window: inputs (T, B) or (T, B, D), of which those `given` (T, B) count, the first of each row.
+        """Read a window: inputs (T, B) or (T, B, D), of which those `given` (T, B) count, the first of each
+        row.
 
-        states: from `start` or the window before. Returns the traces of all levels, and the states afterwards.
+        states: from `start` or the window before. Returns the traces of all levels, and the states
+        afterwards.
         """
         T = len(inputs)
         at = torch.arange(T).unsqueeze(1).expand(given.shape)
@@ -219,7 +223,8 @@ def batches(sequences: list[Array], rows: int = 256) -> Iterator[list[int]]:
 
 
 def windows(rows: list[Array], observation: Observation) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Offset, inputs (T, B[, D]) and given (T, B) of each window over rows of unequal length; at least one."""
+    """Offset, inputs (T, B[, D]) and given (T, B) of each window over rows of unequal length; at least
+    one."""
     longest = max(map(len, rows), default=0)
     for offset in range(0, max(longest, 1), WINDOW):
         inputs, given = pad([row[offset : offset + WINDOW] for row in rows], observation)

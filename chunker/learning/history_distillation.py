@@ -1,13 +1,14 @@
-"""What the upper levels of a `HistoryStack` know, distilled into the lowest one; over symbols and vectors alike.
+"""What the upper levels of a `HistoryStack` know, distilled into the lowest one; over symbols and vectors
+alike.
 
     inputs --> student (trained) --> state h --linear--> the upper levels' states, normalised   (MSE)
        |                 '--> the next input   (bits)
        '-----> the stack (frozen), its upper levels' states held between their inputs
 
-Schmidhuber 1992, section 4: the automatizer A learns its own next input and the chunker C's hidden state, until
-it predicts what only C could, and passes up less. C's outputs are linear in its state, so they need no term of
-their own. `chunker.learning.distillation` does the same for stacks that code bytes, within a `Trainer`: endless
-streams, a budget, checkpoints, any student.
+Schmidhuber 1992, section 4: the automatizer A learns its own next input and the chunker C's hidden state,
+until it predicts what only C could, and passes up less. C's outputs are linear in its state, so they need no
+term of their own. `chunker.learning.distillation` does the same for stacks that code bytes, within a
+`Trainer`: endless streams, a budget, checkpoints, any student.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ SMALLEST_SPREAD = 1e-3
 class HistoryDistillConfig:
     """How level 0 is taught.
 
-    own_weight: of its own next input, in bits per channel. state_weight: of the mean squared error of the upper
-    levels' normalised states; 0: no teacher, as a control. steps: gradient steps. window: inputs through which
-    gradients flow back; states are carried on from the beginning of each sequence. batch: sequences side by side.
-    learning_rate: Adam's, falling to 0 by a cosine.
+    own_weight: of its own next input, in bits per channel. state_weight: of the mean squared error of the
+    upper levels' normalised states; 0: no teacher, as a control. steps: gradient steps. window: inputs
+    through which gradients flow back; states are carried on from the beginning of each sequence. batch:
+    sequences side by side. learning_rate: Adam's, falling to 0 by a cosine.
 
     Raises
     ------
@@ -84,12 +85,14 @@ def distill_history(
 ) -> tuple[HistoryStack, HistoryDistillReport]:
     """Level 0 of `stack`, taught by the levels above it, as a stack of its own with the same gate.
 
-    sequences: (T,) symbols or (T, D) vectors, prepared as the stack's observation model wants them; unlabelled. The
-    regression's first weights come from torch's global generator; `random` orders the sequences.
+    sequences: (T,) symbols or (T, D) vectors, prepared as the stack's observation model wants them;
+    unlabelled. The regression's first weights come from torch's global generator; `random` orders the
+    sequences.
 
     Raises
     ------
-    UsageError: there is no upper level, or nothing to learn from. TrainingError: the loss is no longer finite.
+    UsageError: there is no upper level, or nothing to learn from. TrainingError: the loss is no longer
+    finite.
     """
     if len(stack.levels) < 2:
         raise UsageError("the stack has no upper level to learn from; grow one of two levels or more")
@@ -134,8 +137,8 @@ def upper_states(stack: HistoryStack, sequences: list[Array]) -> list[Array]:
 
 @dataclass(frozen=True)
 class _Window:
-    """states (T, B, H) after each of the inputs (T, B[, D]), which are given (T, B); prediction: made before each
-    of them; wanted: (T, B, W)."""
+    """states (T, B, H) after each of the inputs (T, B[, D]), which are given (T, B); prediction: made before
+    each of them; wanted: (T, B, W)."""
 
     states: Tensor
     prediction: Tensor

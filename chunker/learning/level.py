@@ -79,14 +79,14 @@ class Level(nn.Module):
     """One recurrent predictor of its own next input, a symbol or a vector.
 
         symbol --table, or vector --W--.
-        time ----table-----------------+--> pre-activation --cell--> h --readout--> prediction of the next input
+        time ----table-----------------+--> pre-activation --cell--> h --readout--> prediction of the next
         state below ------------W------'          ^-----------------'
 
-    Everything that a level reads enters its pre-activation by addition: the symbol's or vector's embedding; for
-    upper levels that of the time since their last input, log-scaled; in joint stacks the state of the level below;
-    for a level 0 with n-grams their vector. A vector is predicted as the last one times `persistence` (D,) plus
-    what the state adds. Upper levels of a faithful `Stack` also predict the time of their next input: its bucket,
-    and within the bucket the last time that fell there.
+    Everything that a level reads enters its pre-activation by addition: the symbol's or vector's embedding;
+    for upper levels that of the time since their last input, log-scaled; in joint stacks the state of the
+    level below; for a level 0 with n-grams their vector. A vector is predicted as the last one times
+    `persistence` (D,) plus what the state adds. Upper levels of a faithful `Stack` also predict the time of
+    their next input: its bucket, and within the bucket the last time that fell there.
 
     In an archive the contexts may let level 0 sleep, and tell it for how long and what they expected
     (`chunker.config.Wake`). Here nothing lets it sleep: it reads that one symbol has passed, and no guess.
@@ -94,8 +94,10 @@ class Level(nn.Module):
     Parameters
     ----------
     observation: of its inputs. width: H hidden units. cell: "rnn", "gru" or "lstm".
-    timed: reads the time since its last input. below: width of the state, or n-gram vector, that it reads; 0: none.
-    ngrams, guess: of a level 0. clocks: levels below on whose clocks it predicts times; 0: it predicts none.
+    timed: reads the time since its last input. below: width of the state, or n-gram vector, that it reads; 0:
+        none.
+    ngrams, guess: of a level 0.
+    clocks: levels below on whose clocks it predicts times; 0: it predicts none.
     readout_std: standard deviation of the read-out's first weights.
     """
 
@@ -124,7 +126,6 @@ class Level(nn.Module):
         vectors = isinstance(observation, Gaussian)
         self.symbol_input = None if vectors else nn.Parameter(table)
         self.vector_input = nn.Parameter(table * observation.size**-0.5) if vectors else None
-        self.persistence = nn.Parameter(torch.full((observation.size,), 0.5)) if vectors else None
         self.time_input = nn.Parameter(torch.zeros(TIME_BUCKETS, inner)) if timed else None
         self.guess_input = nn.Parameter(torch.zeros(GUESSES, inner)) if guess else None
         self.confidence_input = nn.Parameter(torch.zeros(CONFIDENCES, inner)) if guess else None
@@ -135,6 +136,7 @@ class Level(nn.Module):
         self.bias = nn.Parameter(_initial_bias(cell, width))
         self.readout = nn.Parameter(torch.randn(width, observation.outputs) * readout_std)
         self.readout_bias = nn.Parameter(torch.zeros(observation.outputs))
+        self.persistence = nn.Parameter(torch.full((observation.size,), 0.5)) if vectors else None
         timing = clocks * TIME_BUCKETS
         self.time_readout = nn.Parameter(torch.randn(width, timing) * readout_std) if timing else None
         self.time_readout_bias = nn.Parameter(torch.zeros(timing)) if timing else None
@@ -179,7 +181,8 @@ class Level(nn.Module):
         guesses: Tensor | None = None,
         confidences: Tensor | None = None,
     ) -> Tensor:
-        """(T, B, G*H) from inputs (T, B) or (T, B, D), times since the last input (T, B), what is below (T, B, H').
+        """(T, B, G*H) from inputs (T, B) or (T, B, D), times since the last input (T, B), what is below (T,
+        B, H').
 
         times: None where it is 1 throughout, as for level 0. guesses, confidences: (T, B), of the contexts, see
         `chunker.config.Wake`; None: there is no guess.
@@ -225,8 +228,8 @@ class Level(nn.Module):
     ) -> tuple[Tensor, LevelState]:
         """As `forward`: states (1 + T, B, H), the first being that of before, and the state afterwards.
 
-        count: (B,) int64, how many of the T inputs each row has, the rest being filling; None: all. Of the state
-        afterwards only h, c and last are new.
+        count: (B,) int64, how many of the T inputs each row has, the rest being filling; None: all. Of the
+        state afterwards only h, c and last are new.
         """
         hs, cs = self.forward(inputs, state, times, below)
         values = torch.cat([state.h.unsqueeze(0), hs])
@@ -253,20 +256,22 @@ class Level(nn.Module):
         return hs[0], None if cs is None else cs[0]
 
     def logits(self, h: Tensor, bias: bool = True) -> Tensor:
-        """(..., V or 2 D) from states (..., H); without the bias where it is added to a lower level's logits."""
+        """(..., V or 2 D) from states (..., H); without the bias where it is added to a lower level's
+        logits."""
         z = at_least_float32(h @ self.readout)
         return z + self.readout_bias if bias else z
 
     def predict(self, h: Tensor, last: Tensor | None) -> Tensor:
-        """The next input's prediction (..., V or 2 D) from states (..., H) and the last inputs (..., D), if vectors."""
+        """The next input's prediction (..., V or 2 D) from states (..., H) and the last inputs (..., D), if
+        vectors."""
         outputs = self.logits(h)
         if not isinstance(self.observation, Gaussian) or self.persistence is None or last is None:
             return outputs
         return self.observation.distribution(outputs, last.to(outputs.dtype) * self.persistence)
 
     def predictions(self, inputs: Tensor, values: Tensor, last: Tensor | None) -> Tensor:
-        """(T, B, V or 2 D): what was predicted before each of T inputs; values (1 + T, B, H) are those of `run`,
-        last (B, D) is the input before the first."""
+        """(T, B, V or 2 D): what was predicted before each of T inputs; values (1 + T, B, H) are those of
+        `run`, last (B, D) is the input before the first."""
         lasts = None if last is None else torch.cat([last.to(inputs.dtype).unsqueeze(0), inputs[:-1]])
         return self.predict(values[:-1], lasts)
 

@@ -1,4 +1,4 @@
-"""What is told about a training run: one point of the log, and the sums that it is read from."""
+"""The log of a training run: its points, and the sums from which they are computed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Vectors of the last n symbols, hashed: what level 0 is told besides its latest symbol.
+"""Hashed n-gram embeddings: what level 0 reads besides its latest symbol.
 
-A recurrent net has to build words from bytes step by step, in the width it has. A table keeps what is
-known of a few symbols in a row at the price of a look-up (hash n-gram embeddings: Pagnoni et al. 2024, Byte
-latent transformer, section 3.2.1; hashing: Weinberger et al. 2009). Twin: chunker.core.ngrams.
+For each order n a table has a vector for every hash of the last n symbols; the vectors of all orders are
+added (Pagnoni et al. 2024, Byte latent transformer, section 3.2.1; hashing: Weinberger et al. 2009). A narrow
+recurrent net then need not build common sequences symbol by symbol. The integer model's are in
+chunker.core.ngrams.
 """
 
 from __future__ import annotations
@@ -38,20 +39,20 @@ def ngram_rows(symbols: Tensor, recent: Tensor, config: NGrams) -> Tensor:
 def ngram_code(table: Tensor, rows: Tensor, dropout: float = 0.0) -> Tensor:
     """(T, B, width): the sum of the rows (orders, T, B) of the table, clipped to [-1, 1] like a state.
 
-    dropout: the share of the places at which the rows are left out from one of the orders on, as if the
-    text had not been met before: a text read many times leaves no n-gram unknown, other texts have them.
+    dropout: the probability, at each place, of dropping the rows of all orders from a random one upwards. A
+    text that is read many times leaves no n-gram unknown; so the net learns what to do with unknown ones.
     """
     total = nn.functional.embedding(rows[0], table)
     if dropout == 0:
         for order in rows[1:]:
             total = total + nn.functional.embedding(order, table)
         return total.clamp(-1, 1)
-    # Told are the orders before `told`: all of them, or with this probability any smaller number.
-    told = torch.randint(len(rows), rows.shape[1:], device=rows.device)
-    told[torch.rand(told.shape, device=rows.device) >= dropout] = len(rows)
-    total = total * (told > 0).unsqueeze(-1)
+    # How many orders are kept: all of them, or with this probability any smaller number.
+    kept = torch.randint(len(rows), rows.shape[1:], device=rows.device)
+    kept[torch.rand(kept.shape, device=rows.device) >= dropout] = len(rows)
+    total = total * (kept > 0).unsqueeze(-1)
     for index, order in enumerate(rows[1:], 1):
-        total = total + nn.functional.embedding(order, table) * (told > index).unsqueeze(-1)
+        total = total + nn.functional.embedding(order, table) * (kept > index).unsqueeze(-1)
     return total.clamp(-1, 1)
 
 

@@ -122,8 +122,8 @@ class Categorical(Observation):
 class Gaussian(Observation):
     """D independent normal distributions.
 
-    quantum: the resolution, in standard deviations, at which the density becomes bits; also the smallest scale
-    that a level may predict.
+    quantum: the resolution, in standard deviations, at which the density becomes bits; also the smallest
+    scale that a level may predict.
     """
 
     quantum: float = 2.0**-6
@@ -142,7 +142,8 @@ class Gaussian(Observation):
         return torch.zeros(*shape, self.size, dtype=dtype)
 
     def distribution(self, outputs: Tensor, mean: Tensor) -> Tensor:
-        """(..., 2 D): what a level puts out (..., 2 D), its means added to `mean`, its log scales in bounds."""
+        """(..., 2 D): what a level puts out (..., 2 D), its means added to `mean`, its log scales in
+        bounds."""
         floor = math.log(self.quantum)
         log_scale = outputs[..., self.size :].clamp(floor, MAX_LOG_SCALE)
         return torch.cat([outputs[..., : self.size] + mean, log_scale], -1)

@@ -36,10 +36,10 @@ Row = TypeVar("Row")
 class PretrainConfig:
     """How levels are trained.
 
-    levels: hidden units of each, lowest first. steps: gradient steps per level at most. window: inputs through
-    which gradients flow back. batch: windows per step. learning_rate: Adam's, constant for half of the steps and
-    then falling linearly to 5 %. held_out: share of the sequences on which progress is measured; of fewer than 20
-    sequences none, and progress is measured on those that train.
+    levels: hidden units of each, lowest first. steps: gradient steps per level at most. window: inputs
+    through which gradients flow back. batch: windows per step. learning_rate: Adam's, constant for half of
+    the steps and then falling linearly to 5 %. held_out: share of the sequences on which progress is
+    measured; of fewer than 20 sequences none, and progress is measured on those that train.
     """
 
     levels: Sequence[int] = (64, 64)
@@ -52,7 +52,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if not np.iterable(self.levels) or not len(self.levels):
             raise UsageError(
-                f"levels={self.levels!r}: a stack has at least one level; give the hidden units, as in (64, 64)"
+                f"levels={self.levels!r}: a stack has at least one level; give hidden units, as in (64, 64)"
             )
         for width in self.levels:
             check_count("hidden units of levels", width, 1)
@@ -112,7 +112,8 @@ def pretrain(
 def train_level(
     level: Level, rows: list[tuple[Array, Array]], config: PretrainConfig, random: np.random.Generator
 ) -> tuple[float, int]:
-    """Train on (inputs, since) rows; bits per input at the best check, whose weights are kept, and its step."""
+    """Train on (inputs, since) rows; bits per input at the best check, whose weights are kept, and its
+    step."""
     rows = [row for row in rows if len(row[0])]
     if not rows or config.steps == 0:
         return float("nan"), 0
@@ -180,7 +181,8 @@ def _loss(level: Level, inputs: Tensor, since: Tensor, given: Tensor) -> Tensor:
 
 
 def mean_bits(observation: Observation, prediction: Tensor, inputs: Tensor, given: Tensor) -> Tensor:
-    """Mean bits per given input (T, B[, D]), and of vectors per channel, so that a learning rate fits any number."""
+    """Mean bits per given input (T, B[, D]), and of vectors per channel, so that a learning rate fits any
+    number."""
     bits = observation.bits(prediction, inputs)
     return (bits * given).sum() / (given.sum() * observation.channels)
 

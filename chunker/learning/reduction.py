@@ -1,4 +1,5 @@
-"""A sequence reduced to its unexpected inputs with their times, and expanded again by the stack's predictions.
+"""A sequence reduced to its unexpected inputs with their times, and expanded again by the stack's
+predictions.
 
 The predictors are fed what the expander will know, the prediction in place of every expected input, so errors
 do not add up: symbols come back exactly, every channel of a vector within the tolerance that the gates state.
@@ -22,9 +23,10 @@ from chunker.learning.observation import Array
 class Reduced:
     """What remains of a sequence of `length` inputs.
 
-    times: (E,) int64, increasing, of the inputs that the lowest level did not predict. failed: (E,) int64, how
-    many levels failed on each, from the lowest. values: (N,) or (N, D), the inputs on which all levels failed,
-    in order. tolerance: largest error of a channel after expanding, in standard deviations; 0 for symbols.
+    times: (E,) int64, increasing, of the inputs that the lowest level did not predict. failed: (E,) int64,
+    how many levels failed on each, from the lowest. values: (N,) or (N, D), the inputs on which all levels
+    failed, in order. tolerance: largest error of a channel after expanding, in standard deviations; 0 for
+    symbols.
     """
 
     length: int

@@ -6,7 +6,7 @@
     ...       until the upper levels, or the student, gain nothing any more
 
 Schmidhuber 1992, section 4: the chunker receives less and less, and in the end the automatizer works alone.
-Each round's student goes on from the one before. All phases share one budget in equal parts.
+Each round's student continues from the one before. The budget is divided into equal parts, one per phase.
 """
 
 from __future__ import annotations
@@ -167,7 +167,8 @@ class IterativeDistillation:
             self.trainer = self._distiller(Stack.complete(*self._best()[:2]))
 
     def _note(self, bits: float | None) -> bool:
-        """Write down what a phase came to; whether it helped (without validation text it always does)."""
+        """Record the result of a phase; whether it helped (without validation text it always counts as
+        such)."""
         if self.phase % 2:
             self.rounds[-1]["retrained"] = bits
             return bits is None or bits < self.rounds[-1]["student"] - _GAIN
@@ -189,8 +190,8 @@ class IterativeDistillation:
     def _rebuilt(self, tensors: Mapping[str, Tensor]) -> Stack:
         """The teacher with the student as its level 0, frozen.
 
-        A gate that followed a rate would let as many inputs through as before. So its thresholds in bits stay,
-        and what the student has learnt to predict no longer goes up.
+        A gate that follows a rate would let as many inputs through as before. So the gate keeps its present
+        thresholds in bits, and what the student has learnt to predict no longer goes up.
         """
         config = self.teacher.config
         if config.gate.rule == "rate":
@@ -249,7 +250,9 @@ class IterativeDistillation:
             and parts.get("origin", {}).keys() == (here := self.origin.state_dict()).keys()
         )
         if not same or any(not torch.equal(t.cpu(), parts["origin"][name]) for name, t in here.items()):
-            raise CheckpointError("the teacher is not the one of the checkpoint; give the same or --force")
+            raise CheckpointError(
+                "the teacher is not the one of the checkpoint; give the same, or begin anew (--force)"
+            )
         self.phase, self.finished, self.rounds = facts["phase"], facts["finished"], [*facts["rounds"]]
         self._before = (int(facts["before"][0]), float(facts["before"][1]))
         if facts["best"] is not None:

@@ -4,8 +4,8 @@
                                                                |---> the checkpoint, now and then
                                                                '---> the log, one JSON document a line
 
-A run that was stopped and resumed computes the same bits as one that was not (see `trainer`). Settings that are
-not given on resuming are those of the checkpoint.
+A run that was stopped and resumed computes the same bits as one that was not (see `trainer`). Settings that
+are not given on resuming are those of the checkpoint.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def train(
         the mixture with them (`chunker.learning.woken`). None: it reads every byte, alone.
     foretold: with `woken`, the folder where what the contexts say of the text is kept (24 bytes for each byte at which
         level 1 wakes); it takes ten seconds a megabyte to make, once. None: a temporary one.
-    settings: any other field of `StackConfig` and of `TrainConfig`, as cell="lstm", mode="faithful", batch=64,
-        learning_rate=4e-3, seed=1. What is not given is as in the checkpoint, or the field's default.
+    settings: any other field of `StackConfig` and of `TrainConfig`, as cell="lstm", mode="faithful",
+        batch=64, learning_rate=4e-3, seed=1. What is not given is as in the checkpoint, or the default.
 
     Returns
     -------
@@ -276,7 +276,8 @@ class Run:
             self.checkpoint.unlink(missing_ok=True)
 
     def save_checkpoint(self) -> None:
-        """Write the checkpoint, if one is kept; the old one stays until the new one is complete. Raises OSError."""
+        """Write the checkpoint, if one is kept; the old one stays until the new one is complete. Raises
+        OSError."""
         if self.checkpoint is None:
             return
         tensors, facts = self.trainer.snapshot()

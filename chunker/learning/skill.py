@@ -1,7 +1,7 @@
-"""What a student took over from its teacher, measured on the same lanes: new skill, old skill, what is left.
+"""What a student took over from its teacher, and what it forgot, measured on the same lanes.
 
-The old skill is what level 0 of the teacher could already predict. It must not be forgotten, so it is
-measured before and after on exactly the symbols that level 0 expected *before*.
+The old skill is what level 0 of the teacher could already predict: bits before and after are compared on
+exactly the symbols that level 0 expected *before*. The new skill is measured on all others.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ class StackOutput:
 class Surprise:
     """-log2 of the probabilities that T symbols had before they came, in bits.
 
-    bits: (T,) under the whole stack. levels: (L, T) under each level's own prediction, held between its inputs
-    (joint: under levels 0 .. l together). received: (L, T) bool, which symbols each level received.
+    bits: (T,) under the whole stack. levels: (L, T) under each level's own prediction, held between its
+    inputs (joint: under levels 0 .. l together). received: (L, T) bool, which symbols each level received.
     """
 
     bits: NDArray[np.float32]
@@ -118,8 +118,8 @@ class Stack(nn.Module):
     """A neural history compressor over symbols.
 
     `forward` runs a window, `step` one symbol; both give the same probabilities up to float rounding (the
-    bit-exact path is chunker.core.levels). In joint mode all levels are trained together; in faithful mode one
-    after the other, and levels above `growing` take no part yet.
+    bit-exact path is chunker.core.levels). In joint mode all levels are trained together; in faithful mode
+    one after the other, and levels above `growing` take no part yet.
 
     summary: how it was trained, JSON values that its model file keeps.
     """
@@ -249,8 +249,8 @@ class Stack(nn.Module):
 
         Returns
         -------
-        values (1 + E, B, H), the state before the window and after each input; which of them holds before each
-        symbol (T, B), and those that hold after each (T, B, H); the state after the window.
+        values (1 + E, B, H), the state before the window and after each input; which of them holds before
+        each symbol (T, B), and those that hold after each (T, B, H); the state after the window.
         """
         level = self.level(index)
         T, B = symbols.shape
@@ -327,7 +327,8 @@ class Stack(nn.Module):
     # ---- histories -----------------------------------------------------------------------------------
 
     def integer_stack(self) -> IntegerStack:
-        """The integer model of the levels that are trained: the same bits on every machine, without gradients."""
+        """The integer model of the levels that are trained: the same bits on every machine, without
+        gradients."""
         return self.to_model().integer_stack()
 
     def compress_history(self, sequence: Symbols) -> History:
@@ -359,8 +360,9 @@ class Stack(nn.Module):
     def bits_per_byte(self, text: bytes | str, lanes: int | None = None) -> float:
         """The mean cost of a byte of the text, in bits, in float32 and without contexts.
 
-        text: bytes, or a string, which stands for its UTF-8. lanes: how many parts it is cut into, each read from
-        a cold start; None: parts of 16 KiB. `chunker evaluate` tells the same, and what the integers cost.
+        text: bytes, or a string, which stands for its UTF-8. lanes: how many parts it is cut into, each read
+        from a cold start; None: parts of 16 KiB. `chunker evaluate` tells the same, and what the integers
+        cost.
 
         Raises
         ------
@@ -376,7 +378,8 @@ class Stack(nn.Module):
     def score_lanes(
         self, symbols: NDArray[np.uint8], lengths: NDArray[np.int64], bfloat16: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Bits of each lane (N,), and the inputs that each level received (levels,), all lanes from a cold start.
+        """Bits of each lane (N,), and the inputs that each level received (levels,), all lanes from a cold
+        start.
 
         Only the first lengths[n] symbols of lane n of `symbols` (T, N) count.
         """

@@ -32,7 +32,7 @@ from chunker.learning.stack import Stack, StackOutput, StackState, lower_levels
 _MIN_GAIN = 1e-4  # bits per byte; less does not count as an improvement
 _LEVEL_GAIN = 1e-3  # bits per byte that a level must win to be kept (faithful mode)
 _VALIDATION_SHARE = 0.1  # of the elapsed time at most, with a budget of minutes
-_BETAS = (0.9, 0.99)  # the second moment forgets fast: a stream changes its subject
+_BETAS = (0.9, 0.99)  # of AdamW: gradients change with the subject of the text, so average few of them
 
 
 class AnyStreams(Protocol):
@@ -53,11 +53,11 @@ class AnyStreams(Protocol):
 
 
 class Trainer:
-    """Trains `stack` in place; `run` goes on until the budget is used, or until it is told to stop.
+    """Trains `stack` in place; `run` goes on until the budget is used, or until `stop` says so.
 
     Joint mode trains all levels at once. Faithful mode trains level after level: each gets an equal part of
-    what is left of the budget, with a schedule of its own, and may stop early; training ends with the last
-    level or with one that does not help.
+    the budget that remains, with a schedule of its own, and may stop early; training ends with the last
+    level, or with one that lowers the validation bits by less than 0.001.
     """
 
     def __init__(
@@ -87,7 +87,8 @@ class Trainer:
         self._metered_from = 0.0  # seconds
 
     def _begin_level(self) -> None:
-        """What starts afresh with a level that grows (joint mode: once)."""
+        """Set up the optimiser, states and average of the level that grows (joint mode: of all levels,
+        once)."""
         self.trained = [p for p in self.stack.parameters() if p.requires_grad] + self._more_parameters()
         self.optimizer = torch.optim.AdamW(
             self.trained,
@@ -103,10 +104,10 @@ class Trainer:
             if isinstance(level, Level):  # always; ModuleList has no item type
                 level.ngram_dropout = self.config.ngram_dropout if level.recurrent.requires_grad else 0.0
 
-    # ---- what a special trainer may change -------------------------------------------------------------
+    # ---- what a subclass may change --------------------------------------------------------------------
 
     def _more_parameters(self) -> list[torch.nn.Parameter]:
-        """What is trained besides the stack."""
+        """Parameters that are trained besides the stack's."""
         return []
 
     def _start(self, tensors: Mapping[str, Tensor] | None = None) -> None:

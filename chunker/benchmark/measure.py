@@ -8,11 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from chunker.cli.guard import describe
-from chunker.cli.peers import Convert, Peer
-from chunker.cli.report import Figures, number, rounded
+from chunker.benchmark.peers import Convert, Peer
 
 
 @dataclass(frozen=True)
@@ -54,34 +51,9 @@ class Result:
             self.error or other.error,
         )
 
-    @property
-    def figures(self) -> Figures:
-        """Ratio and bits per byte."""
-        return Figures(self.original, self.archive)
-
     def speed(self, seconds: float) -> float | None:
         """KB/s: 1000 bytes of the original per second; None if it took no measurable time."""
         return self.original / 1000 / seconds if seconds > 0 else None
-
-    def cells(self) -> list[str]:
-        """A row of the table; speeds are those of one core."""
-        name = self.compressor if self.setting is None else f"{self.compressor} ({self.setting})"
-        if self.error is not None:
-            return [name, "", "", "", "", self.error]
-        speeds = [number(self.speed(seconds), 0) for seconds in (self.packing.cpu, self.unpacking.cpu)]
-        return [name, f"{self.archive:,}", number(self.figures.bits_per_byte, 3), *speeds, "OK"]
-
-    def to_json(self) -> dict[str, Any]:
-        """For --json; sizes and times are null after an error."""
-        sound = self.error is None
-        document: dict[str, Any] = {"compressor": self.compressor, "setting": self.setting}
-        document |= {key: value if sound else None for key, value in self.figures.to_json().items()}
-        for key, taken in (("compress", self.packing), ("decompress", self.unpacking)):
-            for suffix, seconds in (("", taken.wall), ("cpu_", taken.cpu)):
-                document[f"{key}_{suffix}seconds"] = round(seconds, 6) if sound else None
-                speed = self.speed(seconds) if sound else None
-                document[f"{key}_{suffix}kb_per_second"] = rounded(speed, 3)
-        return {**document, "round_trip": sound, "error": self.error}
 
 
 def pieces(source: Path, piece_bytes: int | None, folder: Path) -> Iterator[Path]:
@@ -110,7 +82,7 @@ def best_of(peers: list[Peer], parts: Callable[[], Iterable[Path]], folder: Path
             peer = min(peers, key=lambda each: _packed_bytes(each, parts(), folder))
         return measure(peer, parts(), folder, repeat)
     except Exception as error:  # noqa: BLE001 - see above; it is shown in the table
-        return Result(peer.label, setting=peer.setting, error=describe(error))
+        return Result(peer.label, setting=peer.setting, error=str(error) or type(error).__name__)
 
 
 def _packed_bytes(peer: Peer, parts: Iterable[Path], folder: Path) -> int:
