@@ -1,8 +1,8 @@
 """The build backend: setuptools, and the native core compiled beside it.
 
 setuptools makes a wheel of Python files alone. Here the library joins it, and the wheel's tag becomes
-py3-none-PLATFORM: the library is loaded with ctypes, so that one wheel serves every Python. The library also stays in
-the checkout, where git ignores it, for tests that run from there and for editable installs.
+py3-none-PLATFORM: the library is loaded with ctypes, so that one wheel serves every Python. The library also
+stays in the checkout, where git ignores it, for tests that run from there and for editable installs.
 
 CHUNKER_BUILD=none leaves the library out.
 """
@@ -93,7 +93,8 @@ def prepare_library() -> Path | None:
 
 @contextmanager
 def clean_folders() -> Iterator[None]:
-    """setuptools works in an empty folder: from build/ in the checkout it would pack what has been deleted since."""
+    """setuptools works in an empty folder: from build/ in the checkout it would pack what has been deleted
+    since."""
     before = os.environ.get("DIST_EXTRA_CONFIG")
     with tempfile.TemporaryDirectory(prefix="chunker-build-") as folder:
         settings = Path(folder, "settings.cfg")
@@ -116,7 +117,8 @@ def platform_tag() -> str:
 
 
 def add_library(pure: Path, built: Path, platform: str, folder: Path) -> Path:
-    """Copy a wheel of Python files, with a library in chunker/core and the tag py3-none-PLATFORM; returns its path."""
+    """Copy a wheel of Python files, with a library in chunker/core and the tag py3-none-PLATFORM;
+    returns its path."""
     tag = f"py3-none-{platform}"
     made = folder / f"{pure.name.removesuffix('-py3-none-any.whl')}-{tag}.whl"
     rows: list[list[str]] = []

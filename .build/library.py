@@ -1,8 +1,8 @@
 """Compiles the native core, chunker/core/c, into one shared library.
 
 All sources go through one command with the same flags: files for an instruction set mark their functions with
-`target` attributes, and the library asks the processor when it is loaded. So any C11 compiler that knows GCC's
-attributes will do: gcc, clang, or zig's, which comes as the Python package ziglang.
+`target` attributes, and the library asks the processor when it is loaded. So any C11 compiler that knows
+GCC's attributes will do: gcc, clang, or zig's, which comes as the Python package ziglang.
 
     python .build/library.py        compile into the checkout, after a change of the C sources
 """
@@ -32,7 +32,8 @@ SYSTEM_FLAGS: dict[str, tuple[str, ...]] = {
 }
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 ZIG = (sys.executable, "-m", "ziglang", "cc")
-# The oldest macOS that runs: the first one on that processor, or the first that today's linkers still know well.
+# The oldest macOS that runs: the first one on that processor, or the first that today's linkers still know
+# well.
 MACOS = {"arm64": "11.0", "x86_64": "10.13"}
 REMEDY = (
     "install gcc or clang, or set CHUNKER_BUILD=none to do without (the codec in Python is 1000 times slower)"
@@ -106,7 +107,8 @@ def compile_here(target: Path, compilers: list[Command]) -> str:
 
 
 def loading_problem(library: Path) -> str:
-    """Why this Python cannot load a library; "" if it can. In a process of its own: Windows locks what is loaded."""
+    """Why this Python cannot load a library; "" if it can. In a process of its own: Windows locks what is
+    loaded."""
     code = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).chunker_abi()"
     return run([sys.executable, "-c", code, str(library)])
 

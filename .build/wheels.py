@@ -2,8 +2,8 @@
 
     pip install setuptools ziglang && python .build/wheels.py [FOLDER [PLATFORM ...]]
 
-FOLDER is dist unless given; PLATFORM one or more of those in TARGETS. The first run takes minutes, most of it for the
-Windows runtime that zig compiles and keeps.
+FOLDER is dist unless given; PLATFORM one or more of those in TARGETS. The first run takes minutes, most of it
+for the Windows runtime that zig compiles and keeps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from setuptools import build_meta
 
 @dataclass(frozen=True)
 class Target:
-    """A system as zig names it, the system's sys.platform, and how its libraries begin: format and processor."""
+    """A system as zig names it, the system's sys.platform, and how its libraries begin: format and
+    processor."""
 
     zig: str
     platform: str
@@ -73,7 +74,8 @@ def check_library(content: bytes, target: Target) -> list[str]:
 
 
 def check_wheel(path: Path, platform: str) -> list[str]:
-    """What is wrong with a wheel: its tag, a file that does not belong, one that RECORD tells otherwise, its library."""
+    """What is wrong with a wheel: its tag, a file that does not belong, one that RECORD tells otherwise,
+    its library."""
     target = TARGETS[platform]
     problems = []
     with zipfile.ZipFile(path) as wheel:

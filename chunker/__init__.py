@@ -1,8 +1,8 @@
 """chunker: a neural history compressor.
 
 Contexts that learn the file at hand, and above them a stack of recurrent predictors that wakes where they are
-unsure, in which each level gets only the inputs that the level below did not predict (Schmidhuber 1992). Compress
-with the built-in model, or train stacks of your own (extra `[train]`).
+unsure, in which each level gets only the inputs that the level below did not predict (Schmidhuber 1992).
+Compress with the built-in model, or train stacks of your own (extra `[train]`).
 
     >>> import chunker
     >>> archive = chunker.compress(b"to be or not to be")
@@ -69,7 +69,8 @@ __all__ = [
     "open",
 ]
 
-# What needs an extra is left out of __all__ where it is missing, so that help() and `import *` work without it.
+# What needs an extra is left out of __all__ where it is missing,
+# so that help() and `import *` work without it.
 _EXTRA_OF = {
     "HistoryClassifier": "sklearn",
     "HistoryTranscriber": "sklearn",

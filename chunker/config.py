@@ -22,9 +22,9 @@ MAX_SYMBOLS = 65536
 MAX_ORDER = 8
 MAX_NGRAM_ROWS = 1 << 20
 MAX_CATCH_UP = 255
-GUESSES = 257  # what `Wake.guess` can tell: one of 256 bytes, or none
+GUESSES = 257  # values of `Wake.guess`: one of 256 bytes, or none
 NO_GUESS = 256
-CONFIDENCES = 16  # how sure of it level 0 may be, 0 to 15
+CONFIDENCES = 16  # how sure of it the contexts are, 0 to 15
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,13 @@ class GateRule:
 
 @dataclass(frozen=True)
 class NGrams:
-    """What level 0 is told of its last n symbols, for each n in `orders`: learnt vectors, summed (`ngrams.py`).
+    """Further input of the lowest level: its last n symbols for each n in `orders`, as learnt vectors,
+    summed.
 
     Attributes
     ----------
-    orders: lengths n, rising, 1 to 8. rows: vectors per order, a power of two; what is looked up is a hash.
+    orders: lengths n, rising, 1 to 8. rows: vectors per order, a power of two;
+    a hash of the symbols finds the row.
     width: of a vector.
     """
 
@@ -83,14 +85,15 @@ class NGrams:
 
 @dataclass(frozen=True)
 class Wake:
-    """What the first recurrent level is told in an archive, where it sleeps over bytes that contexts foretell.
+    """Further input of the first recurrent level in an archive, where it skips the bytes that contexts
+    predict.
 
     Attributes
     ----------
     slept: how many bytes have passed since its last step, as a bucket of `TIME_BOUNDS`.
-    guess: the byte that the contexts hold for the likeliest, and how sure they are of it (`GUESSES`,
-        `CONFIDENCES`).
-    catch_up: of the bytes that it slept through it takes in the last so many before it predicts again.
+    guess: the byte that the contexts hold for the likeliest, and how sure of it they are (`GUESSES`,
+    `CONFIDENCES`).
+    catch_up: how many of the bytes that it skipped, the last ones, it reads before it predicts again.
     """
 
     slept: bool = False
@@ -99,7 +102,7 @@ class Wake:
 
     def __post_init__(self) -> None:
         if not isinstance(self.slept, bool) or not isinstance(self.guess, bool):
-            raise UsageError("what a level is told when it wakes is switched by true or false")
+            raise UsageError("slept and guess are true or false")
         if not _whole(self.catch_up, 0, MAX_CATCH_UP):
             raise UsageError(f"bytes to catch up on are a whole number from 0 to {MAX_CATCH_UP}")
 
@@ -120,9 +123,9 @@ class StackConfig:
         symbol's probability comes from the states of all levels).
     symbols: size of the alphabet; 256 for bytes.
     gate: the rule by which inputs go up, the same for all levels.
-    time_code: upper levels are told the time since their last input; only experiments turn it off.
-    ngrams: level 0 is also told its last few symbols at once; None: the last one alone.
-    wake: what level 0 is told when an archive's contexts have let it sleep; None: nothing.
+    time_code: upper levels read the time since their last input; only experiments turn it off.
+    ngrams: the last few symbols as one input of level 0; None: the last symbol alone.
+    wake: what level 0 reads besides where it skips bytes of an archive; None: nothing.
     """
 
     levels: tuple[int, ...] = (256, 512)
@@ -161,7 +164,7 @@ class StackConfig:
             raise UsageError("guesses are of bytes; use an alphabet of 256 symbols, or leave them out")
 
     def below(self, level: int) -> int:
-        """The width of what a level is told from below besides its symbol: 0 if nothing.
+        """The width of what a level reads besides its symbol: 0 if nothing.
 
         Level 0: the vector of its n-grams; upper levels of a joint stack: the state of the level below.
         """
@@ -170,12 +173,12 @@ class StackConfig:
         return self.levels[level - 1] if self.mode == "joint" else 0
 
     def told_time(self, level: int) -> bool:
-        """Whether a level is told the time since its last input."""
+        """Whether a level reads the time since its last input."""
         return self.time_code if level else self.wake is not None and self.wake.slept
 
     @property
     def told_guess(self) -> bool:
-        """Whether level 0 is told what the contexts expect."""
+        """Whether level 0 reads which byte the contexts expect."""
         return self.wake is not None and self.wake.guess
 
     @property
@@ -186,8 +189,8 @@ class StackConfig:
     def predicts_time(self, level: int) -> bool:
         """Whether a level also predicts when its next input comes: the upper ones of a faithful stack.
 
-        Level l predicts it on the clocks of all levels below, as the inputs of level 0, 1, .. l-1 until then:
-        only so can what it leaves out be put back from what the level above received.
+        Level l predicts it in inputs of each level 0, 1, .. l-1 below. With these times the inputs that were
+        left out can be reconstructed from those that the level above received.
         """
         return level > 0 and self.mode == "faithful" and self.time_code
 

@@ -15,7 +15,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
     Raises
     ------
-    OSError: the folder cannot be written to. UsageError: the path is that of a device, say, or of a directory.
+    OSError: the folder cannot be written to. UsageError: the path is that of a device, say,
+    or of a directory.
     """
     target = Path(path)
     if target.exists() and not target.is_file():  # a device would be replaced

@@ -78,10 +78,10 @@ def bench(
     """Compress and decompress every FILE with each preset and with others, in a table per file and in total.
 
     The others are xz -9e, PPMd (pyppmd) at the order that gives the least, and zpaq -m5, as far as they are
-    installed; with --only also gzip, bzip2, zstd and brotli. KB/s are 1000 bytes of the original per second of CPU
-    time, of all threads and started programs: the speed of one core. check tells whether decompressing gave the
-    original. Loading the model is not timed, starting other programs is: compare speeds on large files without
-    --piece.
+    installed; with --only also gzip, bzip2, zstd and brotli. KB/s are 1000 bytes of the original per second
+    of CPU time, of all threads and started programs: the speed of one core. check tells whether decompressing
+    gave the original. Loading the model is not timed, starting other programs is: compare speeds on large
+    files without --piece.
     """
     from chunker.core.backend import backend
 
@@ -116,7 +116,8 @@ def bench(
 
 
 def _ablate(paths: tuple[str, ...], piece: int | None, threads: int, as_json: bool) -> list[Failure]:
-    """Prints the table: a row for each part, a column for each file, of which `piece` bytes are coded at most."""
+    """Prints the table: a row for each part, a column for each file,
+    of which `piece` bytes are coded at most."""
     from chunker.core.ablation import ablate
 
     contents: dict[str, bytes] = {}
@@ -142,7 +143,8 @@ def _ablate(paths: tuple[str, ...], piece: int | None, threads: int, as_json: bo
 def _find_planted(
     paths: tuple[str, ...], count: int, model: str | None, threads: int, as_json: bool
 ) -> list[Failure]:
-    """Prints for each log how many of the lines planted are among as many most unusual ones, and among the marked."""
+    """Prints for each log how many of the lines planted are among as many most unusual ones,
+    and among the marked."""
     from chunker.benchmark.planted import plant
     from chunker.codec.lines import THRESHOLD, read_lines
     from chunker.models import load_model

@@ -1,8 +1,8 @@
-"""Sources that are checked before they are read, targets that appear complete or not at all.
+"""Sources are checked before they are read; targets appear complete or not at all.
 
-A target is written to a file without a name, where the system has such, and takes its name only when everything
-has been written: whatever ends the process leaves the old file, or none, but never half of one. Elsewhere the file
-is hidden beside the target, and is left there only by what gives the process no chance (kill -9).
+A target is written to a file without a name, where the system offers such files, and gets its name when
+everything is written. However the process ends, the old file stays as it was, or there is none; never half of
+one. Elsewhere the file is hidden beside the target and deleted on failure; only `kill -9` leaves it there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _temporaries: set[str] = set()
 
 
 class Skipped(UsageError):
-    """A file that is left as it is, which gzip only warns of: a directory, an existing target, another suffix."""
+    """A file that is left as it is, which gzip only warns of: a directory, an existing target,
+    another suffix."""
 
 
 @dataclass(frozen=True)
@@ -415,6 +416,7 @@ def refuse_terminal_input(force: bool) -> None:
 
 
 def shown(path: str) -> str:
-    """A file name as it can be printed: no control characters, no undecodable bytes; "''" for an empty one."""
+    """A file name as it can be printed: no control characters, no undecodable bytes;
+    "''" for an empty one."""
     escaped = (c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in path)
     return "".join(escaped) or "''"

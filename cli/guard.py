@@ -49,7 +49,7 @@ _REMEDIES = {
 
 
 class ReportLost(Exception):
-    """What was to be told of a file that is done cannot be printed; the file is none the worse for it."""
+    """A line about a file that is done cannot be printed; the file itself is complete."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"standard output: {error.strerror}; what was written to files is complete")
@@ -197,7 +197,8 @@ def complain(text: str, program: str | None = None) -> None:
 
 def run(command: click.Command, program: str) -> NoReturn:
     """Run a command as a process: signals, standard streams and the exit code included."""
-    # Where commands use numpy, its products are small and one thread is quickest: BLAS reads this when it loads.
+    # Where commands use numpy, its products are small and one thread is quickest: BLAS reads this when it
+    # loads.
     for name in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ.setdefault(name, "1")
     _catch_signals()
@@ -234,7 +235,8 @@ def _open_closed_streams() -> None:
         if opened != number:
             os.dup2(opened, number)
             os.close(opened)
-        setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for as long as the process lives
+        stream = open(number, mode, closefd=False)  # noqa: SIM115 - for as long as the process lives
+        setattr(sys, name, stream)
 
 
 def _exit(code: int, program: str) -> NoReturn:

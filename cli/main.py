@@ -29,7 +29,8 @@ COMMANDS = {
 
 
 class LazyGroup(GuardedGroup):
-    """Commands of `COMMANDS`: in the module of that name a click command of that name (`list_command` for list)"""
+    """Commands of `COMMANDS`: in the module of that name a click command of that name
+    (`list_command` for list)"""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of the table, which is that of use."""

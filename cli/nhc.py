@@ -26,8 +26,8 @@ class GzipShaped(GuardedCommand):
 
 
 def as_click_reads(args: list[str], command: click.Command) -> list[str]:
-    """The arguments with long options in full, and without levels (`-1` ... `-9`, `--fast`, `--best`); in front of
-    them what the last level means.
+    """The arguments with long options in full, and without levels (`-1` ... `-9`, `--fast`, `--best`); in
+    front of them what the last level means.
 
     Raises
     ------
@@ -70,7 +70,8 @@ def _in_full(name: str, long: Mapping[str, str]) -> str:
 
 
 def _without_level(arg: str, takes_value: set[str]) -> tuple[str, str, str]:
-    """One argument such as `-9cT4` without its level; its last flag, if this takes the next argument; the level."""
+    """One argument such as `-9cT4` without its level; its last flag, if this takes the next argument;
+    the level."""
     kept, level = "-", ""
     for position, flag in enumerate(arg[1:], start=1):
         if f"-{flag}" in takes_value:
@@ -141,8 +142,8 @@ def nhc(
     """Compress every FILE to FILE.nhc, or decompress it with -d; without FILE, or for "-", from standard
     input to standard output.
 
-    The sources stay unless --rm is given, and existing files are not replaced unless -f is. With -dcf, files that
-    are no archives are copied as they are. Exit codes are gzip's: 0 done, 1 an error, 2 a warning.
+    The sources stay unless --rm is given, and existing files are not replaced unless -f is. With -dcf, files
+    that are no archives are copied as they are. Exit codes are gzip's: 0 done, 1 an error, 2 a warning.
 
     tar: `tar -I nhc -cf x.tar.nhc DIR`, `tar -I nhc -xf x.tar.nhc`.
     """

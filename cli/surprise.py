@@ -45,15 +45,17 @@ def surprise(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Print for each line of FILE the bits that it costs in an archive, and mark with ! those that are unusual.
+    """Print for each line of FILE the bits that it costs in an archive,
+    and mark with ! those that are unusual.
 
-    Nothing is trained: what came before makes a line cheap, and so does what the model knows. The score counts the
-    bits of words and numbers above what is usual at their places, so that a number which is new in every line is not
-    unusual; it is the distance from the median in robust standard deviations. Of each byte counts what it costs after
-    the lines before it or after those behind it, whichever is less: the first of many alike is not unusual.
+    Nothing is trained: what came before makes a line cheap, and so does what the model knows. The score
+    counts the bits of words and numbers above what is usual at their places, so that a number which is new in
+    every line is not unusual; it is the distance from the median in robust standard deviations. Of each byte
+    counts what it costs after the lines before it or after those behind it,
+    whichever is less: the first of many alike is not unusual.
 
-    Columns: mark, line number, bits, share of the bytes of which the contexts were too unsure, so that a recurrent
-    level woke, score, the beginning of the line.
+    Columns: mark, line number, bits, share of the bytes of which the contexts were too unsure, so that a
+    recurrent level woke, score, the beginning of the line.
     """
     if by_byte and not as_json:
         raise click.UsageError("--bytes goes with --json")

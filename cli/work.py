@@ -51,8 +51,8 @@ class Job:
 
 
 class Lines:
-    """Prints a line for each file. If nobody can read them any longer, the files that remain are done all the same,
-    and `close` tells."""
+    """Prints a line for each file. If nobody can read them any longer, the files that remain are done all the
+    same, and `close` tells."""
 
     def __init__(self, *, err: bool) -> None:
         """err: on standard error."""
@@ -216,9 +216,8 @@ class Worker:
                 advance=bar.advance,
             )
         if found.padding_bytes and not self.job.quiet:
-            complain(
-                f"{files.shown(source.path)}: {found.padding_bytes:,} zero bytes behind the archive are ignored"
-            )
+            ignored = f"{found.padding_bytes:,} zero bytes behind the archive are ignored"
+            complain(f"{files.shown(source.path)}: {ignored}")
         model = ", ".join(found.models) or None
         return Outcome(source.path, Figures(bar.done, archive.count), bar.seconds, model=model)
 

@@ -1,8 +1,8 @@
 """The data of the method's experiments, drawn from a seed.
 
 tasks      tasks of symbols: the 20-step lag, lags of any length, the automaton, nested regularities
-longlag    tasks of the long-time-lag literature: embedded Reber grammar, adding, temporal order; and the class
-           that a first symbol decides
+longlag    tasks of the long-time-lag literature: embedded Reber grammar, adding, temporal order; and the
+           class that a first symbol decides
 sources    sources whose entropy is known: Markov chains, hidden Markov models, the Reber grammar
 
 A task draws one case at a time, `stream` joins cases to one stream without boundaries. Everything is drawn

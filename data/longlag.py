@@ -191,9 +191,9 @@ class TemporalOrder(Task):
 class FirstSymbol(Task):
     """The class of a sequence is its first symbol, a or b; the lag is its length.
 
-    After it the digits count up, 9 is followed by 0, and at `jumps` random places they go on from another digit: regular
-    but for those, and the same for both classes. Classification at lags of Hochreiter & Schmidhuber 1997,
-    task 2a, and far above.
+    After it the digits count up, 9 is followed by 0, and at `jumps` random places they go on from another
+    digit: regular but for those, and the same for both classes. Classification at lags of Hochreiter &
+    Schmidhuber 1997, task 2a, and far above.
     """
 
     classes: ClassVar[int] = 2

@@ -242,7 +242,7 @@ class Nested(Task):
 
     level   learns                          between what and what
     0       the order of the fillers        neighbours
-    1       the order of the words          `fillers` + 1 steps apart, neighbours once the fillers are left out
+    1       the order of the words          `fillers` + 1 steps apart, neighbours without the fillers
     2       that the keys are equal         `words` inputs of level 1 lie between them
 
     The first word follows its key at once; whether a key is the first or the last of a case shows in the

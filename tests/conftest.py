@@ -21,7 +21,8 @@ from stand_in import StandIn, use
 from chunker.codec import presets
 from chunker.models import Model, load_model
 
-# Started in the background, a shell's jobs ignore these, and so would the commands that are to be interrupted.
+# Started in the background, a shell's jobs ignore these, and so would the commands that are to be
+# interrupted.
 for _name in ("SIGINT", "SIGHUP", "SIGQUIT"):
     _number = getattr(signal, _name, None)
     if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
@@ -66,7 +67,8 @@ def preset(request: pytest.FixtureRequest) -> str:
 
 
 def block_threads() -> list[threading.Thread]:
-    """The threads in which blocks are coded. One without number was interrupted as it began, and finds no work."""
+    """The threads in which blocks are coded. One without number was interrupted as it began,
+    and finds no work."""
     return [thread for thread in threading.enumerate() if thread.name == "chunker" and thread.ident]
 
 

@@ -16,7 +16,8 @@ _SOURCES = ("chunker", "cli", "data", "tests")
 
 @cache
 def tracked() -> tuple[str, ...] | None:
-    """The paths of all files that git tracks, or would add; links are files. None if this is no checkout of git."""
+    """The paths of all files that git tracks, or would add; links are files.
+    None if this is no checkout of git."""
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         return None
@@ -28,7 +29,8 @@ def tracked() -> tuple[str, ...] | None:
 
 
 def documents() -> dict[str, str]:
-    """Path -> text of each .md file that is tracked; of those in the folders of sources where there is no git."""
+    """Path -> text of each .md file that is tracked; of those in the folders of sources where there is no
+    git."""
     names = tracked()
     if names is None:
         found = [README, *(path for folder in _SOURCES for path in sorted((ROOT / folder).rglob("*.md")))]

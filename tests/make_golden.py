@@ -1,11 +1,11 @@
 """Writes tests/golden/*.nhc, archives that every version has to treat alike; `--check` decodes the good ones.
 
     python tests/make_golden.py            only after a change of format, with a new version number
-    python tests/make_golden.py --check    exit code 0 if all of them decode with the core that CHUNKER_BACKEND names
+    python tests/make_golden.py --check    exit code 0 if all decode with the core that CHUNKER_BACKEND names
 
-They need golden/tiny.safetensors, a model that is small and fixed, and golden/ngrams.safetensors, whose level 0
-is told n-grams. Contents come from hashes, not from a random generator whose stream another version of numpy could
-change, and are short, for the reference in Python takes its time.
+They need golden/tiny.safetensors, a model that is small and fixed, and golden/ngrams.safetensors, whose level
+0 is told n-grams. Contents come from hashes, not from a random generator whose stream another version of
+numpy could change, and are short, for the reference in Python takes its time.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from chunker.codec import blocks, presets
 
 
 def cut_small(patch: pytest.MonkeyPatch, block_bytes: int = 1000, small_bytes: int = 300) -> None:
-    """Make such blocks; below `small_bytes` an input is compact. What lzma makes 8 times smaller is left to it."""
+    """Make such blocks; below `small_bytes` an input is compact.
+    What lzma makes 8 times smaller is left to it."""
     patch.setattr(presets, "BLOCK_BYTES", block_bytes)
     patch.setattr(presets, "STREAM_BYTES", 4 * block_bytes)
     patch.setattr(presets, "SMALL_BYTES", small_bytes)

@@ -1,4 +1,5 @@
-"""A stand-in for the core, quick and watched, for a model that is not looked into, and contents of every sort."""
+"""A stand-in for the core, quick and watched, for a model that is not looked into,
+and contents of every sort."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def fake_model(fingerprint: bytes = bytes(range(1, 33)), name: str = "fake") -> 
 class StandIn:
     """A Backend that deflates, behind a mark of its settings and its model.
 
-    calls: how many blocks were begun. before: called with that number as each begins, and with the call's stop.
+    calls: how many blocks were begun. before: called with that number as each begins,
+    and with the call's stop.
     """
 
     name = "stand-in"

@@ -1,4 +1,5 @@
-"""The build backend: which compiler it takes, what it says without one, and the wheel that it makes of two parts."""
+"""The build backend: which compiler it takes, what it says without one,
+and the wheel that it makes of two parts."""
 
 from __future__ import annotations
 

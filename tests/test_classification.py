@@ -1,5 +1,5 @@
-"""The stack over symbols and vectors: no leakage, events, growth, reduction; pooling, contexts, CTC,
-files."""
+"""The stack over symbols and vectors: no leakage, events, growth, reduction;
+pooling, contexts, CTC, files."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def test_the_rate_is_calibrated(vector_stack):
 
 
 def test_rows_do_not_meet(grown):
-    """Each sequence alone gives what it gives in a batch of unequal lengths, empty and short ones
-    included."""
+    """Each sequence alone gives what it gives in a batch of unequal lengths,
+    empty and short ones included."""
     stack, _, rows = grown
     rows = [rows[0][:0], rows[1][:1], *rows[2:9]]
     for row, together in zip(rows, stack.read(rows), strict=True):

@@ -1,4 +1,5 @@
-"""What only shows in processes of their own: imports, signals, closed pipes, full disks, rights, terminals."""
+"""What only shows in processes of their own: imports, signals, closed pipes, full disks, rights,
+terminals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The archives in golden/: the good ones decode with every core, the bad ones are refused for the right reason."""
+"""The archives in golden/: the good ones decode with every core,
+the bad ones are refused for the right reason."""
 
 from __future__ import annotations
 

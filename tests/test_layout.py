@@ -22,7 +22,8 @@ HEAVY = {"numpy", "rich", "safetensors", "torch"}
 
 
 def modules() -> dict[str, Path]:
-    """Dotted name -> file, of every module of the package; cli and data under the names they are installed as."""
+    """Dotted name -> file, of every module of the package; cli and data under the names they are installed
+    as."""
     found = {}
     for folder, package in (
         (ROOT / "chunker", "chunker"),
@@ -122,7 +123,8 @@ FORBIDDEN = {
     "chunker.core": {"torch"},
     "chunker.models": {"torch"},
     "chunker.codec": {"numpy", "torch"},
-    # The core is reached through its interface alone, and the container not at all by what has to do with models.
+    # The core is reached through its interface alone, and the container not at all by what has to do with
+    # models.
     "chunker.codec.blocks": {"chunker.core.native", "chunker.core.reference", "chunker.core.levels"},
     "chunker.codec.stream": {"chunker.core.native", "chunker.core.reference", "chunker.core.levels"},
     "chunker.codec.archive": {"chunker.codec.blocks", "chunker.models"},

@@ -1,4 +1,5 @@
-"""What level 0 is told of its last symbols: the same in integer model and float stack, and nothing from elsewhere."""
+"""What level 0 is told of its last symbols: the same in integer model and float stack,
+and nothing from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""All documents: their Python runs, their commands and options exist, their links lead somewhere; and the README's
-length, beginning and tree."""
+"""All documents: their Python runs, their commands and options exist, their links lead somewhere; and the
+README's length, beginning and tree."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def needs(source: str) -> list[str]:
 
 
 def run_blocks(name: str, sources: list[str]) -> int:
-    """Run a document's blocks in one namespace, those with prompts as doctests; returns how many examples these had.
+    """Run a document's blocks in one namespace, those with prompts as doctests;
+    returns how many examples these had.
 
     What else the blocks print is not compared: figures of a training differ between machines.
     """
@@ -72,7 +73,8 @@ def test_python_blocks_run(name, tmp_path, monkeypatch):
 
 
 def write_speech(folder: Path) -> None:
-    """The arrays of SPEECH in little: noise, in 660 cases of 10 digits, of 6 speakers each with takes 40 to 50."""
+    """The arrays of SPEECH in little: noise, in 660 cases of 10 digits,
+    of 6 speakers each with takes 40 to 50."""
     import numpy as np
 
     folder.mkdir()

@@ -1,4 +1,5 @@
-"""Spectra of speech, and the head of 2-D convolutions that reads them: what is beside a row does not show in it."""
+"""Spectra of speech, and the head of 2-D convolutions that reads them: what is beside a row does not show in
+it."""
 
 from __future__ import annotations
 

@@ -210,8 +210,8 @@ def test_configuration_survives_json():
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_level_that_may_sleep_never_does_here(cell):
-    """It is told that one symbol has passed and that nothing was guessed: constants, which train like
-    biases."""
+    """It is told that one symbol has passed and that nothing was guessed: constants,
+    which train like biases."""
     torch.manual_seed(0)
     stack = Stack(
         StackConfig((6, 5), cell, gate=GateRule("surprise", 8.0), wake=Wake(slept=True, guess=True))

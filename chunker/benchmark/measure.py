@@ -69,8 +69,8 @@ def pieces(source: Path, piece_bytes: int | None, folder: Path) -> Iterator[Path
 
 
 def best_of(peers: list[Peer], parts: Callable[[], Iterable[Path]], folder: Path, repeat: int) -> Result:
-    """Measure the setting that makes the parts smallest in sum; failures are told in the result, and so is what a
-    compressor that is not here lacks.
+    """Measure the setting that makes the parts smallest in sum; failures are told in the result, and so is
+    what a compressor that is not here lacks.
 
     Another program's trouble is no reason to stop, so every exception counts as its failure.
     """

@@ -1,4 +1,5 @@
-"""The compressors that `chunker bench` compares with: the standard library's, and programs that are installed.
+"""The compressors that `chunker bench` compares with: the standard library's,
+and programs that are installed.
 
 Each packs one file into another and back, so that files of any size pass through bounded memory.
 """
@@ -54,7 +55,8 @@ def _missing(label: str, what: str) -> Peer:
 
 
 def all_peers(threads: int = 1) -> list[list[Peer]]:
-    """All others, also those that are not on this machine; of the settings in an inner list the best one counts."""
+    """All others, also those that are not on this machine; of the settings in an inner list the best one
+    counts."""
     standard = [_standard("gzip -9", _gzip), _standard("bzip2 -9", _bzip2), _standard("xz -9e", _xz)]
     return [*([peer] for peer in (*standard, *_filters(threads))), _ppmd(), [_zpaq(threads)]]
 

@@ -14,10 +14,11 @@ _WORD = re.compile(rb"[A-Za-z.:]{4,}")
 
 
 def plant(data: bytes, count: int, seed: int = 0) -> tuple[bytes, set[int]]:
-    """A log with `count` lines more, each made of one of its own in one of five ways, and their numbers from 1.
+    """A log with `count` lines more, each made of one of its own in one of five ways,
+    and their numbers from 1.
 
-    The ways: a text that is not of the log, words in another order, another word, a line that breaks off, and two
-    lines in one. They change what a line says; its numbers stay ordinary.
+    The ways: a text that is not of the log, words in another order, another word, a line that breaks off, and
+    two lines in one. They change what a line says; its numbers stay ordinary.
     """
     draw = random.Random(seed)
     lines = data.removesuffix(b"\n").split(b"\n")

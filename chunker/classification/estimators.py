@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_array
 from chunker.classification.contexts import ContextCounts, RandomKernels
 from chunker.classification.convolutions import ConvolutionalHead
 from chunker.classification.heads import HEADS, CaseHead, Head, HeadPlan, Reading, classify, train_head
-from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
+from chunker.classification.inputs import Array, Preparation, as_rows, as_sequences, is_text
 from chunker.classification.linear import LinearModel, NaiveBayes, hold_out, pool_weights
 from chunker.classification.preparing import HistoryEstimator, share_of
 from chunker.errors import UsageError
@@ -185,6 +185,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
         return self
 
     def _labels(self, y: Any, count: int) -> Array:
+        as_rows(y, "labels")  # refuses what has no positions
         y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
         if y.ndim == 2 and y.shape[1] == 1:
             import warnings
@@ -228,14 +229,9 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
             smoothing=self.smoothing,
         )
 
-    def make_heads(
-        self, cases: int = 0, pooled_levels: int | None = None
-    ) -> tuple[list[Head], list[ConvolutionalHead]]:
-        """Untrained heads on the levels and nets of convolutions, for a training set of so many cases.
-
-        pooled_levels: levels by whose events the nets are pooled, if not all.
-        """
-        levels = len(self.stack_.levels) if pooled_levels is None else pooled_levels
+    def make_heads(self, cases: int = 0) -> tuple[list[Head], list[ConvolutionalHead]]:
+        """Untrained heads on the levels and nets of convolutions, for a training set of so many cases."""
+        levels = len(self.stack_.levels)
         plan, C = self.plan(cases), len(self.classes_)
         observation, planes = self.preparation_.observation, 2 if self.preparation_.deltas else 1
         heads, nets = [], []

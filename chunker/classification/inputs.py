@@ -7,11 +7,15 @@ real numbers, one a step   vectors of one channel
 arrays (T, D)              vectors, time first
 one array (n, T)           n sequences of one channel; as kind="symbols" n sequences of symbols
 one array (n, T, D)        n sequences of vectors, time first
+
+Sequences come in a list, an array, or what turns into an array (Series and frames of pandas or polars); they are
+numbered by position, never by an index's labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +27,29 @@ from chunker.errors import UsageError
 from chunker.learning.observation import Observation, observation_of
 
 Array = npt.NDArray[Any]
-BYTES = 256
+KINDS = ("auto", "symbols", "vectors")
 SMALLEST_DEVIATION = 1e-9
+
+
+def as_rows(X: Any, what: str = "sequences") -> Array | list[Any]:
+    """What a user hands in, by position: an array as it is, all else (a list, a Series, a frame's values) as a list.
+
+    Raises
+    ------
+    UsageError: one string, a mapping, a set, or something that can be read only once.
+    """
+    if isinstance(X, str | bytes | bytearray | memoryview):
+        raise UsageError(f"one string is not a set of {what}; put it into a list")
+    if hasattr(
+        X, "__array__"
+    ):  # a Series is indexed by label and a frame iterates its columns: take the values
+        X = np.asarray(X)
+        if X.ndim == 0:
+            raise UsageError(f"{what} must come as a list or an array; put them into a list")
+        return X if X.dtype.kind in "biuf" and X.ndim > 1 else list(X)
+    if not hasattr(X, "__len__") or not hasattr(X, "__iter__") or isinstance(X, Mapping | AbstractSet):
+        raise UsageError(f"{what} must come as a list or an array, not as {_type(X)}; put them into a list")
+    return list(X)
 
 
 def as_sequences(X: Any, kind: str = "auto") -> tuple[str, list[Array]]:
@@ -34,79 +59,88 @@ def as_sequences(X: Any, kind: str = "auto") -> tuple[str, list[Array]]:
     ------
     UsageError: no sequences, mixed kinds or widths, values that are not finite, negative symbols.
     """
-    if kind not in ("auto", "symbols", "vectors"):
-        raise UsageError(f"kind {kind!r} is not known; choose auto, symbols or vectors")
-    if isinstance(X, str | bytes | bytearray):
-        raise UsageError("one string is not a set of sequences; put it into a list")
-    if isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and X.ndim in (2, 3):
-        found = "symbols" if kind == "symbols" and X.ndim == 2 else "vectors"
-    else:
-        try:
-            X = list(X)
-        except TypeError as error:
-            raise UsageError("sequences must come as a list or an array; put them into a list") from error
-        found = kind
-        if kind == "auto":
-            found = _kind_of(X)
-    rows: Sequence[Any] = list(X)
-    if not rows:
+    if kind not in KINDS:
+        raise UsageError(f"kind {kind!r} is not known; choose of {', '.join(KINDS)}")
+    rows = as_rows(X)
+    if not len(rows):
         raise UsageError("there are no sequences (Found array with 0 sample(s)); a minimum of 1 is required")
-    sequences = [_symbols(row, i) if found == "symbols" else _vectors(row, i) for i, row in enumerate(rows)]
-    if found == "vectors":
-        widths = sorted({row.shape[1] for row in sequences})
-        if len(widths) > 1:
-            raise UsageError(f"vectors have {widths[0]} and {widths[1]} channels; give all the same number")
-        if widths[0] == 0:
-            raise UsageError("0 feature(s) (channels) were found while a minimum of 1 is required")
+    values = [_values(row, i) for i, row in enumerate(rows)]
+    found = kind
+    if kind == "auto":
+        plain = all(row.size == 0 or (row.ndim == 1 and row.dtype.kind in "biu") for row in values)
+        found = "symbols" if plain and isinstance(rows, list) else "vectors"
+    if found == "symbols":
+        return found, [_symbols(row, i) for i, row in enumerate(values)]
+    sequences = [_vectors(row, i, _is_text(rows[i])) for i, row in enumerate(values)]
+    widths = sorted({row.shape[1] for row in sequences})
+    if len(widths) > 1:
+        raise UsageError(f"vectors have {widths[0]} and {widths[1]} channels; give all the same number")
+    if widths[0] == 0:
+        raise UsageError("0 feature(s) (channels) were found while a minimum of 1 is required")
     return found, sequences
 
 
 def is_text(X: Any) -> bool:
     """Whether the sequences are strings or bytes, and not numbers."""
-    return all(isinstance(row, str | bytes | bytearray) for row in X)
+    return all(map(_is_text, as_rows(X)))
 
 
-def _kind_of(rows: Sequence[Any]) -> str:
-    """Symbols if every row that has anything in it is text, bytes, or one whole number a step."""
-    for row in rows:
-        if isinstance(row, str | bytes | bytearray):
-            continue
-        values = _array(row)
-        if values.size and (values.ndim != 1 or values.dtype.kind not in "biu"):
-            return "vectors"
-    return "symbols"
+def is_ragged(X: Any) -> bool:
+    """Whether an array (n,) holds sequences and not numbers: strings, bytes, or objects of which one has a length."""
+    if len(X.shape) != 1:
+        return False
+    rows = np.asarray(X)
+    return rows.dtype.kind in "US" or (
+        rows.dtype.kind == "O" and any(_is_text(row) or np.ndim(row) > 0 for row in rows)
+    )
 
 
-def _array(row: Any) -> Array:
-    try:
-        values = np.asarray(row)
-    except ValueError as error:
-        raise UsageError(f"a sequence is no array ({error}); give numbers, strings or bytes") from error
-    if values.dtype.kind not in "biuf":
-        if values.size == 0:
-            return np.zeros(values.shape)
-        raise UsageError(f"a sequence holds {values.dtype} and not numbers; give numbers, strings or bytes")
-    return values
+def _is_text(row: Any) -> bool:
+    return isinstance(row, str | bytes | bytearray)
 
 
-def _symbols(row: Any, index: int) -> Array:
+def _type(value: Any) -> str:
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
+
+
+def _values(row: Any, index: int) -> Array:
+    """A sequence's numbers, of text its bytes."""
     if isinstance(row, str):
         row = row.encode("utf-8", "surrogateescape")
     if isinstance(row, bytes | bytearray):
         return np.frombuffer(bytes(row), dtype=np.uint8).astype(np.int64)
-    values = _array(row)
-    whole = values.astype(np.int64)
-    if values.ndim != 1 or (values.dtype.kind == "f" and not np.array_equal(values, whole)):
-        raise UsageError(f"sequence {index} is not one whole number a step; use kind='vectors'")
-    if whole.size and (whole.min() < 0 or whole.max() >= MAX_SYMBOLS):
+    try:
+        values = np.asarray(row)
+        if values.dtype.kind == "O":  # numbers in an array of objects
+            values = np.asarray(values.tolist())
+    except ValueError as error:
+        raise UsageError(f"sequence {index} is no array ({error}); give numbers, strings or bytes") from error
+    if values.ndim == 0:
+        given = f"{row!r}" if row is None or isinstance(row, float) else _type(row)
+        raise UsageError(f"sequence {index} is {given} and no sequence; leave it out or replace it")
+    if values.size == 0:
+        return values if values.dtype.kind in "biuf" else np.zeros(values.shape)
+    if values.dtype.kind not in "biuf":
+        kind = "other things" if values.dtype.kind == "O" else values.dtype
+        raise UsageError(f"sequence {index} holds {kind} and not numbers; give numbers, strings or bytes")
+    return values
+
+
+def _symbols(values: Array, index: int) -> Array:
+    if values.ndim != 1 or (values.dtype.kind == "f" and not (values == np.floor(values)).all()):
+        raise UsageError(
+            f"sequence {index} is not one whole number a step, as symbols are; use kind='vectors'"
+        )
+    if values.size and not (values.min() >= 0 and values.max() < MAX_SYMBOLS):
         raise UsageError(f"sequence {index} holds symbols outside 0 to {MAX_SYMBOLS - 1}; number them anew")
-    return whole
+    return values.astype(np.int64)
 
 
-def _vectors(row: Any, index: int) -> Array:
-    if isinstance(row, str | bytes | bytearray):
+def _vectors(values: Array, index: int, text: bool) -> Array:
+    if text:
         raise UsageError(f"sequence {index} is text among vectors; give one kind only")
-    values = _array(row).astype(np.float64)
+    values = values.astype(np.float64)
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2:

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from chunker.classification.inputs import Array, Preparation, as_sequences, is_text
+from chunker.classification.inputs import Array, Preparation, as_sequences, is_ragged, is_text
 from chunker.config import GateRule
 from chunker.learning.history import History, HistoryStack
 from chunker.learning.pretraining import PretrainConfig, PretrainReport, pretrain
@@ -27,7 +27,7 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
         if shape is None and hasattr(X, "__array__"):
             X = np.asarray(X)
             shape = X.shape
-        if shape is not None and not (len(shape) == 3 or (len(shape) == 1 and _is_ragged(X))):
+        if shape is not None and not (len(shape) == 3 or is_ragged(X)):
             X = validate_data(self, X, reset=fitting, dtype="numeric")
         elif fitting:  # sequences of any length; of one length they pass for a table, and tables must fit it
             lengths = {len(row) for row in as_sequences(X, self.kind)[1]}
@@ -70,14 +70,6 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
         tags.input_tags.three_d_array = True
         tags.non_deterministic = False
         return tags
-
-
-def _is_ragged(X: Any) -> bool:
-    """Whether a one-dimensional array holds sequences: strings, bytes, or objects that are no numbers."""
-    kind = getattr(getattr(X, "dtype", None), "kind", "")
-    return kind in "US" or (
-        kind == "O" and len(X) > 0 and (isinstance(X[0], str | bytes) or np.ndim(X[0]) > 0)
-    )
 
 
 def share_of(sequences: list[Array], histories: list[History]) -> float:

@@ -54,10 +54,11 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
             if text is None:
                 raise NotAModel(f"{path} is no classifier; make one with `chunker classify fit`")
             fields = json.loads(text)
-            if int(fields["version"]) > VERSION:
-                raise ModelVersionError(f"{path} was made by a newer chunker; upgrade chunker")
-            if int(fields["version"]) < OLDEST:
-                raise ModelVersionError(f"{path} was made by an older chunker; fit it again")
+            if fields["version"] != VERSION:
+                raise ModelVersionError(
+                    f"{path} is a classifier's file of version {fields['version']}, and this chunker reads "
+                    f"version {VERSION}; use the chunker that wrote it, or fit it again"
+                )
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         checksum = fields.pop("checksum")
         if checksum != _checksum(fields, tensors):

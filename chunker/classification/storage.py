@@ -219,8 +219,7 @@ def _build(fields: dict[str, Any], tensors: dict[str, Array]) -> HistoryClassifi
     _fill(model, fields, tensors)
     model.classes_ = np.array(fields["classes"])
     model.event_share_ = float(fields["event_share"])
-    whole = int(fields["version"]) < 4  # whose convolutions were pooled over all cells only
-    model.heads_, model.convolutions_ = model.make_heads(pooled_levels=1 if whole else None)
+    model.heads_, model.convolutions_ = model.make_heads()
     for prefix, head in _heads(model).items():
         _restore(head, tensors, prefix)
     model.pool_ = tuple(float(weight) for weight in fields["pool"])

@@ -55,8 +55,8 @@ class Parser:
     """Turns bytes, in pieces of any size, into blocks; holds one block and the heads of all.
 
     `next_block` gives None at the end of an archive (`eof`) and where more bytes are needed. What follows
-    the end stays in `buffer`; `restart` goes on with it as the next archive of a concatenation. Zero bytes behind
-    the last archive are padding, as of tapes and `dd conv=sync`; padding_bytes: how many there are.
+    the end stays in `buffer`; `restart` goes on with it as the next archive of a concatenation. Zero bytes
+    behind the last archive are padding, as of tapes and `dd conv=sync`; padding_bytes: how many there are.
     """
 
     def __init__(self) -> None:
@@ -219,11 +219,13 @@ def read_entries(file: BinaryIO) -> list[Entry]:
 
 
 def read_table(file: BinaryIO) -> Table:
-    """The table of a file, which need not be seekable: by the indexes from the end back, else by reading it through.
+    """The table of a file, which need not be seekable: by the indexes from the end back,
+    else by reading it through.
 
     Raises
     ------
-    NotAnArchive, CorruptArchive, ArchiveVersionError. TruncatedArchive: not even the start of an archive is there.
+    NotAnArchive, CorruptArchive, ArchiveVersionError. TruncatedArchive: not even the start of an archive is
+    there.
     """
     if not seekable(file):
         return _walk(file, None)

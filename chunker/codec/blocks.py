@@ -29,11 +29,12 @@ def encode_block(
     """One block, which may be empty, in the way that suits it:
 
     - noise is stored at once;
-    - what lzma at its quickest makes 64 times smaller is left to lzma at its best: the core would not earn its time;
+    - what lzma at its quickest makes 64 times smaller is left to lzma at its best: the core would not earn
+    its time;
     - all else goes through the core, and is stored if that makes it no smaller.
 
-    model: needed if the settings need one. compact: whether it becomes a compact archive, which counts for the
-    smallest ones.
+    model: needed if the settings need one. compact: whether it becomes a compact archive, which counts for
+    the smallest ones.
 
     Raises
     ------
@@ -102,8 +103,9 @@ def decode_block(block: Block, model: Model | None, stop: Stop, progress: Progre
 def _decode_cut(block: Block, model: Model | None, stop: Stop, progress: Progress) -> bytes:
     """What the beginning of a payload tells of the content, whatever followed it.
 
-    The payload of the arithmetic coder is a number, and what is cut off lies between all zeros and all ones. So the
-    bytes on which both continuations agree are certain; four bytes of them fill the window of the decoder.
+    The payload of the arithmetic coder is a number, and what is cut off lies between all zeros and all ones.
+    So the bytes on which both continuations agree are certain; four bytes of them fill the window of the
+    decoder.
     """
     head = block.head
     if head.settings is not None:

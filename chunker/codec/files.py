@@ -164,8 +164,8 @@ class ArchiveReader(_File, io.RawIOBase):
 
 
 class ArchiveWriter(_File, io.BufferedIOBase):
-    """Compresses what is written. Closing it completes the archive, leaving a `with` by an exception does not:
-    what there is then ends without its index, and no reader takes it for the whole."""
+    """Compresses what is written. Closing it completes the archive, leaving a `with` by an exception does
+    not: what there is then ends without its index, and no reader takes it for the whole."""
 
     _compressor: Compressor | None = (
         None  # until it is there; an object that failed to become one is closed, too

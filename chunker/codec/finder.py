@@ -21,14 +21,15 @@ class Convertible(Protocol):
 
 
 if TYPE_CHECKING:
-    # A model, or what makes one; the name of a built-in model; a path; or None for the default one (compressing)
-    # or the archive's (decompressing).
+    # A model, or what makes one; the name of a built-in model; a path; or None for the default one
+    # (compressing) or the archive's (decompressing).
     ModelLike = Model | Convertible | str | bytes | os.PathLike[str] | None
 
 
 @functools.lru_cache(maxsize=4)
 def builtin(name: str | None = None) -> Model:
-    """A built-in model, None for the default one; loaded once, for small records must not pay for it again."""
+    """A built-in model, None for the default one; loaded once, for small records must not pay for it
+    again."""
     from chunker.models import load_model
 
     return load_model(name)

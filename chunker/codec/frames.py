@@ -38,7 +38,8 @@ Bytes = bytes | bytearray | memoryview  # or whatever else offers its bytes, suc
 
 
 def flat(data: Bytes) -> memoryview:
-    """The bytes of data that has any shape and type. Raises TypeError if it has none, BufferError if it has gaps."""
+    """The bytes of data that has any shape and type. Raises TypeError if it has none,
+    BufferError if it has gaps."""
     try:
         return memoryview(data).cast("B")
     except (
@@ -138,8 +139,8 @@ def read_varint(data: Bytes, at: int) -> tuple[int, int]:
 
 
 def believable(size: int, payload_size: int) -> bool:
-    """Whether a block of the core holds enough for the time that it takes: lzma makes what is as monotonous as
-    that small, too, and at once."""
+    """Whether a block of the core holds enough for the time that it takes: lzma makes what is as monotonous
+    as that small, too, and at once."""
     return size <= CLAIM_BYTES + CLAIM_BYTES_MORE * payload_size
 
 
@@ -255,8 +256,8 @@ def trailer(heads: bytes, content_crc: int) -> bytes:
 
 
 def compact_archive(coded: Coded, content: bytes, fingerprint: bytes) -> bytes:
-    """A whole archive of one block without index: 9 bytes around a stored block below 128 bytes, 11 around one
-    of contexts, 17 around one of a stack."""
+    """A whole archive of one block without index: 9 bytes around a stored block below 128 bytes, 11 around
+    one of contexts, 17 around one of a stack."""
     raw = MAGIC + bytes([VERSION << 4 | coded.kind])
     if coded.kind.needs_model:
         raw += fingerprint[:COMPACT_FINGERPRINT_BYTES]

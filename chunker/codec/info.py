@@ -31,7 +31,8 @@ class FrameInfo:
 
     bytes_in: of the content, as far as the heads of its blocks are there; bytes_out: of the archive.
     fingerprints: of the models that blocks need, in order; 8 bytes each, 4 from a compact archive.
-    version: of the format. archives: how many. complete: whether the last one is; padding_bytes: zeros behind it.
+    version: of the format. archives: how many. complete: whether the last one is;
+    padding_bytes: zeros behind it.
     """
 
     bytes_in: int
@@ -45,15 +46,17 @@ class FrameInfo:
 
     @property
     def models(self) -> tuple[str | None, ...]:
-        """For each of `fingerprints` the name of the built-in model that has it; None: it is none of these."""
+        """For each of `fingerprints` the name of the built-in model that has it;
+        None: it is none of these."""
         return tuple(builtin_name(fingerprint) for fingerprint in self.fingerprints)
 
 
 def frame_info(archive: Bytes | PathOrFile) -> FrameInfo:
-    """Sizes, blocks and models of an archive, from its index where it has one; no content is decoded or checked.
+    """Sizes, blocks and models of an archive, from its index where it has one;
+    no content is decoded or checked.
 
-    archive: its bytes, or the first of them, of which 32 always tell the start of it; or a path, as str or Path; or
-    a binary file, which need not be able to seek.
+    archive: its bytes, or the first of them, of which 32 always tell the start of it; or a path, as str or
+    Path; or a binary file, which need not be able to seek.
 
     Raises
     ------

@@ -60,7 +60,8 @@ def _decoder(n_bytes: int) -> lzma.LZMADecompressor:
 
 
 def looks_like_noise(data: bytes) -> bool:
-    """Whether the counts of byte values are as even as noise's (collision entropy above 7.91 bits), in a sample."""
+    """Whether the counts of byte values are as even as noise's (collision entropy above 7.91 bits),
+    in a sample."""
     sample = data[:: len(data) // SAMPLE_BYTES | 1]  # an odd step, for numbers of two bytes have a calm one
     squares = sum(count * count for count in Counter(sample).values())
     return 256 * 16 * squares < 17 * len(sample) ** 2

@@ -1,15 +1,17 @@
 """What each line of a text costs in an archive, and which lines are unlike the others. Nothing is trained.
 
-A byte counts with what it costs after the lines before it or after the lines behind it, whichever is less, so that the
-first of many alike is not unusual. The bytes of a line are joined into tokens: runs of letters and digits, and single
-other characters. A token's place is the shape of the two tokens before it, where a token that holds a digit has the
-shape 0. Whatever varies from line to line at one place, such as a block's number, is dear there in all of them:
+A byte counts with what it costs after the lines before it or after the lines behind it, whichever is less, so
+that the first of many alike is not unusual. The bytes of a line are joined into tokens: runs of letters and
+digits, and single other characters. A token's place is the shape of the two tokens before it, where a token
+that holds a digit has the shape 0. Whatever varies from line to line at one place, such as a block's number,
+is dear there in all of them:
 
-    usual(token)  = bits of the dearest of the other tokens at that place, one and a further 5 % of them left out
+    usual(token)  = the most bits of another token at that place, one and a further 5 % of them left out
     excess(line)  = sum over tokens of max(0, bits(token) - usual(token))
     score(line)   = (excess - median) / spread,   spread = (90th percentile - median) / 1.28, at least 1 bit
 
-The spread is the standard deviation if excess is normally distributed, and a tenth of unusual lines does not change it.
+The spread is the standard deviation if excess is normally distributed,
+and a tenth of unusual lines does not change it.
 """
 
 from __future__ import annotations
@@ -43,8 +45,10 @@ _DIGIT = re.compile(rb"[0-9]")
 class Line:
     """A line, its end included.
 
-    bits: of each of its bytes, after all that comes before it. levels: of each of its bytes; 0: contexts alone, 1: the
-    first recurrent level woke, 2: the second one took in the byte before, and so on. score: see above.
+    bits: of each of its bytes, after all that comes before it.
+    levels: of each of its bytes; 0: contexts alone, 1: the first recurrent level woke, 2: the second one took
+    in the byte before, and so on.
+    score: see above.
     """
 
     number: int

@@ -20,7 +20,8 @@ CHUNK_BYTES = 1 << 17
 
 @dataclass(frozen=True)
 class Packed:
-    """What became of a file. bytes_out: of the archive; model: the name of the one that it needs, None if none."""
+    """What became of a file. bytes_out: of the archive; model: the name of the one that it needs,
+    None if none."""
 
     bytes_out: int
     model: str | None
@@ -28,7 +29,8 @@ class Packed:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What was found in a file. models: names of those that it needed; padding_bytes: zeros behind the archives."""
+    """What was found in a file. models: names of those that it needed;
+    padding_bytes: zeros behind the archives."""
 
     models: list[str]
     padding_bytes: int
@@ -69,7 +71,8 @@ def unpack(
 
     Raises
     ------
-    ArchiveError, after all that could be decoded was written. ModelNotFound, NotAModel, ModelVersionError, OSError.
+    ArchiveError, after all that could be decoded was written. ModelNotFound, NotAModel, ModelVersionError,
+    OSError.
     """
     models = ModelFinder(model)
     with contextlib.closing(BlockDecoder(models, workers, advance)) as decoder:

@@ -1,7 +1,7 @@
-"""Blocks on several cores, in order, with a way out.
+"""An ordered map in threads: calls run ahead, results come in order, and the caller can stop them.
 
-The core and lzma release the interpreter while they work, so plain threads are enough. Even one thread is not the
-caller's: the caller waits, and a wait ends at once when Ctrl-C comes.
+The core and lzma release the interpreter while they work, so plain threads are enough. Even one worker is a
+thread of its own: the caller only waits, and Ctrl-C ends the wait at once.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ class _Call(Generic[T]):
 
 
 class Pool(Generic[Item, T]):
-    """Makes `function(item, stop, progress)` of one item after the other, in up to `workers` threads, and hands
-    out the results in order, so many items behind that no thread runs dry.
+    """Calls `function(item, stop, progress)` for one item after the other in up to `workers` threads, and
+    hands out the results in order. Up to twice as many items as workers are under way, so no thread idles.
 
-    The function is to set `progress.value` to the bytes of content that it is through with, and to raise Stopped
-    soon after `stop` is set. A thread ends when nothing is left to do, so a pool that is forgotten leaves none.
+    The function sets `progress.value` to the bytes of content that are done, and raises Stopped soon after
+    `stop` is set. A thread ends when nothing is left to do, so a pool needs no end of its own.
     """
 
     def __init__(
@@ -136,9 +136,10 @@ class Pool(Generic[Item, T]):
             yield self._take()
 
     def imap(self, items: Iterable[Item]) -> Iterator[T]:
-        """The results of all items. An ArchiveError from `items` itself is raised after the results of those before.
+        """The results of all items. An ArchiveError from `items` itself is raised after the results of those
+        before.
 
-        Whoever leaves the iterator early closes the pool.
+        Close the pool if you leave the iterator early.
         """
         failure: ArchiveError | None = None
         source = iter(items)

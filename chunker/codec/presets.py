@@ -34,7 +34,8 @@ def settings_of(preset: Preset) -> Settings:
         preset = list(PRESETS)[(preset - 1) // 3]
     if not isinstance(preset, str) or preset not in PRESETS:
         raise UsageError(
-            f"preset {preset!r} is not known: choose {', '.join(PRESETS)}, or a level from 1 (fast) to 9 (best)"
+            f"preset {preset!r} is not known: choose {', '.join(PRESETS)}, "
+            "or a level from 1 (fast) to 9 (best)"
         )
     return PRESETS[preset]
 
@@ -56,8 +57,8 @@ def plan(n_bytes: int) -> list[int]:
 def last(n_bytes: int) -> list[int]:
     """The lengths of the last blocks, for less than STREAM_BYTES.
 
-    Below one block there is one, because level 0 learns from all of it; above, an even number of equal ones, which
-    two cores share.
+    Below one block there is one, because level 0 learns from all of it; above, an even number of equal ones,
+    which two cores share.
     """
     if n_bytes < BLOCK_BYTES:
         return [n_bytes] if n_bytes else []

@@ -3,9 +3,9 @@
     Compressor:    data -> buffer -> blocks -> pool -> frames, in order -> trailer
     Decompressor:  data -> parser -> blocks -> pool -> content, in order
 
-Whatever the size of the input, `Compressor` holds 16 MiB of it and up to two blocks for each worker, `Decompressor`
-the latter. The archive depends on the model, the settings and the bytes alone: not on how they are cut into calls,
-nor on `workers`.
+Whatever the size of the input, `Compressor` holds 16 MiB of it and up to two blocks for each worker,
+`Decompressor` the latter. The archive depends on the model, the settings and the bytes alone: not on how they
+are cut into calls, nor on `workers`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Compressor:
         return frames.NO_FINGERPRINT if self._model is None else self._model.fingerprint
 
     def compress(self, data: Bytes) -> bytes:
-        """Take in data; the part of the archive that is complete, often b"". Raises UsageError after `flush`."""
+        """Take in data; the part of the archive that is complete, often b"".
+        Raises UsageError after `flush`."""
         view = flat(data)
         out: list[bytes] = []
         with self._lock, self._closed_by_errors():
@@ -210,7 +211,8 @@ class BlockDecoder:
         return self.parser.eof and len(self._pool) == 1
 
     def contents(self, jobs: Iterable[Job | End]) -> Generator[bytes, None, None]:
-        """What `arrived` or `read_from` found, decoded and checked. Raises ArchiveError, after what was sound."""
+        """What `arrived` or `read_from` found, decoded and checked.
+        Raises ArchiveError, after what was sound."""
         for result in self._pool.imap(jobs):
             if isinstance(result, bytes):
                 self.eof = False
@@ -231,7 +233,8 @@ class BlockDecoder:
             yield End(self.parser.content_crc)
 
     def read_from(self, file: BinaryIO) -> Iterator[Job | End]:
-        """What is in a file of one or several archives, from here to its end; where it is cut, what there is."""
+        """What is in a file of one or several archives, from here to its end;
+        where it is cut, what there is."""
         while True:
             yield from self.arrived()
             if self.parser.eof:
@@ -352,13 +355,13 @@ def compress(
 ) -> bytes:
     """An archive of `data`.
 
-    preset: "fast" (few contexts, no net), "default" (many contexts, the net where they are unsure), "best" (all
-    contexts, the net at every byte); a level from 1 to 9, as in gzip and bz2 (1 to 3 mean fast, 7 to 9 best); or
-    Settings of one's own.
-    model: the name of a built-in model; the path of a model file, which has a separator or a suffix; a Model; or a
-    Stack. None for the default built-in model.
-    workers: how many blocks to code at a time, each in a thread; None or 0 for one per core. It never changes the
-    result.
+    preset: "fast" (few contexts, no net), "default" (many contexts, the net where they are unsure), "best"
+    (all contexts, the net at every byte); a level from 1 to 9, as in gzip and bz2 (1 to 3 mean fast, 7 to 9
+    best); or Settings of one's own.
+    model: the name of a built-in model; the path of a model file, which has a separator or a suffix; a Model;
+    or a Stack. None for the default built-in model.
+    workers: how many blocks to code at a time, each in a thread; None or 0 for one per core. It never changes
+    the result.
 
     Raises
     ------

@@ -25,7 +25,8 @@ def trace(
     workers: int | None = None,
     advance: Advance = ignore,
 ) -> Trace:
-    """Bits and level of each byte of `data`, coded in the blocks of an archive; lzma stands in for none of them.
+    """Bits and level of each byte of `data`, coded in the blocks of an archive;
+    lzma stands in for none of them.
 
     The arguments are those of `chunker.compress`; advance: called with how many more bytes are coded.
 

@@ -4,8 +4,7 @@ Every net gets the same budget of sequences and seconds. What each gets:
 
     history-compressor   one unbroken stream, labels as symbols of it; not where sequences begin, which
                          symbols matter, or how long the lag is. It is grown by `chunker.learning.growing` on
-                         the sequences
-                         drawn so far; if it does not solve the task then, more are drawn.
+                         the sequences drawn so far; if it does not solve the task then, more are drawn.
     the others           as chunker.experiments.baselines says: with whole sequences, each from a reset state,
                          or in the unbroken stream with gradients cut, as the experiment's text says
 

@@ -76,7 +76,8 @@ class Model:
 
     @cached_property
     def integer_tensors(self) -> Tensors:
-        """The integer model's tensors, by name. Raises NotAModel if the weights are beyond what integers hold."""
+        """The integer model's tensors, by name. Raises NotAModel if the weights are beyond what integers
+        hold."""
         from chunker.core.quantize import quantize
 
         return quantize(_arrays(self._tensors)) if self.is_float else _arrays(self._tensors)
@@ -144,7 +145,8 @@ def builtin_models() -> list[str]:
 def load_model(name_or_path: str | bytes | os.PathLike[str] | None = None) -> Model:
     """A built-in model by name, or a model file by path; None is the default model.
 
-    A string is a path if it has a separator or a suffix, and otherwise a name, whatever lies in the current folder.
+    A string is a path if it has a separator or a suffix, and otherwise a name,
+    whatever lies in the current folder.
 
     Raises
     ------

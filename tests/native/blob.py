@@ -1,7 +1,7 @@
 """Writes a model as the native tests read it: python tests/native/blob.py MODEL BLOB
 
-MODEL is a model file or the name of a built-in model. Everything is int32 or int8, little-endian, each array padded to
-4 bytes, in the order in which read_stack in common.h takes it.
+MODEL is a model file or the name of a built-in model. Everything is int32 or int8, little-endian, each array
+padded to 4 bytes, in the order in which read_stack in common.h takes it.
 """
 
 from __future__ import annotations
