@@ -155,7 +155,8 @@ def nhc(
         raise click.UsageError("--json goes with -l; `chunker compress` has it, too")
     job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet, preset, suffix)
     action = "list" if list_ else "test" if test else "decompress" if decompress else "compress"
-    found = list(_below(paths, job, action)) if recursive else list(paths or (STANDARD,))
+    paths = paths or (STANDARD,)
+    found = [*_below(paths, job, action)] if recursive else [*paths]
     job.check(found)
     if list_:
         from chunker.cli.list import show_archives

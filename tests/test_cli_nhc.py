@@ -253,6 +253,9 @@ def test_directories(model):
     assert "plain" not in listed
     call("-tr", "d", "-m", model)
     call("-dr", "d", "-m", model)
+    assert (
+        call("-dr", "-m", model, stdin=call("-r", "-m", model, stdin=TEXT).stdout_bytes).stdout_bytes == TEXT
+    )
     assert {name: Path(name).read_bytes() for name in contents} == contents
 
 

@@ -251,6 +251,17 @@ def test_mode(path, mode):
         assert file.mode == mode
 
 
+@pytest.mark.parametrize("mode", ["rb", "wb", "rt"])
+def test_the_descriptor_is_that_of_the_file_underneath(path, mode):
+    path.write_bytes(fast(b"x"))
+    with open(path, "ab+") as raw:
+        raw.seek(0)
+        with chunker.open(raw, mode, "fast") as file:
+            assert file.fileno() == raw.fileno()
+    with chunker.open(io.BytesIO(fast(b"x"))) as file, pytest.raises(OSError, match="fileno"):
+        file.fileno()
+
+
 def test_seek_takes_whence_by_name(path):
     path.write_bytes(fast(skewed(100_000)))
     with chunker.open(path) as file:

@@ -43,6 +43,10 @@ class _File(io.IOBase):
         """The name of the file underneath."""
         return getattr(self._file, "name", None)
 
+    def fileno(self) -> int:
+        """The descriptor of the file underneath, which holds the archive. Raises OSError if it has none."""
+        return self._file.fileno()
+
     def _close_file(self) -> None:
         if not self.closed:
             try:

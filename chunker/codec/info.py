@@ -6,13 +6,15 @@ import builtins
 import io
 import os
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from chunker.codec.archive import read_table
-from chunker.codec.files import PathOrFile
 from chunker.codec.finder import builtin_name
 from chunker.codec.frames import Bytes, Kind, flat
 from chunker.core.backend import Settings
+
+if TYPE_CHECKING:
+    from chunker.codec.files import PathOrFile
 
 
 @dataclass(frozen=True)
