@@ -1,4 +1,4 @@
-"""Training on what level 0 foretold: the records, the windows, and that floats follow the codec's integers."""
+"""Training on what level 0 foretold: records, windows, and floats that follow the codec's integers."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str, 
     net = excited(WokenStack(Stack(config(levels, cell=cell)))).eval()
     model = net.stack.to_model()
     trace = backend().session(SETTINGS, model, len(TEXT), Stop(), Progress()).read(TEXT, detail=True)
-    # The windows come from where the codec woke with this model in the mixture, so that both wake at the same bytes.
+    # The windows come from where the codec woke with this model in the mixture, so that both wake at the same
+    # bytes.
     woken = np.array([at for at, woke in enumerate(trace.woke) if woke < 8 and at])
     steps = np.zeros(len(woken), foretold.steps.dtype)
     steps["position"] = woken

@@ -112,8 +112,8 @@ class TrainConfig:
 class WokenConfig:
     """How a stack is woken while it is trained; archives made with it should wake it alike.
 
-    contexts: which contexts level 0 has: "few", "many" or "all". gate: level 1 wakes at the first bit of a byte of
-    which |ln(p / (1 - p))| is below gate / 256.
+    contexts: which contexts level 0 has: "few", "many" or "all". gate: level 1 wakes at the first bit of a
+    byte of which |ln(p / (1 - p))| is below gate / 256.
 
     Raises
     ------

@@ -1,13 +1,14 @@
 """What level 0 knows of a text, found once: where recurrent levels wake, and how probable it holds each bit.
 
-Recurrent levels are trained as they run in an archive: on the bytes at which they wake, and through the mixture
-(chunker.learning.woken). Level 0 does not depend on them, so that its part of that is computed once for a corpus and
-kept in a folder:
+Recurrent levels are trained as they run in an archive: on the bytes at which they wake, and through the
+mixture (chunker.learning.woken). Level 0 does not depend on them, so that its part of that is computed once
+for a corpus and kept in a folder:
 
     text --session of the core--> per byte: wakes? --yes--> a record of `STEP`
 
-The folder holds, for each text, its bytes cut into blocks (each is coded alone, as in archives, so that level 0 starts
-cold in it) and a record for each byte at which level 1 wakes. A folder that was begun is gone on with.
+The folder holds, for each text, its bytes cut into blocks (each is coded alone, as in archives, so that level
+0 starts cold in it) and a record for each byte at which level 1 wakes. A folder that was begun is gone on
+with.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ _FILES = ("text", "steps", "blocks")
 
 @dataclass(frozen=True)
 class Foretold:
-    """One text. crc: of its bytes. text: (n,) bytes. steps: (k,) of `STEP`. blocks: (m, 2), where each block ends in both."""
+    """One text. crc: of its bytes. text: (n,) bytes. steps: (k,) of `STEP`. blocks: (m, 2), where each block
+    ends in both.
+    """
 
     name: str
     crc: str
@@ -73,8 +76,8 @@ def foretell(
 ) -> list[Foretold]:
     """Let level 0 read texts, each under its name, unless the folder has them: about 100 KB a second.
 
-    settings: contexts and gate, as archives will have them. seed: of the sizes of blocks. advance: called with how
-    many more bytes are done.
+    settings: contexts and gate, as archives will have them. seed: of the sizes of blocks. advance: called
+    with how many more bytes are done.
 
     Raises
     ------

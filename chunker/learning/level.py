@@ -184,8 +184,8 @@ class Level(nn.Module):
         """(T, B, G*H) from inputs (T, B) or (T, B, D), times since the last input (T, B), what is below (T,
         B, H').
 
-        times: None where it is 1 throughout, as for level 0. guesses, confidences: (T, B), of the contexts, see
-        `chunker.config.Wake`; None: there is no guess.
+        times: None where it is 1 throughout, as for level 0. guesses, confidences: (T, B), of the contexts,
+        see `chunker.config.Wake`; None: there is no guess.
         """
         if self.vector_input is not None:
             a = inputs.to(self.bias.dtype) @ self.vector_input + self.bias

@@ -85,10 +85,10 @@ def train(
         deletes it at the end. None: no checkpoint.
     log: a file to which every LogPoint is written, one JSON document a line.
     validate: paths of more text to validate on, besides the ends of the files in `data`.
-    woken: train as archives run the stack: level 1 steps only where the contexts are unsure, and the loss is that of
-        the mixture with them (`chunker.learning.woken`). None: it reads every byte, alone.
-    foretold: with `woken`, the folder where what the contexts say of the text is kept (24 bytes for each byte at which
-        level 1 wakes); it takes ten seconds a megabyte to make, once. None: a temporary one.
+    woken: train as archives run the stack: level 1 steps only where the contexts are unsure, and the loss is
+        that of the mixture with them (`chunker.learning.woken`). None: it reads every byte, alone.
+    foretold: with `woken`, the folder where what the contexts say of the text is kept (24 bytes for each byte
+        at which level 1 wakes); it takes ten seconds a megabyte to make, once. None: a temporary one.
     settings: any other field of `StackConfig` and of `TrainConfig`, as cell="lstm", mode="faithful",
         batch=64, learning_rate=4e-3, seed=1. What is not given is as in the checkpoint, or the default.
 

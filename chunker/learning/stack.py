@@ -328,7 +328,8 @@ class Stack(nn.Module):
 
     def integer_stack(self) -> IntegerStack:
         """The integer model of the levels that are trained: the same bits on every machine, without
-        gradients."""
+        gradients.
+        """
         return self.to_model().integer_stack()
 
     def compress_history(self, sequence: Symbols) -> History:
@@ -561,7 +562,9 @@ class Stack(nn.Module):
     def calibrate(
         self, surprises_bits: Sequence[Tensor], events: Sequence[Tensor], momentum: float = 0.98
     ) -> None:
-        """With the rule "rate": move the thresholds towards the target rate, as seen in a window; see StackOutput."""
+        """With the rule "rate": move the thresholds towards the target rate, as seen in a window; see
+        StackOutput.
+        """
         if self.config.gate.rule != "rate":
             return
         for i, surprises in enumerate(surprises_bits):

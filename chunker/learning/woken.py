@@ -1,14 +1,15 @@
-"""Training as coding works: level 1 steps only at the bytes at which it wakes, and is scored through the mixture.
+"""Training as coding works: level 1 steps only where it wakes, and is scored through the mixture.
 
-At a byte before whose bit k level 0 became unsure, the levels predict the 256 byte values; for each bit j >= k this
-gives the odds of the values that agree with the bits before it. The loss is the code length of these bits, in nats,
+At a byte before whose bit k level 0 became unsure, the levels predict the 256 byte values; for each bit j >=
+k this gives the odds of the values that agree with the bits before it. The loss is the code length of these
+bits, in nats,
 
-    sum over j >= k of -log p_j(bit_j),    p_j = sigmoid(a stretch(level 0's p_j) + b stretch(the levels' p_j))
+    sum over j >= k of -log p_j(bit_j),    p_j = sigmoid(a stretch(q_j) + b stretch(r_j))
 
-with level 0's p_j as it was foretold (chunker.learning.foretold), and a and b learned for each j and each degree of level
-0's certainty. The codec's mixture has more inputs and goes on learning; these two stand for it. So the levels learn
-what the contexts do not know, and windows count a level's own steps: in the same steps they read several times as much
-text.
+with r_j the levels' probability, q_j level 0's as it was foretold (chunker.learning.foretold), and a and b
+learnt for each j and each degree of level 0's certainty. The codec's mixture has more inputs and goes on
+learning; these two stand for it. So the levels learn what the contexts do not know, and windows count a level's
+own steps: in the same steps they read several times as much text.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class Window:
     """T woken steps of B rows. Integers (T, B) unless said otherwise.
 
     symbols: the byte before the one that is predicted. times: bytes since the row's last step. guesses,
-    confidences: of level 0. ngrams: (orders, T, B) rows of the table. targets: the byte that came. woke: the first bit
-    that the levels are asked for. odds: (T, B, 8) float32, of a 1 before each bit as level 0 had them, in nats.
+    confidences: of level 0. ngrams: (orders, T, B) rows of the table. targets: the byte that came. woke: the
+    first bit that the levels are asked for. odds: (T, B, 8) float32, of a 1 before each bit as level 0 had
+    them, in nats.
     counted: (T, B) bool, steps that are any. cold: (B,) bool, rows that begin a block.
     """
 
@@ -172,7 +174,7 @@ class Windows:
 
 @dataclass
 class _Row:
-    """Where a row reads: the number of its text and block, the next step and the block's last, in the text."""
+    """Where a row reads: the number of its text and block, the next step, and the end of the block's."""
 
     text: int = 0
     block: int = 0
@@ -203,7 +205,10 @@ def ngram_rows_at(
 
 
 def path_odds(logits: Tensor, targets: Tensor) -> Tensor:
-    """(N, 8): the logarithm of odds of a 1 before each bit of the targets (N,), in nats, from logits (N, 256)."""
+    """(N, 8): the logarithm of odds of a 1 before each bit of the targets (N,), in nats.
+
+    logits: (N, 256), of which bit j gets those of the bytes that agree with the target's bits before it.
+    """
     mass = torch.softmax(logits, -1)
     odds = []
     for j in range(7, -1, -1):
@@ -243,8 +248,9 @@ def code_nats(odds: Tensor, window: Window) -> Tensor:
 
 @dataclass(frozen=True)
 class WokenState:
-    """Between two windows. levels: their states. pending: (L - 1, B) bool, upper levels for which the byte (B,) that
-    came last waits."""
+    """Between two windows. levels: their states. pending: (L - 1, B) bool, upper levels for which the byte
+    (B,) that came last waits.
+    """
 
     levels: tuple[LevelState, ...]
     pending: Tensor
@@ -270,8 +276,12 @@ class WokenState:
 
 @dataclass(frozen=True)
 class WokenOutput:
-    """Of a window. logits: (T, B, 256) of all levels together. nats: (T, B), what the bytes' bits from `woke` on take.
-    events: per level (T, B) bool, the bytes that it received. surprises_bits: per gate (T, B). state: afterwards."""
+    """What a woken stack made of a window.
+
+    logits: (T, B, 256) of all levels together. nats: (T, B), what the bits of each byte from `woke` on take.
+    events: per level (T, B) bool, the bytes that it received. surprises_bits: per gate (T, B).
+    state: afterwards.
+    """
 
     logits: Tensor
     nats: Tensor
@@ -283,8 +293,9 @@ class WokenOutput:
 class WokenStack(nn.Module):
     """A joint stack that runs as in an archive, with the mixture that it is trained through.
 
-    Level 1 steps at every byte at which it wakes. A byte that levels 1 .. l did not expect waits for level l + 1, which
-    reads it when level 1 wakes next, with level l's state of then and the steps of level 1 since its own last one.
+    Level 1 steps at every byte at which it wakes. A byte that levels 1 .. l did not expect waits for level l
+    + 1, which reads it when level 1 wakes next, with level l's state of then and the steps of level 1 since
+    its own last one.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -339,7 +350,8 @@ class WokenStack(nn.Module):
     ) -> tuple[Tensor, LevelState]:
         """A level's states (T, B, H), held between its steps (T, B) bool, and its state afterwards.
 
-        below: (T, B, H'), of the level below."""
+        below: (T, B, H'), of the level below.
+        """
         level, own, T = self.stack.level(index), state.levels[index], len(steps)
         clock = torch.arange(T, device=steps.device).unsqueeze(1).expand_as(steps)
         symbols = torch.cat([state.byte.unsqueeze(0), window.targets[:-1]])

@@ -1,7 +1,7 @@
 """The trainer of woken stacks: `Trainer` over windows of what level 0 foretold, through the mixture.
 
-Besides that, what `Trainer` does: budget, schedule, averages, validation, checkpoints. Bits are those of the bytes at
-which level 1 wakes, beginning with the bit before which it wakes.
+Besides that, what `Trainer` does: budget, schedule, averages, validation, checkpoints. Bits are those of the
+bytes at which level 1 wakes, beginning with the bit before which it wakes.
 """
 
 from __future__ import annotations
