@@ -8,8 +8,8 @@ bits, in nats,
 
 with r_j the levels' probability, q_j level 0's as it was foretold (chunker.learning.foretold), and a and b
 learnt for each j and each degree of level 0's certainty. The codec's mixture has more inputs and goes on
-learning; these two stand for it. So the levels learn what the contexts do not know, and windows count a level's
-own steps: in the same steps they read several times as much text.
+learning; these two stand for it. So the levels learn what the contexts do not know, and windows count a
+level's own steps: in the same steps they read several times as much text.
 """
 
 from __future__ import annotations
