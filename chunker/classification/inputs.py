@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -238,25 +238,9 @@ class Preparation:
 
     def to_json(self) -> dict[str, Any]:
         """For `from_json`."""
-        return {
-            "kind": self.kind,
-            "size": self.size,
-            "per_case": self.per_case,
-            "deltas": self.deltas,
-            "mean": list(self.mean),
-            "deviation": list(self.deviation),
-            "text": self.text,
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Preparation:
         """The inverse of `to_json`."""
-        return cls(
-            kind=str(fields["kind"]),
-            size=int(fields["size"]),
-            per_case=bool(fields["per_case"]),
-            deltas=bool(fields["deltas"]),
-            mean=tuple(float(value) for value in fields["mean"]),
-            deviation=tuple(float(value) for value in fields["deviation"]),
-            text=bool(fields.get("text", False)),
-        )
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "deviation": tuple(fields["deviation"])})
