@@ -95,6 +95,13 @@ def is_ragged(X: Any) -> bool:
     )
 
 
+def check_table(X: Any) -> None:
+    """Raise UsageError if a table has text in it."""
+    values = np.asarray(X)
+    if values.dtype.kind in "US" or (values.dtype.kind == "O" and any(map(_is_text, values.flat))):
+        raise UsageError("a table of text is not a set of sequences; give one of its columns")
+
+
 def _is_text(row: Any) -> bool:
     return isinstance(row, str | bytes | bytearray)
 
