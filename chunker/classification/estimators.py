@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, clone
-from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import check_array, column_or_1d
 
 from chunker.classification.heads import Cases, Head, RecurrentHead, Task
 from chunker.classification.inputs import Array, as_rows, as_sequences, is_text
@@ -133,14 +131,7 @@ class HistoryClassifier(ClassifierMixin, HistoryEstimator):  # type: ignore[misc
 
     def _labels(self, y: Any, count: int) -> Array:
         as_rows(y, "labels")  # refuses what has no positions
-        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-        if y.ndim == 2 and y.shape[1] == 1:
-            warnings.warn(
-                "A column-vector y was passed when a 1d array was expected. Please change the shape of y.",
-                DataConversionWarning,
-                stacklevel=3,
-            )
-            y = y.ravel()
+        y = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
         check_classification_targets(y)
         if len(y) != count:
             raise UsageError(f"{count} sequences but {len(y)} labels; give one label a sequence")
