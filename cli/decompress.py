@@ -29,7 +29,7 @@ def decompress(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Write FILE for every FILE.nhc; "-" is standard input. With -c -f, what is no archive is copied as it is.
+    """Write FILE for every FILE.nhc; "-" is standard input. With -c -f, what is no archive is just copied.
 
     The archive stays, and an existing target is an error. The model is found by the archive's fingerprint
     if it is a built-in one; others are named with -m. Prints one line for each file.

@@ -1,4 +1,5 @@
-"""Sequences and labels in whatever container they come: counted by position, and named by it where one is wrong."""
+"""Sequences and labels in whatever container they come: counted by position,
+and named by it where one is wrong."""
 
 from __future__ import annotations
 

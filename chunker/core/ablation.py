@@ -1,7 +1,7 @@
 """What each context and each part of the mixture is worth: by how much a payload grows without it.
 
-`chunker bench --ablation` prints it; ABLATIONS.md shows the table. Needs the native library: each content is coded some
-sixty times.
+`chunker bench --ablation` prints it; ABLATIONS.md shows the table. Needs the native library: each content is
+coded some sixty times.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ VARIABLE = "CHUNKER_BACKEND"
 
 @functools.cache
 def backend() -> Backend:
-    """The core of this process: the one that CHUNKER_BACKEND names ("native": the best compiled one), else the
-    best that is there. Chosen on the first call.
+    """The core of this process: the one that CHUNKER_BACKEND names ("native": the best compiled one), else
+    the best that is there. Chosen on the first call.
 
     Raises
     ------
@@ -62,7 +62,8 @@ def backend() -> Backend:
 
 
 def _compiled() -> Sequence[Backend]:
-    """The variants of the compiled library that this processor can run, the best first; none without library."""
+    """The variants of the compiled library that this processor can run, the best first;
+    none without library."""
     from chunker.core.native import load
 
     return load()

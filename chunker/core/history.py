@@ -177,8 +177,8 @@ def check_expandable(config: StackConfig, thresholds_steps: Sequence[int]) -> No
     worst = max(thresholds_steps, default=0) / LOG_STEPS
     if config.gate.rule != "argmax" and worst > 1:
         raise UsageError(
-            f"with a gate of {worst:.2f} bits what was left out cannot be put back; use the argmax rule, or a "
-            "threshold of at most 1 bit"
+            f"with a gate of {worst:.2f} bits what was left out cannot be put back; use the argmax rule, "
+            "or a threshold of at most 1 bit"
         )
     if len(config.levels) > 2 and not config.predicts_time(1):
         raise UsageError(

@@ -101,12 +101,14 @@ class Settings:
 class Trace:
     """What a session tells of the n bytes that it read.
 
-    bits: array of type "f", (n,): what coding each byte would cost. levels: (n,) 0 where the contexts were alone, 1
-    where the first recurrent level woke, 2 where the second one took in the byte before, and so on. woke: (n,) the
-    number, from 0, of the bit before which the first level woke, 8 where it slept. In detail only, else empty:
-    guesses: array of type "H", (n,): the byte that level 0 held for the likeliest, 256 for none. confidences: (n,) how
-    sure it was, 0 .. 15. probabilities: array of type "H", (n, 8): of a 1, before each bit, 65536 to 1. level_bits: array of type "f",
-    (n, levels): what levels 1 .. l alone would take for each byte, in bits; NaN where they slept.
+    bits: array of type "f", (n,): what coding each byte would cost. levels: (n,) 0 where the contexts were
+    alone, 1 where the first recurrent level woke, 2 where the second one took in the byte before, and so on.
+    woke: (n,) the number, from 0, of the bit before which the first level woke, 8 where it slept.
+    In detail only, else empty:
+    guesses: array of type "H", (n,): the byte that level 0 held for the likeliest, 256 for none. confidences:
+    (n,) how sure it was, 0 .. 15. probabilities: array of type "H", (n, 8): of a 1, before each bit, 65536 to
+    1. level_bits: array of type "f", (n, levels): what levels 1 .. l alone would take for each byte, in bits;
+    NaN where they slept.
     """
 
     bits: array[float]
@@ -146,7 +148,8 @@ class Model(Protocol):
 
 
 class Backend(Protocol):
-    """A core. `model` is needed exactly if `settings.needs_model`; calls may run in several threads at once."""
+    """A core. `model` is needed exactly if `settings.needs_model`;
+    calls may run in several threads at once."""
 
     @property
     def name(self) -> str:
@@ -192,8 +195,8 @@ class Backend(Protocol):
     ) -> Session:
         """A session for `capacity` bytes at most, which reads them as those of a block of this size.
 
-        Without a model the contexts are alone, and the session tells when recurrent levels would wake. progress:
-        counts the bytes of each `read`.
+        Without a model the contexts are alone, and the session tells when recurrent levels would wake.
+        progress: counts the bytes of each `read`.
 
         Raises
         ------

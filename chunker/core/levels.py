@@ -182,8 +182,8 @@ class Session:
         return times.expected(lane)
 
     def hidden(self, level: int) -> NDArray[np.int64]:
-        """(lanes, H), of an LSTM (lanes, 2 H), and for level 0 the keys of its n-grams: the complete recurrent
-        state of a level, a copy."""
+        """(lanes, H), of an LSTM (lanes, 2 H), and for level 0 the keys of its n-grams: the complete
+        recurrent state of a level, a copy."""
         state = self._states[level]
         parts: list[NDArray[Any]] = [state.h] if state.c is None else [state.h, state.c]
         if state.last is not None:

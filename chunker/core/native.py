@@ -183,8 +183,8 @@ class NativeBackend:
     ) -> NativeSession:
         """See Backend.session.
 
-        without_contexts, without_parts: bit sets of contexts (contexts.h) and parts of the mixture (level0.h) to
-        leave out, for ablations; no archive is made without them.
+        without_contexts, without_parts: bit sets of contexts (contexts.h) and parts of the mixture (level0.h)
+        to leave out, for ablations; no archive is made without them.
         """
         job = self._job(settings, model, stop, progress)
         job.without_contexts, job.without_parts = without_contexts, without_parts

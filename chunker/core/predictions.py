@@ -1,7 +1,8 @@
 """From logits to integer weights, the only thing that coders and gates ever see.
 
 Logits are integers in units of 1/128 bit. A symbol's weight is a table entry, an integer from 2**23 (the most
-probable symbol) down to 1, and its probability is its share of the sum; what follows is integer arithmetic in 64 bits.
+probable symbol) down to 1, and its probability is its share of the sum;
+what follows is integer arithmetic in 64 bits.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def unexpected(pmf: UnnormalizedPmf, symbols: NDArray[np.intp], rule: str, limit
 def combined(levels: list[UnnormalizedPmf], rule: str, limits: list[Limit]) -> NDArray[np.float64]:
     """The probabilities (n, V) that a faithful stack gives, to look at: no coder and no gate reads them.
 
-    What level 0 expects keeps level 0's probability; the rest of its mass is shared out as level 1 predicts, among
-    the symbols that level 0 did not expect; and so on upwards (chunker.learning.stack.Stack.combine).
+    What level 0 expects keeps level 0's probability; the rest of its mass is shared out as level 1 predicts,
+    among the symbols that level 0 did not expect; and so on upwards (chunker.learning.stack.Stack.combine).
     """
     result: NDArray[np.float64] = levels[0].weights / levels[0].total
     left = np.ones(result.shape, dtype=bool)

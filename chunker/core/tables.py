@@ -90,7 +90,8 @@ def _frozen(table: NDArray[_Scalar]) -> NDArray[_Scalar]:
 
 
 def digest() -> str:
-    """BLAKE2b-128 over sigmoid, tanh (int16) and weights (int32), little-endian: the same on every machine."""
+    """BLAKE2b-128 over sigmoid, tanh (int16) and weights (int32),
+    little-endian: the same on every machine."""
     hasher = hashlib.blake2b(digest_size=16)
     for table in (sigmoid_table().astype("<i2"), tanh_table().astype("<i2"), weight_table().astype("<i4")):
         hasher.update(table.tobytes())

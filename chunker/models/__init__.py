@@ -4,8 +4,8 @@ A checksum over everything finds damage; a damaged model would make archives tha
 
 A file holds a stack either as trained ("float": float32 tensors) or as coded ("integer": what quantize.py
 makes of them, a quarter of the size). The fingerprint is over the configuration and the *integer* tensors,
-over all that decides a coded bit and nothing else: a trained file and its quantized copy have the same one, and
-either opens the other's archives.
+over all that decides a coded bit and nothing else: a trained file and its quantized copy have the same one,
+and either opens the other's archives.
 
 An integer model is read, checked and fingerprinted without numpy, whose import takes longer than all of that.
 """

@@ -1,4 +1,5 @@
-"""The codec of one block in plain Python: the specification in code, and the core where nothing is compiled."""
+"""The codec of one block in plain Python: the specification in code,
+and the core where nothing is compiled."""
 
 from chunker.core.reference.backend import PythonBackend
 

@@ -3,8 +3,8 @@
     low                  middle           high
      |------- 1 ------------|------ 0 ------|        middle = low + floor((high - low) * p / 2**16)
 
-The part of the bit that comes becomes the interval; highest bytes that its two ends share are shifted out. The payload
-names a number within the last interval.
+The part of the bit that comes becomes the interval; highest bytes that its two ends share are shifted out.
+The payload names a number within the last interval.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Interval:
         return out
 
     def last_bytes(self) -> bytes:
-        """The least bytes, one at least, that name a number in the interval; a reader finds zeros behind them."""
+        """The least bytes, one at least, that name a number in the interval;
+        a reader finds zeros behind them."""
         for n_bytes in (1, 2, 3):
             rest = 32 - 8 * n_bytes
             if self.high >> rest << rest >= self.low:

@@ -109,7 +109,8 @@ def hashes(reading: Reading, expected: int, match_length: int, wanted: Sequence[
     return [mix(h[context], context * 0x632BE5AB + 1) for context in wanted]
 
 
-# `mix` takes its arguments modulo 2**32; only where a product or a sum is shifted afterwards is more masking needed.
+# `mix` takes its arguments modulo 2**32; only where a product or a sum is shifted afterwards is more masking
+# needed.
 
 
 def _bytes_and_words(r: Reading, h: list[int]) -> None:

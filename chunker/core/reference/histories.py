@@ -1,8 +1,9 @@
 """Bit histories: what bits followed a context, as a state of one byte.
 
-Mahoney 2005, "Adaptive Weighing of Context Models for Lossless Data Compression", section 4.1; FORMAT.md, "Constants".
+Mahoney 2005, "Adaptive Weighing of Context Models for Lossless Data Compression", section 4.1;
+FORMAT.md, "Constants".
 
-    0 .. 30     all histories of up to four bits, in order: 2**length - 1 + the bits, the first one the highest
+    0 .. 30     all histories of up to four bits, in order: 2**length - 1 + the bits, the first the highest
     31 .. 252   how many zeros, how many ones, and which bit came last, numbered as they are met
     253 .. 255  unused
 
@@ -33,7 +34,8 @@ def _fits(a: int, b: int) -> bool:
 
 
 def _faded(n: int) -> int:
-    """What is left of n bits of one kind after a bit of the other kind: n up to 2, then 1 + floor(log2(n))."""
+    """What is left of n bits of one kind after a bit of the other kind: n up to 2,
+    then 1 + floor(log2(n))."""
     return n if n <= 2 else n.bit_length()
 
 

@@ -1,11 +1,11 @@
 """Level 0: predicts every bit from what followed its contexts before. FORMAT.md, "Level 0" and "The mixture".
 
-    byte --> reading --> numbers of contexts --> slots: bit histories, last bytes --+
-                    \\--> matches: bytes expected ----------------------------------+--> mixture --> maps --> p
+    byte --> reading --> numbers of contexts --> slots: bit histories, last bytes -+
+                  \\--> matches: bytes expected ------------------------------------+-> mixture -> maps -> p
     what the recurrent levels say of the bit (`Advice`) ---------------------------+
 
-Before each byte `begin_byte`; then for each of its bits `gather`, `mix` (again if the advice changes) and `learn`;
-`end_byte` behind the eighth.
+Before each byte `begin_byte`; then for each of its bits `gather`, `mix` (again if the advice changes) and
+`learn`; `end_byte` behind the eighth.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ FINAL_SIZES = (256, len(MIN_LENGTHS) * 13 * 8)
 class Advice:
     """What the recurrent levels say of the next bit; zeros while they sleep.
 
-    stretched: logarithm of odds of a 1, in 1/256 nat. linear: probability of a 1 minus 1/2, in 1/1024. likeliest:
-    the byte that they hold for the most probable.
+    stretched: logarithm of odds of a 1, in 1/256 nat. linear: probability of a 1 minus 1/2, in 1/1024.
+    likeliest: the byte that they hold for the most probable.
     """
 
     awake: bool = False
@@ -101,7 +101,8 @@ class Follower:
         return run, certain, (p - 32768) >> 6
 
     def _run_odds(self, partial: int, bit_number: int, mixed: int) -> int:
-        """What the byte seen last says if it agrees with the bits so far, else what the one before it says."""
+        """What the byte seen last says if it agrees with the bits so far,
+        else what the one before it says."""
         rest = 8 - bit_number
         if self.last >> rest == partial:
             byte, run = self.last, self._run_start + bit_number
@@ -125,8 +126,8 @@ class Follower:
 class Level0:
     """The state of one block.
 
-    content: the bytes so far. partial: the bits of this byte so far behind a 1. odds: logarithm of odds that the
-    mixture gave last, in 1/256 nat, before the adaptive maps.
+    content: the bytes so far. partial: the bits of this byte so far behind a 1. odds: logarithm of odds that
+    the mixture gave last, in 1/256 nat, before the adaptive maps.
     """
 
     def __init__(self, contexts: Contexts, n_bytes: int, with_stack: bool) -> None:
@@ -166,7 +167,8 @@ class Level0:
         self.partial, self._bit_number, self._node = 1, 0, 1
 
     def guess(self) -> tuple[int, int]:
-        """Before the first bit: the byte that is likeliest, NO_GUESS if there is none; how sure this is, 0 .. 15."""
+        """Before the first bit: the byte that is likeliest, NO_GUESS if there is none; how sure this is, 0 ..
+        15."""
         if self._longest:
             return self._longest - 1, 8 + length_bucket(self._longest_length) // 3
         for i in reversed(range(self._orders)):
@@ -263,7 +265,8 @@ class Level0:
 
 
 def _initial_weights(contexts: int, with_stack: bool) -> list[int]:
-    """Of all inputs, in the order of `Level0.gather`: runs and certain histories count, and matches, and the net."""
+    """Of all inputs, in the order of `Level0.gather`: runs and certain histories count, and matches,
+    and the net."""
     runs_and_certain = [ONE // (contexts + 8)] * (2 * contexts)
     matches = [ONE // 4] * len(MIN_LENGTHS)
     net = NET_WEIGHT if with_stack else 0

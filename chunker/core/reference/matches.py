@@ -17,8 +17,9 @@ LEAST_BITS, MOST_BITS = 10, 20  # of the hash of the bytes that must repeat
 class Match:
     """One repetition that is followed, until it misses too often or a better one is found.
 
-    at: where the byte stands that it expects. length: bytes before it that repeat. misses: of the last eight bytes
-    that it foretold, one bit each. expected: the byte, -1 if there is none or another match stands at the same place.
+    at: where the byte stands that it expects. length: bytes before it that repeat. misses: of the last eight
+    bytes that it foretold, one bit each. expected: the byte, -1 if there is none or another match stands at
+    the same place.
     """
 
     def __init__(self, min_length: int, bits: int) -> None:
@@ -43,7 +44,8 @@ class Match:
         return self._index >= 0
 
     def inputs(self, partial: int, bit_number: int) -> tuple[int, int]:
-        """Logarithm of odds of a 1 in 1/256 nat, and probability minus 1/2 in 1/1024; 0 if it does not take part.
+        """Logarithm of odds of a 1 in 1/256 nat, and probability minus 1/2 in 1/1024;
+        0 if it does not take part.
 
         partial: the bits of this byte so far behind a 1.
         """

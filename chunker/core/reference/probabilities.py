@@ -1,4 +1,5 @@
-"""Probabilities that adapt: what level 0 learns from the bits that came. FORMAT.md, "Constants" and "Final maps"."""
+"""Probabilities that adapt: what level 0 learns from the bits that came.
+FORMAT.md, "Constants" and "Final maps"."""
 
 from __future__ import annotations
 
@@ -46,8 +47,8 @@ class Adaptive:
 class Refinement:
     """An adaptive map (secondary symbol estimation, Mahoney 2005, section 4.3).
 
-    For each place, a number of 16 bits made from a context, it learns what probabilities of the mixture turned out
-    to be: 33 points at logarithms of odds from -8 to 8 nats, straight lines between them.
+    For each place, a number of 16 bits made from a context, it learns what probabilities of the mixture
+    turned out to be: 33 points at logarithms of odds from -8 to 8 nats, straight lines between them.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,8 @@
-"""What stands before a byte, read in many ways: words, tokens, runs, lines, fields, keys. FORMAT.md, "Reading".
+"""What stands before a byte, read in many ways: words, tokens, runs, lines, fields, keys.
+FORMAT.md, "Reading".
 
-A `Reading` is a function of the bytes so far; contexts.py makes the contexts from it. Numbers have 32 bits and
-hashes are modulo 2**32, but where another width is told.
+A `Reading` is a function of the bytes so far; contexts.py makes the contexts from it. Numbers have 32 bits
+and hashes are modulo 2**32, but where another width is told.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ def is_digit(c: int) -> bool:
 class Fields:
     """The fields of this line, and where those of the line above begin.
 
-    index, begin: of the field that is being read, its number in the line and its first position. hash, before:
-    of its bytes so far, of the field before. order: it is equal so far to the one above (0), smaller (1), larger (2).
+    index, begin: of the field that is being read, its number in the line and its first position.
+    hash, before: of its bytes so far, of the field before. order: it is equal so far to the one above (0),
+    smaller (1), larger (2).
     """
 
     def __init__(self, ends: frozenset[int]) -> None:
@@ -126,7 +128,8 @@ class Reading:
 
     @property
     def bracket(self) -> tuple[int, int]:
-        """Hash of the innermost open bracket with the token before it; and the key that was the last one there."""
+        """Hash of the innermost open bracket with the token before it;
+        and the key that was the last one there."""
         return self._brackets[self.depth]
 
     @property

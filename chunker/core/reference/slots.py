@@ -13,9 +13,9 @@ LEAST_BITS, MOST_BITS = 8, 20  # of a bucket's number
 class Slot:
     """What followed a context within one half of a byte.
 
-    check: 16 bits of the context's hash, 0 if the slot is free. histories: states of the nodes 1 .. 15 of the binary
-    tree of four bits; the children of n are 2 n and 2 n + 1. And, of the context of a byte's first half, the byte that
-    came last, how often in a row, and the byte that came before it.
+    check: 16 bits of the context's hash, 0 if the slot is free. histories: states of the nodes 1 .. 15 of the
+    binary tree of four bits; the children of n are 2 n and 2 n + 1. And, of the context of a byte's first
+    half, the byte that came last, how often in a row, and the byte that came before it.
     """
 
     __slots__ = ("check", "histories", "run_before", "run_byte", "run_count")
@@ -44,8 +44,9 @@ class Slot:
 class Slots:
     """All slots: buckets of three, made as they are first looked into.
 
-    Contexts may come to share a slot: one that finds no room clears a slot which another may hold in this very byte.
-    Both go on with it then: their histories are one, and a byte is added to its run once for each of them.
+    Contexts may come to share a slot: one that finds no room clears a slot which another may hold in this
+    very byte. Both go on with it then: their histories are one, and a byte is added to its run once for each
+    of them.
     """
 
     def __init__(self, n_bytes: int, contexts: int) -> None:

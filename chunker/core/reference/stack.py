@@ -1,8 +1,10 @@
-"""The recurrent levels of a block: when they wake, what they take in, what they say. FORMAT.md, "Recurrent levels".
+"""The recurrent levels of a block: when they wake, what they take in, what they say.
+FORMAT.md, "Recurrent levels".
 
-Level 1 sleeps while the contexts are sure. Where it wakes it takes in the last bytes that passed and predicts the next
-one; a byte that it predicted goes up to the next level only if it did not expect it (Schmidhuber 1992, section 3:
-what was predicted tells nothing new), and so on. The cells are those of chunker.core.cells, with one lane.
+Level 1 sleeps while the contexts are sure. Where it wakes it takes in the last bytes that passed and predicts
+the next one; a byte that it predicted goes up to the next level only if it did not expect it (Schmidhuber
+1992, section 3: what was predicted tells nothing new), and so on.
+The cells are those of chunker.core.cells, with one lane.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ LN2 = 2839  # of 2**-12, within 1e-5
 class Level:
     """The state of one level: h (1, H), an LSTM's c (1, H), and logits (1, 256), its part of the prediction.
 
-    since: how many bytes level 1 predicted since this level's last input. fresh: it has had none yet. pending: the
-    byte that it takes in when level 1 wakes, None if there is none.
+    since: how many bytes level 1 predicted since this level's last input. fresh: it has had none yet.
+    pending: the byte that it takes in when level 1 wakes, None if there is none.
     """
 
     def __init__(self, level: IntegerLevel, index: int) -> None:
@@ -110,7 +112,8 @@ class Stack:
         return keys
 
     def _step_upper(self) -> int:
-        """The levels above take in the bytes that wait for them, up to one for which none does. Returns how many."""
+        """The levels above take in the bytes that wait for them, up to one for which none does.
+        Returns how many."""
         for index, level in enumerate(self._levels[1:], 1):
             if level.pending is None:
                 return index - 1
@@ -119,7 +122,8 @@ class Stack:
         return len(self._levels) - 1
 
     def advise(self, partial: int, bit_number: int) -> Advice:
-        """What the prediction says of the bit behind those of `partial`: the weights of all bytes that go on so."""
+        """What the prediction says of the bit behind those of `partial`: the weights of all bytes that go on
+        so."""
         pmf = self._pmfs[-1]
         half = 1 << (7 - bit_number)
         first = 2 * half * partial - 256  # of the bytes that begin like this

@@ -1,7 +1,8 @@
-"""Constants of level 0, from integer arithmetic alone: squash and stretch, logarithms, bit histories, kinds of bytes.
+"""Constants of level 0, from integer arithmetic alone: squash and stretch, logarithms, bit histories,
+kinds of bytes.
 
-FORMAT.md, "Constants". All are made once, when this module is imported, and never change. `digest()` compares them,
-and those of the recurrent levels, with every other implementation's.
+FORMAT.md, "Constants". All are made once, when this module is imported, and never change. `digest()` compares
+them, and those of the recurrent levels, with every other implementation's.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def _stretch() -> list[int]:
 
 
 def _log2() -> list[int]:
-    """Entry i is 2**12 log2(1 + i / 4096), rounded; digit by digit, for squaring a number doubles its logarithm."""
+    """Entry i is 2**12 log2(1 + i / 4096), rounded; digit by digit,
+    for squaring a number doubles its logarithm."""
     table = []
     for i in range(4096):
         x, digits = (4096 + i) << 19, 0  # x from 1 to below 2, in units of 2**-31
@@ -100,7 +102,8 @@ def stretch(p: int) -> int:
 
 
 def bits_for(n: int, least: int, most: int) -> int:
-    """How many bits number a table of at least n rows, within limits: the smallest b >= least with 2**b >= n, or most."""
+    """How many bits number a table of at least n rows, within limits: the smallest b >= least with 2**b >= n,
+    or most."""
     return max(least, min((n - 1).bit_length(), most)) if n > 0 else least
 
 
