@@ -2,8 +2,8 @@
 
 Task: chunker.data.Lag with fillers that come again after 20 symbols. Streams are read side by side, from a
 moment shortly before a sequence begins until shortly after it ended; 384 of the 512 streams are for
-training, the others for the test. Each recording holds one whole sequence; where it begins, the lag, and which
-symbols matter are not given.
+training, the others for the test. Each recording holds one whole sequence; where it begins, the lag, and
+which symbols matter are not given.
 
     1. level 0 is trained on the first symbols of the training streams, then frozen
     2. its integer model reads all streams once; what it does not expect is kept: a few inputs of each stream.
