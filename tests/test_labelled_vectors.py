@@ -52,7 +52,7 @@ def test_cases_are_time_first(tmp_path):
         ("1,2:", "no label"),
         ("1,x:2,3:a", "could not convert"),
         ("1,2:3:a", "unequal length"),
-        ("1,2:a", "1 channels and not 2"),
+        ("1,2:a", "1 channels, not 2"),
         ("1,nan:2,3:a", "missing"),
         ("(0,1),(1,2):a", "times"),
     ],
