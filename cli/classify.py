@@ -10,10 +10,11 @@ import click
 from chunker.cli import files, options
 from chunker.cli.guard import HELP_OPTIONS, GuardedGroup, each_file, leave
 from chunker.cli.report import print_json, print_table
+from chunker.cli.training_options import numbers
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
-    from chunker.classification import HistoryClassifier
+    from chunker.classification.heads import Head
 
 
 @click.group(
@@ -32,7 +33,12 @@ def classify() -> None:
 @click.option("-o", "--output", required=True, metavar="MODEL", help="The classifier's file.")
 @click.option("-f", "--force", is_flag=True, help="Replace MODEL if it exists.")
 @click.option(
-    "--levels", default="64,64", show_default=True, metavar="H,H", help="Hidden units, lowest level first."
+    "--levels",
+    default="64,64",
+    callback=numbers,
+    show_default=True,
+    metavar="H,H",
+    help="Hidden units, lowest level first.",
 )
 @click.option(
     "--features", type=click.Choice(["top", "all"]), default="all", show_default=True,
@@ -98,7 +104,7 @@ def fit(
     labelled: str,
     output: str,
     force: bool,
-    levels: str,
+    levels: tuple[int, ...],
     features: str,
     head: str,
     contexts: bool,
@@ -130,7 +136,14 @@ def fit(
     from chunker import extras
 
     extras.require("sklearn", "classifying")  # before what follows loads torch
-    from chunker.classification import HistoryClassifier, save_classifier
+    from chunker.classification import (
+        ConvolutionalHead,
+        HistoryClassifier,
+        NgramHead,
+        RandomKernelHead,
+        RecurrentHead,
+        save_classifier,
+    )
     from chunker.classification.labelled import is_vectors, read_labelled
 
     if os.path.exists(output):
@@ -147,28 +160,38 @@ def fit(
     for path in unlabelled:
         if is_vectors(path) != vectors:
             raise UsageError(
-                f"{files.shown(path)} is not of the same kind as {files.shown(labelled)}; both are lines, or both .ts"
+                f"{files.shown(path)} is not of the same kind as {files.shown(labelled)}; "
+                "both are lines, or both .ts"
             )
         more.extend(case for case in _cases(path, lines=True) if len(case))
+    shared: dict[str, Any] = {
+        "members": members,
+        "steps": head_steps,
+        "batch_size": batch,
+        "dropout": dropout,
+        "noise": noise,
+        "warp": warp,
+        "label_smoothing": smoothing,
+    }
+    heads: list[Head] = []
+    if head != "none":
+        heads.append(RecurrentHead(readout=head, pooling=pooling, backwards=backwards, **shared))
+    if convolutions:
+        heads.append(ConvolutionalHead(maps=convolutions, **shared))
+    if contexts:
+        heads.append(RandomKernelHead() if vectors else NgramHead())
+    if not heads:
+        raise UsageError(
+            "no classifier is left; leave out --no-contexts or --head none, or add --convolutions"
+        )
     model = HistoryClassifier(
-        levels=_widths(levels),
+        levels=levels,
         features=features,
-        head=head,
         kind="vectors" if vectors else "symbols",
-        contexts=None if contexts else 0,
-        convolutions=convolutions,
-        members=members,
         per_case=per_case,
         deltas=deltas,
-        noise=noise,
-        warp=warp,
-        smoothing=smoothing,
-        backwards=backwards,
-        pooling=pooling,
-        dropout=dropout,
-        batch=batch,
         steps=steps,
-        head_steps=head_steps,
+        heads=heads,
         random_state=seed,
     ).fit(sequences, labels, more or None)
     save_classifier(output, model)
@@ -201,25 +224,26 @@ def fit(
 @click.option("--lines", is_flag=True, help="Each line of a file is a sequence of its own.")
 @options.json_option
 def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool) -> None:
-    """Print the class of every FILE and its probability; with --json also the share of inputs that reach the top level.
+    """Print the class of every FILE and its probability.
 
+    With --json also the share of the inputs that reach the top level.
     Of a file .ts or .ts.gz every case is classified; its labels are not looked at.
     """
     from chunker import extras
-    from chunker.classification.labelled import is_vectors
 
     extras.require("sklearn", "classifying")
-    model = _load(model_path)
+    from chunker.classification import load_classifier
+    from chunker.classification.labelled import is_vectors
+
+    model = load_classifier(model_path)
     rows: list[dict[str, Any]] = []
 
     def one(path: str) -> None:
         each = lines or is_vectors(path)
-        _check_kind(model, model_path, path)
         cases = _cases(path, lines)
         if not cases:
             raise UsageError("is empty; name a file with something in it")
-        probabilities = model.predict_proba(cases)
-        share = model.event_share(cases)
+        probabilities, share = model.evaluate(cases)
         for number, row in enumerate(probabilities, 1):
             best = int(row.argmax())
             found = {"name": path, "line": number} if each else {"name": path}
@@ -247,50 +271,44 @@ def predict(model_path: str, paths: tuple[str, ...], lines: bool, as_json: bool)
 @click.argument("labelled", type=click.Path(exists=True))
 @options.json_option
 def evaluate(model_path: str, labelled: str, as_json: bool) -> None:
-    """Measure MODEL on LABELLED: accuracy, macro F1, confusion, and the share of inputs that reach the top level.
+    """Measure MODEL on LABELLED: accuracy, macro F1, confusion, share of inputs that reach the top level.
 
     Rows of the confusion are the true classes, columns the predicted ones. A class that MODEL does not know
     counts as wrong.
     """
-    import numpy as np
-
     from chunker import extras
-    from chunker.classification.labelled import read_labelled
 
     extras.require("sklearn", "classifying")
-    model = _load(model_path)
-    _check_kind(model, model_path, labelled)
-    sequences, labels = read_labelled(labelled)
-    found, share = model.evaluate(sequences)
-    predicted = [str(name) for name in found]
-    names = sorted({str(name) for name in model.classes_} | set(labels))
-    index = {name: i for i, name in enumerate(names)}
-    confusion = np.zeros((len(names), len(names)), dtype=np.int64)
-    for truth, answer in zip(labels, predicted, strict=True):
-        confusion[index[truth], index[answer]] += 1
+    from chunker.classification import load_classifier
+    from chunker.classification.evaluation import evaluate as measure
+    from chunker.classification.labelled import read_labelled
+
+    model = load_classifier(model_path)
+    found = measure(model, *read_labelled(labelled))
     document = {
         "model": model_path,
-        "cases": len(labels),
-        "accuracy": round(float(np.trace(confusion) / len(labels)), 6),
-        "macro_f1": round(_macro_f1(confusion), 6),
-        "event_share": round(share, 6),
-        "classes": names,
-        "confusion": confusion.tolist(),
+        "cases": found.cases,
+        "accuracy": round(found.accuracy, 6),
+        "macro_f1": round(found.macro_f1, 6),
+        "event_share": round(found.event_share, 6),
+        "classes": found.classes,
+        "confusion": found.confusion.tolist(),
     }
     if as_json:
         print_json(document)
         return
     click.echo(
-        f"{len(labels):,} cases: accuracy {document['accuracy']:.4f}, macro F1 {document['macro_f1']:.4f}, "
-        f"{share:.2%} of the inputs reach the top"
+        f"{found.cases:,} cases: accuracy {found.accuracy:.4f}, macro F1 {found.macro_f1:.4f}, "
+        f"{found.event_share:.2%} of the inputs reach the top"
     )
+    names = [files.shown(name) for name in found.classes]
     if len(names) <= 20:
-        cells = [[files.shown(name), *map(str, row)] for name, row in zip(names, confusion, strict=True)]
-        print_table(["<truth", *map(files.shown, names)], cells)
+        rows = zip(names, found.confusion, strict=True)
+        print_table(["<truth", *names], [[name, *map(str, row)] for name, row in rows])
 
 
 def _cases(path: str, lines: bool) -> list[Any]:
-    """The sequences of a file without looking at labels: a .ts file's, else one of bytes, or one for each line."""
+    """The sequences of a file, without labels: a .ts file's, else its bytes, or one for each line."""
     from chunker.classification.labelled import is_vectors, read_vectors
 
     if is_vectors(path):
@@ -298,40 +316,3 @@ def _cases(path: str, lines: bool) -> list[Any]:
     with files.open_source(path, named_target=True) as source:
         data = source.stream.read()
     return data.splitlines() if lines else [data]
-
-
-def _macro_f1(confusion: Any) -> float:
-    """Mean over the classes that occur of 2 hits / (predicted + true)."""
-    scores = []
-    for i in range(len(confusion)):
-        both = int(confusion[i].sum() + confusion[:, i].sum())
-        if confusion[i].sum():
-            scores.append(2 * int(confusion[i, i]) / both)
-    return float(sum(scores) / len(scores))
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        widths = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"levels {text!r} are no numbers; write them as 64,64") from error
-    if not widths or min(widths) < 1:
-        raise UsageError(f"levels {text!r} make no sense; write hidden units as 64,64")
-    return widths
-
-
-def _load(path: str) -> HistoryClassifier:
-    from chunker.classification import load_classifier
-
-    return load_classifier(path)
-
-
-def _check_kind(model: HistoryClassifier, model_path: str, path: str) -> None:
-    """Raise UsageError if the model is of symbols and the file of vectors, or the other way round."""
-    from chunker.classification.labelled import is_vectors
-
-    if model.stack_.observation.is_symbols == is_vectors(path):
-        kind = (
-            "symbols" if model.stack_.observation.is_symbols else "vectors, which come in files .ts or .ts.gz"
-        )
-        raise UsageError(f"{files.shown(model_path)} classifies {kind}; give it such a file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chunker.cli import options
-from chunker.cli.work import Job, Worker, report_each
+from chunker.cli.work import Job, Worker, report_each, takes_job
 
 
 @click.command(short_help="Compress files.")
@@ -19,23 +19,12 @@ from chunker.cli.work import Job, Worker, report_each
 @options.preset_options
 @options.quiet_option
 @options.json_option
-def compress(
-    paths: tuple[str, ...],
-    output: str | None,
-    stdout: bool,
-    force: bool,
-    remove: bool,
-    model: str | None,
-    threads: int | None,
-    preset: str,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+@takes_job
+def compress(paths: tuple[str, ...], job: Job, as_json: bool) -> None:
     """Write FILE.nhc for every FILE; "-" is standard input.
 
     The source stays, and an existing target is an error. Prints one line for each file: its name, bytes
     in, bytes out, their ratio, bits per byte and the model.
     """
-    job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet, preset)
     job.check(paths)
     report_each(Worker(job).compress, paths, job, as_json)

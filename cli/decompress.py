@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chunker.cli import options
-from chunker.cli.work import Job, Worker, report_each
+from chunker.cli.work import Job, Worker, report_each, takes_job
 
 
 @click.command(short_help="Decompress archives.")
@@ -18,22 +18,12 @@ from chunker.cli.work import Job, Worker, report_each
 @options.threads_option
 @options.quiet_option
 @options.json_option
-def decompress(
-    paths: tuple[str, ...],
-    output: str | None,
-    stdout: bool,
-    force: bool,
-    remove: bool,
-    model: str | None,
-    threads: int | None,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+@takes_job
+def decompress(paths: tuple[str, ...], job: Job, as_json: bool) -> None:
     """Write FILE for every FILE.nhc; "-" is standard input. With -c -f, what is no archive is just copied.
 
     The archive stays, and an existing target is an error. The model is found by the archive's fingerprint
     if it is a built-in one; others are named with -m. Prints one line for each file.
     """
-    job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet)
     job.check(paths)
     report_each(Worker(job).decompress, paths, job, as_json)

@@ -11,7 +11,7 @@ import click
 from chunker.cli import files, options
 from chunker.cli.files import STANDARD
 from chunker.cli.guard import HELP_OPTIONS, WARNING, GuardedCommand, each_file, leave, run
-from chunker.cli.work import Job, Lines, Worker
+from chunker.cli.work import Job, Lines, Worker, takes_job
 
 _LONG_LEVELS = {"--fast": "1", "--best": "9"}
 _OPTIONS = {**dict.fromkeys("123", "--fast"), **dict.fromkeys("789", "--best")}
@@ -119,24 +119,17 @@ def _suffix(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each file on standard error.")
 @options.version_option
+@takes_job
 def nhc(
     paths: tuple[str, ...],
+    job: Job,
     decompress: bool,
-    stdout: bool,
     keep: bool,
     recursive: bool,
-    suffix: str,
-    remove: bool,
-    force: bool,
-    output: str | None,
     test: bool,
     list_: bool,
     as_json: bool,
-    model: str | None,
-    threads: int | None,
-    preset: str,
     no_name: bool,
-    quiet: bool,
     verbose: bool,
 ) -> None:
     """Compress every FILE to FILE.nhc, or decompress it with -d; without FILE, or for "-", from standard
@@ -147,13 +140,12 @@ def nhc(
 
     tar: `tar -I nhc -cf x.tar.nhc DIR`, `tar -I nhc -xf x.tar.nhc`.
     """
-    if keep and remove:
+    if keep and job.remove:
         raise click.UsageError("-k keeps the sources and --rm deletes them; give one of them")
-    if list_ + test + remove > 1:
+    if list_ + test + job.remove > 1:
         raise click.UsageError("-l, -t and --rm do not go together")
     if as_json and not list_:
         raise click.UsageError("--json goes with -l; `chunker compress` has it, too")
-    job = Job(options.output_of(output, stdout), force, remove, model, threads, quiet, preset, suffix)
     action = "list" if list_ else "test" if test else "decompress" if decompress else "compress"
     paths = paths or (STANDARD,)
     found = [*_below(paths, job, action)] if recursive else [*paths]
@@ -161,9 +153,9 @@ def nhc(
     if list_:
         from chunker.cli.list import show_archives
 
-        leave(show_archives(found, as_json=as_json, quiet=quiet, suffix=suffix), WARNING)
+        leave(show_archives(found, as_json=as_json, quiet=job.quiet, suffix=job.suffix), WARNING)
         return
-    _work(found, job, action, verbose and not quiet)
+    _work(found, job, action, verbose and not job.quiet)
 
 
 def _below(paths: tuple[str, ...], job: Job, action: str) -> Iterator[str]:

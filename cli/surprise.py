@@ -11,7 +11,7 @@ from chunker.cli import files, options
 from chunker.cli.guard import each_file, leave
 from chunker.cli.progress import Progress
 from chunker.cli.report import print_json
-from chunker.cli.work import Job, Worker
+from chunker.cli.work import Job, Worker, takes_job
 
 if TYPE_CHECKING:
     from chunker.codec.lines import Line
@@ -33,16 +33,14 @@ if TYPE_CHECKING:
 @options.threads_option
 @options.quiet_option
 @options.json_option
+@takes_job
 def surprise(
     paths: tuple[str, ...],
     most: int | None,
     unusual: bool,
     threshold: float,
     by_byte: bool,
-    model: str | None,
-    preset: str,
-    threads: int | None,
-    quiet: bool,
+    job: Job,
     as_json: bool,
 ) -> None:
     """Print for each line of FILE the bits that it costs in an archive,
@@ -59,7 +57,7 @@ def surprise(
     """
     if by_byte and not as_json:
         raise click.UsageError("--bytes goes with --json")
-    worker = Worker(Job(model=model, threads=threads, quiet=quiet, preset=preset))
+    worker = Worker(job)
     documents: list[dict[str, Any]] = []
 
     def one(path: str) -> None:

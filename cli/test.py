@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chunker.cli import options
-from chunker.cli.work import Job, Worker, report_each
+from chunker.cli.work import Job, Worker, report_each, takes_job
 
 
 @click.command(short_help="Check that archives can be decompressed.")
@@ -14,11 +14,11 @@ from chunker.cli.work import Job, Worker, report_each
 @options.threads_option
 @options.quiet_option
 @options.json_option
-def test(paths: tuple[str, ...], model: str | None, threads: int | None, quiet: bool, as_json: bool) -> None:
+@takes_job
+def test(paths: tuple[str, ...], job: Job, as_json: bool) -> None:
     """Decompress every FILE without writing anything; "-" is standard input.
 
     Everything that decompressing would check is checked. In --json, bytes_in is the content's size and
     bytes_out the archive's.
     """
-    job = Job(model=model, threads=threads, quiet=quiet)
     report_each(Worker(job).test, paths, job, as_json, line=lambda outcome: f"{outcome.line()}, OK")

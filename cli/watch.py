@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -63,6 +64,18 @@ class Watch:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class Foretelling:
+    """Tells now and then how much of a corpus the contexts have read: called with the bytes, and with those in all."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic() + PLAIN_SECONDS
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + PLAIN_SECONDS
+            click.echo(f"the contexts have read {done:,} of {total:,} bytes", err=True)
 
 
 def figures(point: LogPoint, validation: str) -> str:

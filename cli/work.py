@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from chunker.cli import files
+from chunker.cli import files, options
 from chunker.cli.guard import ReportLost, complain, each_file, leave
 from chunker.cli.options import NO_MODEL
 from chunker.cli.progress import Progress, watched
@@ -48,6 +49,18 @@ class Job:
             raise click.UsageError("-o names one output, so it takes one file; use -c to join several")
         if self.remove and self.output == files.STANDARD:
             raise click.UsageError("--rm and standard output do not go together: the result may get lost")
+
+
+def takes_job(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `job` in place of the options that make it."""
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        values["output"] = options.output_of(values.get("output"), values.pop("stdout", False))
+        of_job = {field.name: values.pop(field.name) for field in fields(Job) if field.name in values}
+        function(job=Job(**of_job), **values)
+
+    return command
 
 
 class Lines:

@@ -1,7 +1,8 @@
 """Writes tests/golden/*.nhc, archives that every version has to treat alike; `--check` decodes the good ones.
 
-    python tests/make_golden.py            only after a change of format, with a new version number
-    python tests/make_golden.py --check    exit code 0 if all decode with the core that CHUNKER_BACKEND names
+    python tests/make_golden.py                 only after a change of format, with a new version number
+    python tests/make_golden.py --check         whether they decode with the core that CHUNKER_BACKEND names
+    python tests/make_golden.py --classifiers   golden/classifier-*, only after a change of their format
 
 They need golden/tiny.safetensors, a model that is small and fixed, and golden/ngrams.safetensors, whose level
 0 is told n-grams. Contents come from hashes, not from a random generator whose stream another version of
@@ -11,9 +12,12 @@ numpy could change, and are short, for the reference in Python takes its time.
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -295,9 +299,49 @@ def check() -> int:
     return wrong
 
 
+def labelled_cases() -> dict[str, tuple[list[Any], list[str]]]:
+    """What the golden classifiers were fitted to: sequences of symbols and of vectors, and their labels."""
+    labels = ["low", "high"] * 8
+    words = [text(40) if label == "low" else table(40 + i) for i, label in enumerate(labels)]
+    waves = []
+    for i, label in enumerate(labels):
+        turn = (i + 1) * (0.2 if label == "low" else 0.9)
+        waves.append([[math.sin(turn * t), math.cos(turn * t)] for t in range(8 + i)])
+    return {"symbols": (words, labels), "vectors": (waves, labels)}
+
+
+def write_classifiers() -> None:
+    """Fit and save small classifiers with every kind of head, and beside them what they find probable."""
+    from chunker.classification import (
+        ConvolutionalHead,
+        HistoryClassifier,
+        NgramHead,
+        RandomKernelHead,
+        RecurrentHead,
+        save_classifier,
+    )
+
+    quick: dict[str, Any] = {"steps": 3, "batch_size": 4}
+    heads = {
+        "symbols": [RecurrentHead(backwards=True, **quick), NgramHead(buckets=64, longest=2)],
+        "vectors": [ConvolutionalHead(maps=2, **quick), RandomKernelHead(kernels=9)],
+    }
+    for kind, (rows, labels) in labelled_cases().items():
+        model = HistoryClassifier((4, 3), steps=5, heads=heads[kind], random_state=0).fit(rows, labels)
+        save_classifier(GOLDEN / f"classifier-{kind}.safetensors", model)
+        found = {
+            "classes": model.classes_.tolist(),
+            "probabilities": model.predict_proba(rows).round(9).tolist(),
+        }
+        (GOLDEN / f"classifier-{kind}.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     if "--check" in sys.argv[1:]:
         return check()
+    if "--classifiers" in sys.argv[1:]:
+        write_classifiers()
+        return 0
     archives = good()
     described = bad(archives)
     for old in GOLDEN.glob("*.nhc"):

@@ -11,6 +11,7 @@ pytest.importorskip("aeon")
 
 from aeon.testing.estimator_checking import check_estimator
 
+from chunker.classification import RandomKernelHead, RecurrentHead
 from chunker.classification.aeon import HistoryTimeSeriesClassifier
 
 pytestmark = pytest.mark.filterwarnings("default")  # aeon and numba warn of their own affairs
@@ -29,6 +30,7 @@ def test_unequal_lengths_and_several_channels():
         np.stack([np.sin(np.arange(n) * (c + 1) / 2), random.normal(size=n) / 5])
         for c, n in zip(labels, random.integers(12, 30, 40), strict=True)
     ]
-    model = HistoryTimeSeriesClassifier((8,), steps=20, head_steps=120, contexts=300, random_state=0)
+    heads = [RecurrentHead(steps=120), RandomKernelHead(kernels=300)]
+    model = HistoryTimeSeriesClassifier((8,), steps=20, heads=heads, random_state=0)
     model.fit(cases[:30], labels[:30].astype(str))
     assert model.score(cases[30:], labels[30:].astype(str)) >= 0.8

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 
 from chunker.classification import load_estimator, save_classifier
 from chunker.classification.ctc import (
@@ -18,9 +22,10 @@ from chunker.classification.ctc import (
     greedy,
     label_error_rate,
 )
-from chunker.classification.heads import Head, HeadPlan, Pool
+from chunker.classification.heads import RecurrentHead
 from chunker.classification.inputs import Preparation, as_sequences
 from chunker.classification.labelled import read_labelled
+from chunker.classification.nets import Pool, RecurrentNet
 from chunker.config import GateRule
 from chunker.errors import CorpusError, UsageError
 from chunker.learning.history import HistoryStack, since_of
@@ -265,7 +270,7 @@ def test_kinds_of_inputs(given, kind, shape):
         ([np.zeros((3, 2)), np.zeros((3, 1))], "channels"),
         ([[np.nan, 0.0]], "NaN"),
         ([[-1, 2]], "symbols outside"),
-        (["a", [0.5]], "text among vectors"),
+        (["a", [0.5]], "text and no vectors"),
     ],
 )
 def test_inputs_that_cannot_be_used(given, words):
@@ -306,10 +311,10 @@ def test_pooling_sees_only_what_is_given():
 
 
 def test_the_top_alone_is_read(symbol_stack):
-    """A head with features="top" cannot tell apart what differs only below the top level."""
+    """A net that reads the top level cannot tell apart what differs only below the top level."""
     stack, _, rows = symbol_stack
     history = stack.read([rows[0]])[0]
-    head = Head(stack, HeadPlan(features="top", backwards=True), 2).eval()
+    head = RecurrentNet(stack, 2, [len(stack.levels) - 1], backwards=True).eval()
     readings = head.readings(rows[0], history)
     assert [len(reading.at) for reading in readings] == [len(history.top)] * 2
     assert np.array_equal(readings[0].inputs, rows[0][history.top])
@@ -358,17 +363,43 @@ def test_a_transcriber_learns_and_comes_back_from_a_file(features, tmp_path):
             parts += [np.zeros(int(random.integers(3, 7))), np.full(4, 1.0 if label == "u" else -1.0)]
         rows.append(np.concatenate(parts))
         targets.append(target)
-    plan = HeadPlan(features=features, backwards=True, steps=150, rate=1e-2, dropout=0.0)
-    model = HistoryTranscriber((16, 16), threshold=0.5, steps=50, plan=plan, per_case=False).fit(
-        rows, targets
+    head = RecurrentHead(backwards=True, steps=150, learning_rate=1e-2, dropout=0.0)
+    model = HistoryTranscriber(
+        (16, 16), steps=50, features=features, head=head, per_case=False, random_state=0
     )
-    assert label_error_rate(model.transcribe(rows), targets) < 0.1
-    assert label_error_rate(model.transcribe(rows, beam=4), targets) < 0.1
+    assert model.fit(rows, targets) is model
+    assert label_error_rate(model.predict(rows), targets) < 0.1
+    assert model.set_params(beam_width=4).score(rows, targets) > 0.9
     save_classifier(tmp_path / "model", model)
     again = load_estimator(tmp_path / "model")
     assert isinstance(again, HistoryTranscriber)
-    assert again.transcribe(rows) == model.transcribe(rows)
+    assert again.predict(rows) == model.predict(rows)
+    assert {k: str(v) for k, v in again.get_params().items()} == {
+        k: str(v) for k, v in model.get_params().items()
+    }
     assert (model.event_share_ < 0.7) == (features == "top")
+
+
+def test_a_transcriber_is_an_estimator():
+    head = RecurrentHead(steps=3)
+    model = HistoryTranscriber((4,), head=head, steps=1, random_state=3)
+    copied = clone(model).set_params(head__steps=2, levels=(5,))
+    assert (copied.get_params()["head__steps"], model.get_params()["head__steps"], head.steps) == (2, 3, 3)
+    rows, targets = [np.sin(np.arange(n)) for n in (8, 9, 12, 7)], ["ab", ["a"], "", ("b", "a")]
+    search = GridSearchCV(model, {"head__noise": [0.0, 0.1]}, cv=2).fit(rows, targets)
+    assert not hasattr(model, "stack_")
+    again = clone(search.best_estimator_).fit(rows, targets)
+    assert again.predict(rows) == search.best_estimator_.predict(rows)  # the same seed
+    assert again.labels_ == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [(["a"], "1 targets"), (["a", None], "target 1 is None"), (["a", 5], "target 1 is 5"), ("ab", "list")],
+)
+def test_targets_that_do_not_fit(targets, words):
+    with pytest.raises(UsageError, match=words):
+        HistoryTranscriber((4,), steps=0).fit(["xy", "yz"], targets)
 
 
 # ---- files -------------------------------------------------------------------------------------------

@@ -101,12 +101,20 @@ def test_bad_rows_are_named_and_nothing_is_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "more", [["--levels", "a"], ["--levels", "0"], ["-o", "/nowhere/model"], ["--noise", "nan"], []]
+    ("more", "code"),
+    [
+        (["--levels", "a"], 2),
+        (["--levels", "0"], 1),
+        (["-o", "/nowhere/model"], 1),
+        (["--noise", "nan"], 1),
+        (["--head", "none", "--no-contexts"], 1),
+        ([], 1),
+    ],
 )
-def test_what_cannot_be_used_is_refused_before_training(model, tmp_path, more):
+def test_what_cannot_be_used_is_refused_before_training(model, tmp_path, more, code):
     (tmp_path / "train.tsv").write_text("a\tx\nb\ty\n")
     output = [] if "-o" in more else ["-o", str(tmp_path / "new" if more else model)]
-    result = call(classify, "fit", str(tmp_path / "train.tsv"), *output, *more, code=1)
+    result = call(classify, "fit", str(tmp_path / "train.tsv"), *output, *more, code=code)
     assert len(result.stderr.splitlines()) == 1
 
 

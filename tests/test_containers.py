@@ -1,5 +1,4 @@
-"""Sequences and labels in whatever container they come: counted by position,
-and named by it where one is wrong."""
+"""Sequences and labels in any container are counted by position; errors name the position."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from chunker.classification import HistoryClassifier, HistoryTransformer
+from chunker.classification import HistoryClassifier, HistoryTranscriber, HistoryTransformer, RecurrentHead
 from chunker.errors import UsageError
 
 WORDS, LABELS = ["weg", "way", "gasse", "lane"], ["de", "en", "de", "en"]
@@ -46,7 +45,7 @@ def objects(values):
 
 
 def small():
-    return HistoryClassifier((4,), steps=0, head="none", random_state=0)
+    return HistoryClassifier((4,), steps=0, heads=[RecurrentHead(steps=2)], random_state=0)
 
 
 def pandas_series(values):
@@ -127,6 +126,10 @@ def test_what_has_no_positions_is_refused(given, named):
         small().fit(given, LABELS)
     with pytest.raises(UsageError, match=f"sequences must come .* {named}"):
         HistoryTransformer((4,), steps=0).fit(given)
+    with pytest.raises(UsageError, match=f"sequences must come .* {named}"):
+        HistoryTranscriber((4,), steps=0).fit(given, WORDS)
+    with pytest.raises(UsageError, match=f"targets must come .* {named}"):
+        HistoryTranscriber((4,), steps=0).fit(WORDS, given)
     with pytest.raises(UsageError, match="sequences must come"):
         small().fit(WORDS, LABELS).predict(given)
     if given is not None:

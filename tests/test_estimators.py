@@ -6,7 +6,9 @@ import copy
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
+import make_golden
 import numpy as np
 import pytest
 
@@ -16,24 +18,36 @@ pytest.importorskip("sklearn")
 from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from chunker import GateRule
 from chunker.classification import (
+    ConvolutionalHead,
     HistoryClassifier,
+    HistoryTranscriber,
     HistoryTransformer,
+    NgramHead,
+    RandomKernelHead,
+    RecurrentHead,
     load_classifier,
     load_estimator,
     safefile,
     save_classifier,
 )
+from chunker.classification.heads import Head
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel, UsageError
 
 torch.set_num_threads(1)
 
 # The real thing, only small: levels, steps and kernels.
-CLASSIFIER = HistoryClassifier((6,), steps=0, features="all", head_steps=15, batch=16, rate=3e-2, contexts=20)
+CLASSIFIER = HistoryClassifier(
+    (6,),
+    steps=0,
+    heads=[RecurrentHead(steps=15, batch_size=16, learning_rate=3e-2), RandomKernelHead(kernels=20)],
+)
 TRANSFORMER = HistoryTransformer((6,), steps=2)
 
 
@@ -56,9 +70,8 @@ def long_lag(count, random, length=60):
 @pytest.fixture(scope="module")
 def fitted():
     rows, labels = long_lag(120, np.random.default_rng(0))
-    model = HistoryClassifier(
-        (24, 16), features="top", contexts=0, steps=120, head_steps=100, rate=1e-2, random_state=0
-    )
+    head = RecurrentHead(steps=100, learning_rate=1e-2)
+    model = HistoryClassifier((24, 16), features="top", steps=120, heads=[head], random_state=0)
     return model.fit(rows, labels), rows
 
 
@@ -101,31 +114,91 @@ def words(random, count=80):
     return ["".join(random.choice(syllables[c], int(random.integers(3, 7)))) for c in labels], labels
 
 
-VARIANTS = {
-    "strings, contexts of all inputs": {"contexts": 4096, "head": "none"},
+QUICK: dict[str, Any] = {"steps": 60, "learning_rate": 1e-2}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "strings, contexts of all inputs": {"heads": [NgramHead(buckets=4096)]},
     "strings, contexts of events": {
-        "contexts": 4096,
-        "head": "none",
+        "heads": [NgramHead(buckets=4096, longest=3)],
         "features": "top",
-        "gate": "surprise",
-        "threshold": 0.5,
+        "gate": GateRule("surprise", 0.5),
     },
-    "strings, all levels both ways": {"backwards": True, "pooling": "attention+max"},
-    "strings, frozen": {"head": "mlp", "head_steps": 150},
-    "strings, two heads and contexts": {"members": 2, "contexts": 1024, "cell": "rnn"},
+    "strings, all levels both ways": {
+        "heads": [RecurrentHead(backwards=True, pooling="attention+max", **QUICK)]
+    },
+    "strings, frozen": {"heads": [RecurrentHead(readout="mlp", steps=150, learning_rate=1e-2), NgramHead()]},
+    "strings, two nets and contexts": {
+        "heads": [RecurrentHead(members=2, **QUICK), NgramHead(buckets=1024)],
+        "cell": "rnn",
+    },
+    "strings, what stands for None": {},
 }
 
 
 @pytest.mark.parametrize("parameters", VARIANTS.values(), ids=VARIANTS)
 def test_variants_learn_and_come_back_from_files(parameters, tmp_path):
     rows, labels = words(np.random.default_rng(0))
-    settings = {"steps": 40, "head_steps": 60, "rate": 1e-2, **parameters}
-    model = HistoryClassifier((16, 8), random_state=0, **settings).fit(rows[:60], labels[:60])
+    model = HistoryClassifier((16, 8), steps=40, random_state=0, **parameters).fit(rows[:60], labels[:60])
     assert model.score(rows[60:], labels[60:]) >= 0.9
     save_classifier(tmp_path / "model", model)
     again = load_classifier(tmp_path / "model")
     assert np.array_equal(again.predict_proba(rows), model.predict_proba(rows))
-    assert again.get_params() == model.get_params()
+    assert parameters_of(again) == parameters_of(model)
+
+
+def parameters_of(model):
+    """With heads as text, because two of the same parameters are not equal."""
+    return {name: str(value) for name, value in model.get_params().items()}
+
+
+# ---- heads as parameters -----------------------------------------------------------------------------
+
+
+def test_heads_are_parameters_of_a_classifier():
+    heads = [RecurrentHead(steps=7), NgramHead()]
+    model = HistoryClassifier(heads=heads)
+    found = model.get_params()
+    assert found["heads__0__steps"] == 7
+    assert found["heads__1"] is heads[1]
+    assert "heads__0__steps" not in model.get_params(deep=False)
+    copied = clone(model).set_params(heads__0__steps=9, heads__1=RandomKernelHead(), heads__1__kernels=5)
+    assert (copied.heads[0].steps, copied.heads[1].kernels) == (9, 5)
+    assert heads[0].steps == 7  # the clone has heads of its own
+    assert isinstance(heads[1], NgramHead)
+    assert "steps=7" in repr(model)
+
+
+@pytest.mark.parametrize("name", ["heads__2__steps", "heads__0__maps", "heads__x", "head"])
+def test_parameters_that_no_head_has_are_refused(name):
+    with pytest.raises(ValueError, match="Invalid parameter"):
+        HistoryClassifier(heads=[RecurrentHead(), NgramHead()]).set_params(**{name: 1})
+    with pytest.raises(ValueError, match="Invalid parameter"):
+        HistoryClassifier().set_params(heads__0__steps=1)
+
+
+def test_a_grid_search_goes_through_heads():
+    rows, labels = words(np.random.default_rng(0))
+    head = NgramHead(buckets=1024)
+    model = HistoryClassifier((4,), steps=0, heads=[head], random_state=0)
+    search = GridSearchCV(model, {"heads__0__longest": [1, 3], "features": ["all"]}, cv=2)
+    search.fit(rows, labels)
+    assert search.best_estimator_.heads[0].longest == search.best_params_["heads__0__longest"]
+    assert len(search.cv_results_["params"]) == 2
+    assert head.longest == 5
+
+
+def test_fitting_leaves_the_given_heads_as_they_are():
+    rows, labels = words(np.random.default_rng(0), 12)
+    heads = [RecurrentHead(steps=1), NgramHead()]
+    model = HistoryClassifier((4,), steps=0, heads=heads).fit(rows, labels)
+    assert not any(name.endswith("_") for head in heads for name in vars(head))
+    assert model.heads_[0] is not heads[0]
+
+
+def test_heads_that_cannot_read_the_inputs_are_named():
+    with pytest.raises(UsageError, match="NgramHead reads symbols"):
+        HistoryClassifier((4,), steps=0, heads=[NgramHead()]).fit(np.ones((4, 5)), [0, 1, 0, 1])
+    with pytest.raises(UsageError, match="RandomKernelHead reads vectors"):
+        HistoryClassifier((4,), steps=0, heads=[RandomKernelHead()]).fit(["a", "b"], [0, 1])
 
 
 def test_vectors_of_unequal_length(tmp_path):
@@ -135,10 +208,8 @@ def test_vectors_of_unequal_length(tmp_path):
         np.stack([np.sin(np.arange(n) * (c + 1) / 3), random.normal(size=n) / 5], 1)
         for c, n in zip(labels, random.integers(15, 40, 60), strict=True)
     ]
-    model = HistoryClassifier(
-        (16,), steps=40, features="all", head_steps=60, rate=1e-2, noise=0.1, warp=0.1, contexts=60,
-        per_case=True, deltas=True, random_state=0,
-    )  # fmt: skip
+    heads = [RecurrentHead(noise=0.1, warp=0.1, **QUICK), RandomKernelHead(kernels=60)]
+    model = HistoryClassifier((16,), steps=40, per_case=True, deltas=True, heads=heads, random_state=0)
     model.fit(rows[:40], labels[:40])
     assert model.score(rows[40:], labels[40:]) >= 0.85
     save_classifier(tmp_path / "model", model)
@@ -148,7 +219,7 @@ def test_vectors_of_unequal_length(tmp_path):
 def test_unlabelled_sequences_are_learnt_from():
     rows, labels = words(np.random.default_rng(0), 20)
     more, _ = words(np.random.default_rng(1), 20)
-    model = HistoryClassifier((8,), steps=5, head_steps=5, random_state=0)
+    model = HistoryClassifier((8,), steps=5, heads=[RecurrentHead(steps=5)], random_state=0)
     plain = model.fit(rows, labels).stack_.level(0).get_parameter("symbol_input").clone()
     both = model.fit(rows, labels, unlabelled=[*more, "zzz"]).stack_.level(0).get_parameter("symbol_input")
     assert plain.shape != both.shape  # z is a symbol now
@@ -159,7 +230,10 @@ def test_same_seed_same_classifier():
     rows, labels = words(np.random.default_rng(0), 20)
     before = torch.random.get_rng_state()
     models = [
-        HistoryClassifier((8,), steps=5, head_steps=5, random_state=s).fit(rows, labels) for s in (3, 3, 4)
+        HistoryClassifier((8,), steps=5, heads=[RecurrentHead(steps=5), NgramHead()], random_state=s).fit(
+            rows, labels
+        )
+        for s in (3, 3, 4)
     ]
     probabilities = [model.predict_proba(rows) for model in models]
     assert np.array_equal(probabilities[0], probabilities[1])
@@ -189,11 +263,14 @@ def test_a_transformer_in_a_pipeline(tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "words_"),
     [
-        ({"head": "none", "contexts": 0}, "no classifier"),
+        ({"heads": []}, "no classifier"),
+        ({"heads": ["tune"]}, "list of heads"),
+        ({"heads": RecurrentHead()}, "list of heads"),
         ({"features": "some"}, "features"),
-        ({"pooling": "sum"}, "pooling"),
+        ({"heads": [RecurrentHead(pooling="sum")]}, "pooling"),
+        ({"gate": "rate"}, "GateRule"),
         ({"cell": "cat"}, "cell"),
-        ({"gate": "tolerance"}, "does not fit"),
+        ({"gate": GateRule("tolerance", 0.5)}, "does not fit"),
         ({"levels": ()}, "at least one level"),
     ],
 )
@@ -214,7 +291,7 @@ def test_labels_that_do_not_fit():
 def saved(tmp_path_factory: pytest.TempPathFactory):
     rows, labels = words(np.random.default_rng(0), 12)
     path = tmp_path_factory.mktemp("saved") / "model"
-    save_classifier(path, HistoryClassifier((4,), steps=2, head_steps=2).fit(rows, labels))
+    save_classifier(path, HistoryClassifier((4,), steps=2, heads=[RecurrentHead(steps=2)]).fit(rows, labels))
     return path
 
 
@@ -247,36 +324,60 @@ def test_classifiers_of_other_versions_are_refused(version, tmp_path):
         load_classifier(tmp_path / "model")
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"pooling": "sum"},
-        {"pooling": None},
-        {"features": "most"},
-        {"head": "mpl"},
-        {"dropout": 1.0},
-        {"noise": float("nan")},
-        {"levels": 8},
-        {"levels": ()},
-        {"levels": (8, 0.5)},
-        {"steps": 1.5},
-        {"head_steps": -1},
-        {"batch": 0},
-        {"contexts": -1},
-        {"convolutions": "many"},
-        {"convolutions": None},
-        {"members": True},
-    ],
-)
-def test_what_cannot_be_is_refused_before_the_stack_is_trained(wrong, monkeypatch):
-    monkeypatch.setattr(HistoryClassifier, "_pretrain", lambda *_: pytest.fail("trained"))
-    monkeypatch.setattr(HistoryTransformer, "_pretrain", lambda *_: pytest.fail("trained"))
-    named = "steps of the head" if "head_steps" in wrong else next(iter(wrong))
-    with pytest.raises(UsageError, match=named):
-        HistoryClassifier(**wrong).fit(["ab", "cd", "ab"], [0, 1, 0])
-    if set(wrong) <= {"pooling", "features", "levels", "steps"}:
-        with pytest.raises(UsageError, match=named):
-            HistoryTransformer(**wrong).fit(["ab", "cd"])
+@pytest.mark.parametrize("wrong", [{"features": "most"}, {"levels": 8}, {"levels": (8, 0.5)}, {"steps": 1.5}])
+@pytest.mark.parametrize("estimator", [HistoryClassifier, HistoryTransformer, HistoryTranscriber])
+def test_what_cannot_be_is_refused_before_the_stack_is_trained(estimator, wrong):
+    model = estimator(**wrong)
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        model.fit(["ab", "cd", "ab"], ["0", "1", "0"])
+    assert not hasattr(model, "stack_")
+
+
+HEADS: list[tuple[type[Head], dict[str, Any]]] = [
+    (RecurrentHead, {"pooling": "sum"}),
+    (RecurrentHead, {"pooling": None}),
+    (RecurrentHead, {"readout": "mpl"}),
+    (RecurrentHead, {"dropout": 1.0}),
+    (RecurrentHead, {"noise": float("nan")}),
+    (RecurrentHead, {"learning_rate": -1}),
+    (RecurrentHead, {"steps": -1}),
+    (RecurrentHead, {"batch_size": 0}),
+    (RecurrentHead, {"members": True}),
+    (RecurrentHead, {"members": 0}),
+    (NgramHead, {"buckets": -1}),
+    (NgramHead, {"longest": 0}),
+    (RandomKernelHead, {"kernels": 0}),
+    (ConvolutionalHead, {"maps": "many"}),
+    (ConvolutionalHead, {"maps": None}),
+    (ConvolutionalHead, {"maps": -1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "wrong"), HEADS)
+def test_heads_that_cannot_be_are_refused_before_the_stack_is_trained(kind, wrong):
+    model = HistoryClassifier(heads=[kind(**wrong)])
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        model.fit(["ab", "cd", "ab"], [0, 1, 0])
+    assert not hasattr(model, "stack_")
+    if kind is RecurrentHead:
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            HistoryTranscriber(head=kind(**wrong)).fit(["ab", "cd"], ["x", "y"])
+
+
+def test_a_transformer_pools_what_needs_no_labels():
+    wrong: list[tuple[Any, str]] = [("sum", "pooling"), (None, "pooling"), ("last+attention", "labels")]
+    for pooling, words_ in wrong:
+        with pytest.raises(UsageError, match=words_):
+            HistoryTransformer(pooling=pooling).fit(["ab", "cd"])
+
+
+@pytest.mark.parametrize("kind", ["symbols", "vectors"])
+def test_golden_classifiers_find_what_they_found(kind):
+    rows, labels = make_golden.labelled_cases()[kind]
+    expected = json.loads((make_golden.GOLDEN / f"classifier-{kind}.json").read_text())
+    model = load_classifier(make_golden.GOLDEN / f"classifier-{kind}.safetensors")
+    assert model.classes_.tolist() == expected["classes"] == sorted(set(labels))
+    assert np.allclose(model.predict_proba(rows), expected["probabilities"], atol=1e-6)
 
 
 def test_what_is_not_fitted_is_not_saved(tmp_path):

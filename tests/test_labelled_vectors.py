@@ -13,7 +13,13 @@ pytest.importorskip("sklearn")
 
 from cli_support import call
 
-from chunker.classification import HistoryClassifier, load_classifier, save_classifier
+from chunker.classification import (
+    HistoryClassifier,
+    NgramHead,
+    RecurrentHead,
+    load_classifier,
+    save_classifier,
+)
 from chunker.classification.labelled import read_labelled, read_vectors, write_vectors
 from chunker.classification.linear import hold_out, pool_weights
 from chunker.classification.speech import as_other_speakers, stretch_matrix
@@ -95,7 +101,7 @@ def test_vectors_by_command(tmp_path):
     assert [(case["line"], case["class"]) for case in cases] == [(i + 1, "sf"[i % 2]) for i in range(20)]
     (tmp_path / "text").write_text("s\thello\n")
     result = call(classify, "evaluate", model, str(tmp_path / "text"), code=1)
-    assert "classifies vectors" in result.stderr
+    assert "is text and no vectors" in result.stderr
 
 
 def test_what_is_held_out_leaves_every_class():
@@ -120,7 +126,9 @@ def test_text_is_told_apart_without_case_and_comes_back_from_a_file(tmp_path):
     parts = {"x": ["жар", "тон", "мир"], "y": ["тар", "жон", "мур"]}
     labels = random.choice(["x", "y"], 500)
     rows = ["".join(random.choice(parts[c], 4)) for c in labels]
-    model = HistoryClassifier((8,), steps=10, head_steps=40, random_state=0).fit(rows, labels)
+    model = HistoryClassifier(
+        (8,), steps=10, heads=[RecurrentHead(steps=40), NgramHead()], random_state=0
+    ).fit(rows, labels)
     assert len(model.pool_) == 3
     assert model.score([row.upper() for row in rows], labels) > 0.9
     save_classifier(tmp_path / "model", model)

@@ -95,19 +95,16 @@ def test_python_blocks_on_speech_run(tmp_path, monkeypatch):
     """On few cases and for few steps: that they run, not what they find."""
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
-    from dataclasses import replace
-
     from chunker.classification.ctc import HistoryTranscriber
     from chunker.classification.estimators import HistoryClassifier
 
     classify, transcribe = HistoryClassifier.fit, HistoryTranscriber.fit
 
     def quick_classifier(self, X, y):
-        return classify(self.set_params(steps=1, head_steps=1), X[::97], y[::97])
+        return classify(self.set_params(steps=1, heads__0__steps=1), X[::97], y[::97])
 
-    def quick_transcriber(self, X, targets):
-        self.steps, self.plan = 1, replace(self.plan, steps=1)
-        return transcribe(self, X[:20], targets[:20])
+    def quick_transcriber(self, X, y):
+        return transcribe(self.set_params(steps=1, head__steps=1), X[:20], y[:20])
 
     monkeypatch.setattr(HistoryClassifier, "fit", quick_classifier)
     monkeypatch.setattr(HistoryTranscriber, "fit", quick_transcriber)

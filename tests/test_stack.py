@@ -189,7 +189,7 @@ def test_the_threshold_follows_the_target_rate():
     x = symbols(200, 4)
     for _ in range(30):
         output = stack(x, stack.start(4))
-        stack.calibrate(output, momentum=0.5)
+        stack.calibrate(output.surprises_bits, output.events, momentum=0.5)
     assert abs(float(output.events[1].float().mean()) - 0.3) < 0.03
 
 

@@ -8,14 +8,16 @@ import numpy as np
 from aeon.classification.base import BaseClassifier
 
 from chunker.classification.estimators import HistoryClassifier
+from chunker.classification.heads import Head, RecurrentHead
 from chunker.classification.inputs import Array
+from chunker.classification.linear import RandomKernelHead
 
 
 class HistoryTimeSeriesClassifier(BaseClassifier):  # type: ignore[misc]  # aeon is untyped
     """HistoryClassifier over time series of equal or unequal length, in one or several channels.
 
-    Parameters are those of chunker.classification.HistoryClassifier. Several channels and unequal lengths are
-    read as they are, without padding.
+    Parameters are those of HistoryClassifier. Several channels and unequal lengths are read as they are,
+    without padding.
     """
 
     _tags: ClassVar[dict[str, Any]] = {
@@ -32,34 +34,21 @@ class HistoryTimeSeriesClassifier(BaseClassifier):  # type: ignore[misc]  # aeon
         levels: tuple[int, ...] = (64, 64),
         features: str = "all",
         steps: int = 300,
-        head: str = "tune",
-        head_steps: int = 400,
         per_case: bool = False,
-        contexts: int = 2000,
+        heads: list[Head] | None = None,
         random_state: Any = None,
     ) -> None:
         self.levels = levels
         self.features = features
         self.steps = steps
-        self.head = head
-        self.head_steps = head_steps
         self.per_case = per_case
-        self.contexts = contexts
+        self.heads = heads
         self.random_state = random_state
         super().__init__()
 
     def _fit(self, X: Any, y: Any) -> HistoryTimeSeriesClassifier:
-        self.model_ = HistoryClassifier(
-            self.levels,
-            features=self.features,
-            steps=self.steps,
-            head=self.head,
-            head_steps=self.head_steps,
-            per_case=self.per_case,
-            contexts=self.contexts,
-            kind="vectors",
-            random_state=self.random_state,
-        ).fit(_time_first(X), y)
+        model = HistoryClassifier(kind="vectors").set_params(**self.get_params(deep=False))
+        self.model_ = model.fit(_time_first(X), y)
         return self
 
     def _predict(self, X: Any) -> Array:
@@ -70,7 +59,7 @@ class HistoryTimeSeriesClassifier(BaseClassifier):  # type: ignore[misc]  # aeon
 
     @classmethod
     def _get_test_params(cls, parameter_set: str = "default") -> dict[str, Any]:
-        return {"levels": (4,), "steps": 2, "head_steps": 5, "contexts": 10}
+        return {"levels": (4,), "steps": 2, "heads": [RecurrentHead(steps=5), RandomKernelHead(kernels=10)]}
 
 
 def _time_first(X: Any) -> list[Array]:

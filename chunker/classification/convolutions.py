@@ -1,20 +1,23 @@
 """A supervised head of 2-D convolutions over time and channels, for spectra, whose channels have an order.
 
-vectors (T, B, D) --blocks of 3 x 3--> cells (B, 3 W, D / 8, T / 4) --mean and largest over events--> (B, P) --linear--> logits
+vectors (T, B, D) --blocks of 3 x 3--> cells (B, 3 W, D / 8, T / 4)
+    --mean and largest over events--> (B, P) --linear--> logits (B, C)
 
-A voice of another pitch or vocal tract moves a spectrum along the channels; weights that are shared along them, and
-the halving of their number, make the net care less (for speech: Abdel-Hamid et al. 2014). It is no part of the
-method and takes no states of the stack, but is read where the stack has events, once for every level.
+A voice of another pitch or vocal tract moves a spectrum along the channels; weights that are shared along
+them, and the halving of their number, make the net care less (for speech: Abdel-Hamid et al. 2014). It
+reads the inputs and no states of the stack, but pools where the stack has events, once for every level.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from chunker.classification.heads import CaseHead, HeadPlan, Reading
+from chunker.classification.heads import Task, TrainedHead
 from chunker.classification.inputs import Array
-from chunker.errors import UsageError
+from chunker.classification.nets import CaseNet, Reading
 from chunker.learning.config import check_count
 from chunker.learning.history import History
 from chunker.learning.observation import Observation
@@ -23,56 +26,74 @@ STRIDES = ((1, 1), (2, 2), (1, 1), (2, 2), (1, 1), (2, 1))  # (channels, time) o
 WIDENING = (1, 1, 2, 2, 3, 3)  # times the width, maps of each block
 
 
-class ConvolutionalHead(CaseHead):
+@dataclass(eq=False, repr=False, kw_only=True)
+class ConvolutionalHead(TrainedHead):
+    """2-D convolutions over vectors whose channels have an order, such as spectra, pooled over the events.
+
+    Parameters
+    ----------
+    maps: of the first block; the last has three times as many.
+    members, steps, batch_size, learning_rate, weight_decay, dropout, noise, warp, label_smoothing: of
+        training; see TrainedHead.
+    """
+
+    needs = "vectors"
+
+    maps: int = 32
+
+    def check(self) -> None:
+        super().check()
+        check_count("maps", self.maps, 1)
+
+    def new_net(self, task: Task) -> ConvolutionalNet:
+        return ConvolutionalNet(
+            task.stack.observation,
+            task.classes,
+            self.maps,
+            planes=2 if task.preparation.deltas else 1,
+            features=task.features,
+            levels=len(task.stack.levels),
+            dropout=self.dropout,
+            noise=self.noise,
+        )
+
+
+class ConvolutionalNet(CaseNet):
     """Reads whole sequences of vectors, gives (B, outputs) logits.
 
-    width: maps of the first block. planes: 2 where the second half of the channels are changes of the first. levels:
-    of the stack. Of every level those cells are pooled that hold an input it received, of the lowest level all; with
-    the plan's features "top" of the top level alone.
-
-    Raises
-    ------
-    UsageError: as `check` does.
+    maps: of the first block. planes: 2 where the second half of the channels are changes of the first.
+    levels: of the stack. Of every level those cells are pooled that hold an input it received, of the
+    lowest level all; with features="top" of the top level alone.
     """
 
     def __init__(
         self,
         observation: Observation,
-        plan: HeadPlan,
         outputs: int,
-        width: int,
+        maps: int,
+        *,
         planes: int = 1,
+        features: str = "all",
         levels: int = 1,
+        dropout: float = 0.0,
+        noise: float = 0.0,
     ) -> None:
-        self.check(observation, width)
-        super().__init__(plan, observation)
-        self.planes, self.levels = planes, levels
-        pools = 1 if plan.features == "top" else levels
-        rows, maps = observation.size // planes, planes
+        super().__init__(observation, noise)
+        self.planes, self.features, self.levels = planes, features, levels
+        pools = 1 if features == "top" else levels
+        rows, before = observation.size // planes, planes
         self.blocks, self.norms = nn.ModuleList(), nn.ModuleList()
         for (down, across), times in zip(STRIDES, WIDENING, strict=True):
-            stride = (down, across)
-            self.blocks.append(nn.Conv2d(maps, width * times, 3, padding=1, stride=stride, bias=False))
-            self.norms.append(nn.BatchNorm2d(width * times))
-            rows, maps = -(-rows // down), width * times
-        self.dropout = nn.Dropout(plan.dropout)
-        self.out = nn.Linear(2 * pools * maps * rows, outputs)
-
-    @staticmethod
-    def check(observation: Observation, width: int) -> None:
-        """Whether there can be such a head.
-
-        Raises
-        ------
-        UsageError: the sequences are symbols, whose order means nothing; the width is not positive.
-        """
-        if observation.is_symbols:
-            raise UsageError("convolutions need vectors, and these are symbols; leave convolutions out")
-        check_count("convolutions", width, 1)
+            after = maps * times
+            self.blocks.append(nn.Conv2d(before, after, 3, padding=1, stride=(down, across), bias=False))
+            self.norms.append(nn.BatchNorm2d(after))
+            rows, before = -(-rows // down), after
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(2 * pools * before * rows, outputs)
 
     def readings(self, sequence: Array, history: History) -> list[Reading]:
         """The whole sequence, and what the levels received by whose events it is pooled."""
-        top = self.plan.features == "top"
+        top = self.features == "top"
         times = (history.levels[0], history.top) if top else history.levels[: self.levels]
         return [Reading(sequence[at], at) for at in times]
 
@@ -83,8 +104,8 @@ class ConvolutionalHead(CaseHead):
         if T == 0:
             return inputs.new_zeros(B, self.out.in_features)
         counts = given.sum(0)
-        # What stands behind a row's end stays zero in every block, as beyond the longest row's end, so that a row's
-        # result does not depend on its neighbours.
+        # What stands behind a row's end stays zero in every block, as beyond the longest row's end, so that a
+        # row's result does not depend on its neighbours.
         x = (inputs * given.unsqueeze(-1)).reshape(T, B, self.planes, -1).permute(1, 2, 3, 0)
         shrunk = 1
         for (_, across), block, norm in zip(STRIDES, self.blocks, self.norms, strict=True):
@@ -102,7 +123,7 @@ class ConvolutionalHead(CaseHead):
 
     def _cells(self, rows: list[list[Reading]], inside: Tensor, shrunk: int) -> list[Tensor]:
         """(B, cells) for each pool: which are in it."""
-        found = [] if self.plan.features == "top" else [inside]
+        found = [] if self.features == "top" else [inside]
         for i in range(1, len(rows[0])):
             cells = torch.zeros_like(inside)
             for b, row in enumerate(rows):

@@ -1,40 +1,37 @@
 """Unsegmented targets: connectionist temporal classification on a stack's level (Graves et al. 2006).
 
-The net gives at every tick a distribution over the labels and "blank"; a labelling's probability is the sum
-over all ways to spread it over the ticks. torch's `ctc_loss` trains it; decoding is greedy or by prefix beam search.
+The net gives for every event a distribution over the labels and "blank"; a labelling's probability is the sum
+over all ways to spread it over the events. torch's `ctc_loss` trains it; decoding is greedy or by prefix
+beam search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from sklearn.base import clone
+from torch import Tensor
 
-from chunker.classification.heads import Head, HeadPlan, Reading, train_head
-from chunker.classification.inputs import Array, Preparation, as_sequences
-from chunker.config import GateRule
+from chunker.classification.heads import Cases, RecurrentHead
+from chunker.classification.inputs import Array, as_rows
+from chunker.classification.nets import Reading, RecurrentNet
+from chunker.classification.preparing import HistoryEstimator
 from chunker.errors import UsageError
-from chunker.learning.history import History, HistoryStack, batches
-from chunker.learning.pretraining import PretrainConfig, PretrainReport, pretrain
+from chunker.learning.config import check_count
+from chunker.learning.history import batches
 
 BLANK = 0
 
 
-class TickHead(Head):
-    """A head without pooling: log-probabilities (E, B, labels + 1) at every tick of one level, blank first."""
+class EventNet(RecurrentNet):
+    """A recurrent net without pooling, that says something of every event of one level."""
 
-    def __init__(self, stack: HistoryStack, plan: HeadPlan, outputs: int) -> None:
-        level = len(stack.levels) - 1 if plan.features == "top" else 0
-        super().__init__(stack, plan, outputs, read=[level])
-        total = stack.level(level).width * (2 if plan.backwards else 1)
-        self.norm = nn.LayerNorm(total)
-        self.out = nn.Sequential(nn.Linear(total, outputs))
-
-    def ticks(self, rows: list[list[Reading]]) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (E, B, labels + 1), and the number of ticks of each row (B,)."""
+    def events(self, rows: list[list[Reading]]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (E, B, labels + 1), blank first, and the number of events of each row (B,)."""
         parts = self.states(rows)
         counts = parts[0][1].sum(0)
         states = [parts[0][0]]
@@ -46,93 +43,123 @@ class TickHead(Head):
         return torch.log_softmax(logits, -1), counts
 
 
-class HistoryTranscriber:
+@dataclass(eq=False, repr=False, kw_only=True)
+class HistoryTranscriber(HistoryEstimator):
     """Sequences to sequences of labels, of unknown alignment.
 
-    Parameters are those of HistoryClassifier; with features="top" only the events that reach the top level are
-    seen, with "all" every input of the lowest level.
+    Parameters
+    ----------
+    levels, cell, gate, steps, window, kind, per_case, deltas, random_state: of the stack and its inputs;
+        see HistoryEstimator. gate="auto" is 1 bit for symbols and half of the vectors.
+    features: "top": only events of the top level are seen; "all": every input of the lowest level.
+    head: a RecurrentHead, untrained, whose pooling, members and label_smoothing are not used; None:
+        RecurrentHead(backwards=True, steps=1000, noise=0.3, warp=0.2). Its parameters are reached as
+        `head__steps`.
+    beam_width: prefixes that the beam search keeps; 0: greedy decoding. May be changed after fitting.
 
     Attributes
     ----------
-    labels_: what targets are made of. stack_, growth_: as HistoryClassifier's. event_share_: share of the
-    training inputs that the transcribing level received.
+    labels_: what targets are made of. head_: the trained head. stack_: the stack. growth_: a report for
+    each level.
+    event_share_: share of the training inputs that the transcribing level received.
     """
 
-    def __init__(
-        self,
-        levels: tuple[int, ...] = (64, 64),
-        *,
-        cell: str = "gru",
-        kind: str = "auto",
-        gate: str = "auto",
-        threshold: float = 0.5,
-        steps: int = 300,
-        per_case: bool = True,
-        deltas: bool = True,
-        plan: HeadPlan | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.levels, self.cell, self.kind = levels, cell, kind
-        self.gate, self.threshold, self.steps = gate, threshold, steps
-        self.per_case, self.deltas, self.seed = per_case, deltas, seed
-        self.plan = plan or HeadPlan(backwards=True, steps=1000, noise=0.3, warp=0.2)
+    AUTO_SHARE: ClassVar[float] = 0.5
 
-    def fit(self, X: Any, targets: Sequence[Sequence[Hashable]]) -> HistoryTranscriber:
-        """Pre-train on X, then learn the targets, one sequence of labels (or a string) for each.
+    per_case: bool = True
+    deltas: bool = True
+    features: str = "top"
+    head: RecurrentHead | None = None
+    beam_width: int = 0
+
+    def fit(self, X: Any, y: Any) -> HistoryTranscriber:
+        """Pre-train on X, then learn the targets y, one sequence of labels (or a string) for each.
 
         Raises
         ------
-        UsageError: numbers of sequences and targets differ. TrainingError: the loss is no longer finite.
+        UsageError: sequences, targets or parameters that cannot be used. TrainingError: the loss is no
+        longer finite.
         """
-        kind, raw = as_sequences(X, self.kind)
-        if len(raw) != len(targets):
-            raise UsageError(f"{len(raw)} sequences but {len(targets)} targets; give one for each")
-        self.preparation_ = Preparation.learn(kind, raw, self.per_case, self.deltas)
-        sequences = self.preparation_.apply(raw)
+        self._check()
+        sequences = self._sequences(X, fitting=True)
+        targets = check_targets(y, len(sequences))
         self.labels_: list[Any] = sorted({label for target in targets for label in target}, key=str)
         numbers = {label: i + 1 for i, label in enumerate(self.labels_)}
         lengths = torch.tensor([len(target) for target in targets])
         padded = torch.zeros(len(targets), max(int(lengths.max()), 1), dtype=torch.int64)
         for i, target in enumerate(targets):
             padded[i, : len(target)] = torch.tensor([numbers[label] for label in target])
-        random = np.random.default_rng(self.seed)
-        observation = self.preparation_.observation
-        automatic = GateRule("surprise", 1.0) if observation.is_symbols else GateRule("rate", self.threshold)
-        gate = automatic if self.gate == "auto" else GateRule(self.gate, self.threshold)
-        self.growth_: list[PretrainReport]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            config = PretrainConfig(levels=self.levels, steps=self.steps)
-            self.stack_, self.growth_ = pretrain(observation, sequences, config, gate, self.cell, random)
-            self.head_ = head = TickHead(self.stack_, self.plan, len(self.labels_) + 1)
-            readings = self._readings(sequences, self.stack_.read(sequences))
+        with self._seeded() as (_, random):
+            self._pretrain(sequences, random)
+            cases = Cases(sequences, self.stack_.read(sequences))
+            self.make_net()
+            readings = cases.readings(self.net_)
 
             def loss(rows: list[list[Reading]], picked: Tensor) -> Tensor:
-                logs, counts = head.ticks(rows)
-                return nn.functional.ctc_loss(
+                logs, counts = self.net_.events(rows)
+                return torch.nn.functional.ctc_loss(
                     logs, padded[picked], counts, lengths[picked], BLANK, zero_infinity=True
                 )
 
-            train_head(head, readings, loss, random)
+            self.head_.train(self.net_, readings, loss, random)
         self.event_share_ = sum(len(r[0].at) for r in readings) / max(sum(map(len, sequences)), 1)
         return self
 
-    def transcribe(self, X: Any, beam: int = 0) -> list[list[Any]]:
-        """The labels of each sequence: greedy (beam 0), or the best of a prefix beam search of that width."""
-        sequences = self.preparation_.apply(as_sequences(X, self.preparation_.kind)[1])
-        readings = self._readings(sequences, self.stack_.read(sequences))
-        found: list[list[Any]] = [[] for _ in sequences]
+    def _check(self) -> None:
+        super()._check()
+        check_count("beam_width", self.beam_width, 0)
+        if not isinstance(self.head, RecurrentHead | None):
+            raise UsageError(f"head must be a RecurrentHead, not {self.head!r}")
+        if self.head is not None:
+            self.head.check()
+
+    def make_net(self) -> None:
+        """Make the untrained net on the trained stack."""
+        default = RecurrentHead(backwards=True, steps=1000, noise=0.3, warp=0.2)
+        self.head_ = default if self.head is None else clone(self.head)
+        level = len(self.stack_.levels) - 1 if self.features == "top" else 0
+        self.net_ = EventNet(
+            self.stack_,
+            len(self.labels_) + 1,
+            [level],
+            "last",
+            tune=self.head_.readout == "tune",
+            hidden=self.head_.readout == "mlp",
+            backwards=self.head_.backwards,
+            dropout=self.head_.dropout,
+            noise=self.head_.noise,
+        )
+
+    def predict(self, X: Any) -> list[list[Any]]:
+        """The labels of each sequence: greedy (beam_width 0), or the best of a prefix beam search."""
+        check_count("beam_width", self.beam_width, 0)
+        cases = self._cases(X)
+        readings = cases.readings(self.net_)
+        found: list[list[Any]] = [[] for _ in readings]
         with torch.no_grad():
             for batch in batches([row[0].at for row in readings], 64):
-                logs, counts = self.head_.ticks([readings[i] for i in batch])
+                logs, counts = self.net_.events([readings[i] for i in batch])
                 for b, i in enumerate(batch):
                     one: Array = logs[: int(counts[b]), b].numpy()
-                    numbers = beam_search(one, beam) if beam else greedy(one)
+                    numbers = beam_search(one, self.beam_width) if self.beam_width else greedy(one)
                     found[i] = [self.labels_[k - 1] for k in numbers]
         return found
 
-    def _readings(self, sequences: list[Array], histories: list[History]) -> list[list[Reading]]:
-        return [self.head_.readings(s, h) for s, h in zip(sequences, histories, strict=True)]
+    def score(self, X: Any, y: Any) -> float:
+        """1 less the label error rate of `predict`."""
+        found = self.predict(X)
+        return 1 - label_error_rate(found, check_targets(y, len(found)))
+
+
+def check_targets(y: Any, count: int) -> list[Sequence[Hashable]]:
+    """Targets as a list. Raises UsageError unless there are `count`, each a sequence of labels."""
+    targets: list[Any] = [*as_rows(y, "targets")]
+    if len(targets) != count:
+        raise UsageError(f"{count} sequences but {len(targets)} targets; give one for each")
+    for i, target in enumerate(targets):
+        if not hasattr(target, "__len__") or not hasattr(target, "__iter__"):
+            raise UsageError(f"target {i} is {target!r} and no sequence of labels; correct it")
+    return [target if isinstance(target, str) else list(target) for target in targets]
 
 
 def greedy(logs: Array) -> list[int]:

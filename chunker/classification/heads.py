@@ -1,276 +1,291 @@
-"""The supervised part: copies of the stack's levels that read its events, pooling, and a small net on top.
+"""Heads: what a `HistoryClassifier` trains on the events of its stack, and whose scores it pools.
 
-events of a level --level's copy--> states (E, B, H) --pooling--> (B, P H) --linear or MLP--> (B, classes)
+RecurrentHead      copies of the stack's levels read its events
+ConvolutionalHead  2-D convolutions over spectra (convolutions.py)
+NgramHead          counted n-grams of symbols and of words (linear.py)
+RandomKernelHead   random convolutions of vectors (linear.py)
+
+A head's parameters are scikit-learn's: `get_params`, `set_params` and `clone` work. Names of what is
+learnt end in "_".
 """
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from sklearn.base import BaseEstimator
+from torch import Tensor
 
-from chunker.classification.inputs import Array, read_between
+from chunker.classification.inputs import Array, Preparation
+from chunker.classification.nets import CaseNet, Reading, RecurrentNet, mean_log_probabilities, warped
 from chunker.errors import UsageError
 from chunker.learning.config import check_count
 from chunker.learning.fitting import descend
-from chunker.learning.history import History, HistoryStack, batches, pad, since_of
-from chunker.learning.level import Level
-from chunker.learning.observation import Observation
+from chunker.learning.history import History, HistoryStack
 
 POOLINGS = ("last", "mean", "max", "attention")
-HEADS = ("linear", "mlp", "tune")
+READOUTS = ("linear", "mlp", "tune")
 FEATURES = ("top", "all")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one level of one sequence received: inputs (E,) or (E, D), and their times (E,)."""
+class Cases:
+    """Prepared sequences, what the stack found in each, and labels (n,): numbers below the classes' count."""
 
-    inputs: Array
-    at: Array
+    sequences: list[Array]
+    histories: list[History]
+    labels: Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def backwards(self) -> Reading:
-        """From the last event to the first."""
-        if not len(self.at):
-            return self
-        return Reading(self.inputs[::-1].copy(), self.at[-1] - self.at[::-1])
+    def take(self, rows: Array) -> Cases:
+        """Those of the given numbers (n,)."""
+        return Cases([self.sequences[i] for i in rows], [self.histories[i] for i in rows], self.labels[rows])
+
+    def readings(self, net: CaseNet) -> list[list[Reading]]:
+        """What a net reads of each case."""
+        return [net.readings(s, h) for s, h in zip(self.sequences, self.histories, strict=True)]
+
+    @property
+    def event_share(self) -> float:
+        """The share of the inputs that reach the top level."""
+        total = sum(map(len, self.sequences))
+        return sum(len(history.top) for history in self.histories) / total if total else 0.0
 
 
 @dataclass(frozen=True)
-class HeadPlan:
-    """How a head is made and trained.
+class Task:
+    """What heads are made for: a trained stack, how its inputs are prepared, and the number of classes.
 
-    features: "top" reads the events of the top level alone, "all" those of every level.
-    pooling: one of POOLINGS, or several joined with "+".
-    head: "linear" and "mlp" on frozen levels; "tune" trains the copies of the levels as well, the rest linear.
-    backwards: a second copy of each level reads the events from the last to the first.
-    steps, batch, rate, decay: of AdamW. dropout: of pooled states. noise: vectors: standard deviation of noise
-    added in training. warp: time is stretched by up to this share in training. smoothing: share of the labels' weight
-    that is spread evenly over all classes in training (Szegedy et al. 2016); not used by CTC.
+    features: "all" or "top", the events that are seen. seed: of the linear models.
     """
 
-    features: str = "top"
-    pooling: str = "attention"
-    head: str = "tune"
-    backwards: bool = False
+    stack: HistoryStack
+    preparation: Preparation
+    features: str
+    classes: int
+    seed: int = 0
+
+    @property
+    def read_levels(self) -> list[int]:
+        """Numbers of the levels whose events are seen."""
+        depth = len(self.stack.levels)
+        return [depth - 1] if self.features == "top" else list(range(depth))
+
+
+class Head(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is untyped
+    """One of a classifier's heads."""
+
+    needs: ClassVar[str] = ""  # "symbols" or "vectors", where it cannot read both
+
+    def check_inputs(self, kind: str) -> None:
+        """Raise UsageError if the head cannot read inputs of that kind."""
+        if self.needs and self.needs != kind:
+            raise UsageError(
+                f"a {type(self).__name__} reads {self.needs}, and these are {kind}; leave it out of heads"
+            )
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise UsageError if a parameter cannot be used."""
+
+    @abstractmethod
+    def fit(self, task: Task, cases: Cases, held: Array, random: np.random.Generator) -> list[Array]:
+        """Learn from the cases that are not held out; the `scores` of those that are.
+
+        held: (n,) bool. A head that trains fast may learn from all cases after that.
+        """
+
+    @abstractmethod
+    def scores(self, cases: Cases) -> list[Array]:
+        """Parts, (n, C) each: natural logarithms of the classes' probabilities, but for scale and shift."""
+
+    @abstractmethod
+    def saved(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What was learnt: facts for JSON, and tensors."""
+
+    @abstractmethod
+    def restore(self, task: Task, facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+        """The inverse of `saved`."""
+
+
+def check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Raise UsageError unless a parameter is one of those known."""
+    if value not in known:
+        raise UsageError(f"{name} {value!r} is not known; choose of {', '.join(known)}")
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class TrainedHead(Head):
+    """A head of nets trained by AdamW, with a learning rate that warms up and falls to zero along a cosine.
+
+    Parameters
+    ----------
+    members: how many nets are trained from different seeds and their probabilities averaged.
+    steps, learning_rate, weight_decay: of AdamW.
+    batch_size: cases a step; None: a fiftieth of the cases, 32 to 256.
+    dropout: of what the last layer sees.
+    noise: vectors: standard deviation of noise added in training.
+    warp: time is stretched by up to this share in training.
+    label_smoothing: share of the labels' weight that is spread evenly over all classes in training (Szegedy
+        et al. 2016).
+    """
+
+    members: int = 1
     steps: int = 400
-    batch: int = 32
-    rate: float = 3e-3
-    decay: float = 1e-2
+    batch_size: int | None = None
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
     dropout: float = 0.1
     noise: float = 0.0
     warp: float = 0.0
-    smoothing: float = 0.0
+    label_smoothing: float = 0.0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        check_count("members", self.members, 1)
         check_count("steps of the head", self.steps, 0)
-        check_count("batch", self.batch, 1)
-        choices = (("features", FEATURES, [self.features]), ("head", HEADS, [self.head]))
-        kinds = self.pooling.split("+") if isinstance(self.pooling, str) else [self.pooling]
-        for name, known, given in (*choices, ("pooling", POOLINGS, kinds)):
-            for one in given:
-                if one not in known:
-                    raise UsageError(f"{name} {one!r} is not known; choose of {', '.join(known)}")
-        if (
-            not all(0 <= share < 1 for share in (self.dropout, self.warp, self.smoothing))
-            or not 0 <= self.noise < np.inf
-        ):
-            raise UsageError(
-                "dropout, warp and smoothing lie in [0, 1), noise is finite and not negative; correct them"
-            )
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size, 1)
+        for name in ("dropout", "warp", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} lies in [0, 1), not {getattr(self, name)!r}; correct it")
+        for name in ("noise", "weight_decay", "learning_rate"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise UsageError(
+                    f"{name} is finite and not negative, not {getattr(self, name)!r}; correct it"
+                )
 
+    @abstractmethod
+    def new_net(self, task: Task) -> CaseNet:
+        """An untrained net, its weights from torch's global generator."""
 
-class Pool(nn.Module):
-    """States (E, B, H) of which those given (E, B) count -> (B, P H); zeros for rows without events."""
+    def fit(self, task: Task, cases: Cases, held: Array, random: np.random.Generator) -> list[Array]:
+        own = cases.take(np.flatnonzero(~held))
+        targets = torch.from_numpy(own.labels)
+        self.nets_ = [self.new_net(task) for _ in range(self.members)]
+        for net in self.nets_:
 
-    def __init__(self, width: int, pooling: str) -> None:
-        super().__init__()
-        self.kinds = pooling.split("+")
-        self.score = nn.Linear(width, 1) if "attention" in self.kinds else None
+            def loss(rows: list[list[Reading]], picked: Tensor, net: CaseNet = net) -> Tensor:
+                return torch.nn.functional.cross_entropy(
+                    net(rows), targets[picked], label_smoothing=self.label_smoothing
+                )
 
-    def forward(self, states: Tensor, given: Tensor) -> Tensor:
-        E, B, H = states.shape
-        if E == 0:
-            return states.new_zeros(B, H * len(self.kinds))
-        some = given.any(0).unsqueeze(-1)
-        mask = given.unsqueeze(-1)
-        pooled: list[Tensor] = []
-        for kind in self.kinds:
-            if kind == "last":
-                last = (given.sum(0) - 1).clamp_min(0)
-                one = states[last, torch.arange(B)]
-            elif kind == "mean":
-                one = (states * mask).sum(0) / given.sum(0).clamp_min(1).unsqueeze(-1)
-            elif kind == "max":
-                one = states.masked_fill(~mask, -torch.inf).amax(0)
-            else:
-                if self.score is None:
-                    raise TypeError("no attention was built")
-                scores = self.score(states).masked_fill(~mask, -1e9)
-                one = (torch.softmax(scores, 0) * states).sum(0)
-            pooled.append(torch.where(some, one, torch.zeros_like(one)))
-        return torch.cat(pooled, -1)
+            self.train(net, own.readings(net), loss, random)
+        return self.scores(cases.take(np.flatnonzero(held))) if held.any() else []
 
+    def batch_for(self, cases: int) -> int:
+        """Cases a step, of so many."""
+        return min(max(cases // 50, 32), 256) if self.batch_size is None else self.batch_size
 
-class CaseHead(nn.Module):
-    """What a supervised head is to those who train and ask it: called with a row of readings for each case, it
-    gives (B, outputs) logits.
-    """
-
-    def __init__(self, plan: HeadPlan, observation: Observation) -> None:
-        super().__init__()
-        self.plan, self.observation = plan, observation
-
-    def padded(self, inputs: list[Array]) -> tuple[Tensor, Tensor]:
-        """Inputs (T, B[, D]) of all rows in the head's own type, in training with the plan's noise; which are given."""
-        values, given = pad(inputs, self.observation, next(self.parameters()).dtype)
-        if self.training and self.plan.noise and not self.observation.is_symbols:
-            values = values + self.plan.noise * torch.randn_like(values)
-        return values, given
-
-    def readings(self, sequence: Array, history: History) -> list[Reading]:
-        """What the head reads of a sequence."""
-        raise NotImplementedError
-
-    def pooled(self, rows: list[list[Reading]]) -> Tensor:
-        """(B, P): what the head makes of cases before it tells the classes."""
-        raise NotImplementedError
-
-
-class Head(CaseHead):
-    """Reads histories, gives (B, outputs) logits. read: levels to read, if not those of `plan.features`."""
-
-    def __init__(
-        self, stack: HistoryStack, plan: HeadPlan, outputs: int, read: list[int] | None = None
+    def train(
+        self,
+        net: CaseNet,
+        readings: list[list[Reading]],
+        loss: Callable[[list[list[Reading]], Tensor], Tensor],
+        random: np.random.Generator,
     ) -> None:
-        super().__init__(plan, stack.observation)
-        depth = len(stack.levels)
-        own = [depth - 1] if plan.features == "top" else list(range(depth))
-        self.read_levels = own if read is None else read
-        ways = 2 if plan.backwards else 1
-        self.copies = nn.ModuleList()
-        for index in self.read_levels:
-            for _ in range(ways):
-                self.copies.append(copy.deepcopy(stack.level(index)).float())
-        self.copies.requires_grad_(plan.head == "tune")
-        widths = [stack.level(index).width for index in self.read_levels for _ in range(ways)]
-        self.pools = nn.ModuleList(Pool(width, plan.pooling) for width in widths)
-        total = sum(widths) * len(plan.pooling.split("+"))
-        self.dropout = nn.Dropout(plan.dropout)
-        self.norm = nn.LayerNorm(total)
-        hidden = [nn.Linear(total, total), nn.GELU(), nn.Dropout(plan.dropout)] if plan.head == "mlp" else []
-        self.out = nn.Sequential(*hidden, nn.Linear(total, outputs))
+        """Train a net in place and make it ready.
 
-    def readings(self, sequence: Array, history: History) -> list[Reading]:
-        """What each copy reads of a sequence."""
-        found = []
-        for index in self.read_levels:
-            at = history.levels[index]
-            reading = Reading(sequence[at], at)
-            found.append(reading)
-            if self.plan.backwards:
-                found.append(reading.backwards())
-        return found
+        loss: of a batch: what its cases read, and the cases' numbers (B,) int64.
 
-    def states(self, rows: list[list[Reading]]) -> list[tuple[Tensor, Tensor]]:
-        """Per copy the states (E, B, H) and which are given (E, B), of one list of readings a row."""
-        found = []
-        for i, level in enumerate(self.copies):
-            if not isinstance(level, Level):
-                raise TypeError("a copy is no level")
-            inputs, given = self.padded([row[i].inputs for row in rows])
-            since = torch.ones(given.shape, dtype=torch.int64)
-            for b, row in enumerate(rows):
-                since[: len(row[i].at), b] = torch.from_numpy(since_of(row[i].at))
-            hs, _ = level(inputs, level.start(len(rows)), since.clamp_min(1))
-            found.append((hs, given))
-        return found
+        Raises
+        ------
+        TrainingError: the loss is no longer finite.
+        """
+        batch = self.batch_for(len(readings))
 
-    def pooled(self, rows: list[list[Reading]]) -> Tensor:
-        """(B, P): all copies' pooled states side by side."""
-        parts = zip(self.pools, self.states(rows), strict=True)
-        return torch.cat([pool(states, given) for pool, (states, given) in parts], -1)
+        def losses() -> Iterator[Tensor]:
+            queue: list[int] = []
+            for _ in range(self.steps):
+                while len(queue) < batch:
+                    queue.extend(int(i) for i in random.permutation(len(readings)))
+                picked, queue = queue[:batch], queue[batch:]
+                rows = [readings[i] for i in picked]
+                if self.warp:
+                    stretch = 1 + self.warp * random.uniform(-1, 1, len(rows))
+                    rows = [
+                        warped(row, float(s), net.observation) for row, s in zip(rows, stretch, strict=True)
+                    ]
+                yield loss(rows, torch.tensor(picked))
 
-    def forward(self, rows: list[list[Reading]]) -> Tensor:
-        logits: Tensor = self.out(self.dropout(self.norm(self.pooled(rows))))
-        return logits
+        def learning_rate(step: int) -> float:
+            warm = min(1.0, (step + 1) / max(self.steps * 0.1, 1))
+            return float(self.learning_rate * warm * (0.5 + 0.5 * np.cos(np.pi * step / self.steps)))
+
+        net.train()
+        tuned = [p for p in net.parameters() if p.requires_grad]
+        for _ in descend(losses(), tuned, learning_rate, weight_decay=self.weight_decay):
+            pass
+        net.ready()
+
+    def scores(self, cases: Cases) -> list[Array]:
+        return [mean_log_probabilities(self.nets_, cases.readings(self.nets_[0]))]
+
+    def saved(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        tensors: dict[str, Array] = {}
+        for i, net in enumerate(self.nets_):
+            tensors |= net_tensors(net, f"{i}.")
+        return {}, tensors
+
+    def restore(self, task: Task, facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+        self.nets_ = [self.new_net(task) for _ in range(self.members)]
+        for i, net in enumerate(self.nets_):
+            load_net(net, tensors, f"{i}.")
 
 
-def warped(reading: list[Reading], factor: float, observation: Observation) -> list[Reading]:
-    """Times stretched by `factor`; a level that received every vector gets them interpolated."""
-    found = []
-    for one in reading:
-        E = len(one.at)
-        if not observation.is_symbols and E > 1 and int(one.at[-1]) == E - 1:
-            where = np.linspace(0, E - 1, max(round(E * factor), 2))
-            found.append(Reading(read_between(one.inputs, where), np.arange(len(where))))
-        else:
-            found.append(Reading(one.inputs, np.round(one.at * factor).astype(np.int64)))
-    return found
+@dataclass(eq=False, repr=False, kw_only=True)
+class RecurrentHead(TrainedHead):
+    """Copies of the stack's levels read the events; a small net tells the classes from their pooled states.
 
-
-def train_head(
-    head: CaseHead,
-    readings: list[list[Reading]],
-    loss: Callable[[list[list[Reading]], Tensor], Tensor],
-    random: np.random.Generator,
-) -> None:
-    """Train in place by AdamW with a rate that warms up and falls; the head ends in evaluation mode, float64.
-
-    loss: of a batch: what its cases read, and the cases' numbers (B,) int64.
-
-    Raises
-    ------
-    TrainingError: the loss is no longer finite.
+    Parameters
+    ----------
+    pooling: of states over events: "last", "mean", "max", "attention", or several joined with "+".
+    readout: "linear" or "mlp" on frozen copies of the levels; "tune": linear, and the copies are trained.
+    backwards: a second copy of each level reads the events from the last to the first.
+    members, steps, batch_size, learning_rate, weight_decay, dropout, noise, warp, label_smoothing: of
+        training; see TrainedHead.
     """
-    plan = head.plan
-    head.train()
-    tuned = [p for p in head.parameters() if p.requires_grad]
 
-    def losses() -> Iterator[Tensor]:
-        queue: list[int] = []
-        for _ in range(plan.steps):
-            while len(queue) < plan.batch:
-                queue.extend(int(i) for i in random.permutation(len(readings)))
-            picked, queue = queue[: plan.batch], queue[plan.batch :]
-            rows = [readings[i] for i in picked]
-            if plan.warp:
-                stretch = 1 + plan.warp * random.uniform(-1, 1, len(rows))
-                rows = [warped(row, float(s), head.observation) for row, s in zip(rows, stretch, strict=True)]
-            yield loss(rows, torch.tensor(picked))
+    pooling: str = "last+mean"
+    readout: str = "tune"
+    backwards: bool = False
 
-    def learning_rate(step: int) -> float:
-        warm = min(1.0, (step + 1) / max(plan.steps * 0.1, 1))
-        return plan.rate * warm * (0.5 + 0.5 * math.cos(math.pi * step / plan.steps))
+    def check(self) -> None:
+        super().check()
+        check_choice("readout", self.readout, READOUTS)
+        check_pooling(self.pooling)
 
-    for _ in descend(losses(), tuned, learning_rate, plan.decay):
-        pass
-    head.eval()
-    head.double().requires_grad_(False)
+    def new_net(self, task: Task) -> RecurrentNet:
+        return RecurrentNet(
+            task.stack,
+            task.classes,
+            task.read_levels,
+            self.pooling,
+            tune=self.readout == "tune",
+            hidden=self.readout == "mlp",
+            backwards=self.backwards,
+            dropout=self.dropout,
+            noise=self.noise,
+        )
 
 
-def classify(head: CaseHead, readings: list[list[Reading]]) -> Tensor:
-    """(N, outputs) log-probabilities."""
-    return _batched(head, readings, lambda rows: torch.log_softmax(head(rows), -1))
+def check_pooling(pooling: Any) -> None:
+    """Raise UsageError unless every part of the pooling is known."""
+    for one in pooling.split("+") if isinstance(pooling, str) else [pooling]:
+        check_choice("pooling", one, POOLINGS)
 
 
-def pooled_features(head: CaseHead, readings: list[list[Reading]]) -> Tensor:
-    """(N, P) pooled states."""
-    return _batched(head, readings, head.pooled)
+def net_tensors(net: torch.nn.Module, prefix: str) -> dict[str, Array]:
+    """A net's weights, for `load_net`."""
+    return {f"{prefix}{name}": value.numpy() for name, value in net.state_dict().items()}
 
 
-@torch.no_grad()
-def _batched(
-    head: CaseHead, readings: list[list[Reading]], function: Callable[[list[list[Reading]]], Tensor]
-) -> Tensor:
-    lengths: list[Array] = [row[0].at for row in readings]
-    found: list[tuple[int, Tensor]] = []
-    for batch in batches(lengths, 64):
-        result = function([readings[i] for i in batch])
-        found.extend(zip(batch, result, strict=True))
-    return torch.stack([row for _, row in sorted(found, key=lambda pair: pair[0])])
+def load_net(net: torch.nn.Module, tensors: Mapping[str, Array], prefix: str) -> None:
+    """Fill a net with the tensors whose names begin with `prefix`; a CaseNet ends ready."""
+    if isinstance(net, CaseNet):
+        net.ready()
+    own = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+    net.load_state_dict({name: torch.from_numpy(np.array(v)) for name, v in own.items()})

@@ -8,8 +8,8 @@ arrays (T, D)              vectors, time first
 one array (n, T)           n sequences of one channel; as kind="symbols" n sequences of symbols
 one array (n, T, D)        n sequences of vectors, time first
 
-Sequences come in a list, an array, or what turns into an array (Series and frames of pandas or polars); they are
-numbered by position, never by an index's labels.
+Sequences come in a list, an array, or what turns into an array (Series and frames of pandas or polars);
+they are numbered by position, never by an index's labels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SMALLEST_DEVIATION = 1e-9
 
 
 def as_rows(X: Any, what: str = "sequences") -> Array | list[Any]:
-    """What a user hands in, by position: an array as it is, all else (a list, a Series, a frame's values) as a list.
+    """What a user hands in, by position: an array of numbers with rows as it is, all else as a list.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def is_text(X: Any) -> bool:
 
 
 def is_ragged(X: Any) -> bool:
-    """Whether an array (n,) holds sequences and not numbers: strings, bytes, or objects of which one has a length."""
+    """Whether it is one-dimensional and holds sequences: strings, bytes, or objects, not all numbers."""
     if len(X.shape) != 1:
         return False
     rows = np.asarray(X)
@@ -130,7 +130,8 @@ def _values(row: Any, index: int) -> Array:
 def _symbols(values: Array, index: int) -> Array:
     if values.ndim != 1 or (values.dtype.kind == "f" and not (values == np.floor(values)).all()):
         raise UsageError(
-            f"sequence {index} is not one whole number a step, as symbols are; use kind='vectors'"
+            f"sequence {index} is not symbols, which are one whole number a step; give one kind only, or fit "
+            "with kind='vectors'"
         )
     if values.size and not (values.min() >= 0 and values.max() < MAX_SYMBOLS):
         raise UsageError(f"sequence {index} holds symbols outside 0 to {MAX_SYMBOLS - 1}; number them anew")
@@ -139,7 +140,7 @@ def _symbols(values: Array, index: int) -> Array:
 
 def _vectors(values: Array, index: int, text: bool) -> Array:
     if text:
-        raise UsageError(f"sequence {index} is text among vectors; give one kind only")
+        raise UsageError(f"sequence {index} is text and no vectors; give one kind only")
     values = values.astype(np.float64)
     if values.ndim == 1:
         values = values[:, None]
@@ -163,8 +164,8 @@ class Preparation:
 
     Symbols that training had not seen become the one symbol after the last. Vectors are standardised with
     the channels' mean and deviation (D,) over the training data; with `per_case` first with each sequence's
-    own; with `deltas` the change since the vector two steps before follows as further channels. text: the symbols
-    are bytes of strings.
+    own; with `deltas` the change since the vector two steps before follows as further channels. text: the
+    symbols are bytes of strings.
     """
 
     kind: str

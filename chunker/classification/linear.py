@@ -1,18 +1,25 @@
-"""The second classifier: linear models on the features of contexts.py, and the pool of all classifiers.
+"""Heads that are linear models of counted contexts or random convolutions, and the weights of all heads.
 
 LinearModel  support vectors for sparse features, ridge for dense ones
 NaiveBayes   n-grams by class, as a compressor of each class would count them
-Pool         log p(c) = sum over classifiers of weight times score; the weights come from cases held out
+pool_weights log p(c) = sum over parts of weight times score; the weights come from cases held out
+
+They owe nothing to recurrent nets: what they carry alone is seen where they are the only heads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from chunker.classification.contexts import ContextCounts, RandomKernels
+from chunker.classification.heads import Cases, Head, Task
 from chunker.classification.inputs import Array
+from chunker.learning.config import check_count
 
 HELD_OUT = 0.15
 FEWEST_HELD = 40  # cases; with fewer the weights would be chance
@@ -20,7 +27,7 @@ SMOOTHING = 0.1  # counts that naive Bayes adds
 
 
 def hold_out(labels: Array, classes: int, random: np.random.Generator) -> Array:
-    """(n,) bool: cases that only weigh the classifiers, none of rare classes; all False if they are too few."""
+    """(n,) bool: cases kept for the heads' weights, none of rare classes; all False if they are too few."""
     counts = np.bincount(labels, minlength=classes)
     held: Array = (random.uniform(size=len(labels)) < HELD_OUT) & (counts[labels] >= 5)
     if held.sum() < FEWEST_HELD or len(np.unique(labels[~held])) < classes:
@@ -70,16 +77,15 @@ class NaiveBayes:
 
 
 class LinearModel:
-    """scores = features W + b; probabilities are a softmax of scores times a sharpness found on held-out cases.
+    """scores = features W + b; probabilities = softmax(sharpness scores), sharpness from held-out cases.
 
     W: (F, C), b: (C,), sharpness: scalar; for two classes C is 2 all the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sharpness: float = 1.0) -> None:
         self.weights: Array = np.zeros((0, 0))
         self.bias: Array = np.zeros(0)
-        self.center: Array = np.zeros(0)
-        self.sharpness = 1.0
+        self.sharpness = sharpness
 
     def fit(self, features: Any, labels: Array, classes: int, seed: int) -> LinearModel:
         """features: (n, F) dense or sparse; labels (n,) numbers below `classes`."""
@@ -105,14 +111,14 @@ class LinearModel:
         from sklearn.linear_model import RidgeClassifierCV
         from sklearn.svm import LinearSVC
 
-        self.center = np.zeros(features.shape[1])
+        center = np.zeros(features.shape[1])
         scale = np.ones(features.shape[1])
         if issparse(features):
             model = LinearSVC(C=1.0, random_state=seed)
         else:
-            self.center, scale = features.mean(0), features.std(0)
+            center, scale = features.mean(0), features.std(0)
             scale = np.where(scale < 1e-8, 1.0, scale)
-            features = (features - self.center) / scale
+            features = (features - center) / scale
             model = RidgeClassifierCV(alphas=np.logspace(-3, 4, 12))
         model.fit(features, labels)
         weights, bias = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
@@ -121,7 +127,7 @@ class LinearModel:
         self.weights = weights.T / scale[:, None]
         if issparse(features):  # the many of them are saved
             self.weights = self.weights.astype(np.float32)
-        self.bias = bias - self.center @ self.weights
+        self.bias = bias - center @ self.weights
 
     def scores(self, features: Any) -> Array:
         """(n, C)."""
@@ -139,3 +145,134 @@ def _sharpen(scores: Array, labels: Array) -> float:
     factors = np.geomspace(0.25, 64, 33)
     costs = [float(torch.nn.functional.cross_entropy(values * f, target)) for f in factors]
     return float(factors[int(np.argmin(costs))])
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class NgramHead(Head):
+    """Support vectors and naive Bayes on hashed n-grams, words and what was unexpected, of symbols.
+
+    The classifier's parts are weighted by what they say of cases held out, if these are 40 or more; else
+    support vectors alone are trained. With features="top" n-grams of the top level's events only are
+    counted.
+
+    Parameters
+    ----------
+    buckets: of the hashes, of each kind of contexts.
+    longest: n of the longest n-grams.
+    """
+
+    needs = "symbols"
+
+    buckets: int = 2**17
+    longest: int = 5
+
+    def check(self) -> None:
+        check_count("buckets", self.buckets, 1)
+        check_count("longest", self.longest, 1)
+
+    def fit(self, task: Task, cases: Cases, held: Array, random: np.random.Generator) -> list[Array]:
+        self.counts_ = self._counts(task)
+        features, counts = self.counts_.fit(cases.sequences, cases.histories)
+        self.linear_ = LinearModel()
+        self.bayes_: NaiveBayes | None = None
+        if not held.any():
+            self.linear_.fit(features, cases.labels, task.classes, task.seed)
+            return []
+        own = np.flatnonzero(~held)
+        self._fit_both(features[own], counts[own], cases.labels[own], task)
+        found = self._scores(features[held], counts[held])
+        self._fit_both(features, counts, cases.labels, task)
+        return found
+
+    def _counts(self, task: Task) -> ContextCounts:
+        sizes = tuple(range(1, self.longest + 1))
+        return ContextCounts(task.features, sizes, self.buckets, task.preparation.text)
+
+    def _fit_both(self, features: Any, counts: Any, labels: Array, task: Task) -> None:
+        self.linear_ = LinearModel().fit_plain(features, labels, task.classes, task.seed)
+        self.bayes_ = NaiveBayes().fit(counts, labels, task.classes)
+
+    def _scores(self, features: Any, counts: Any) -> list[Array]:
+        if self.bayes_ is None:
+            return [self.linear_.log_probabilities(features)]
+        return [self.linear_.scores(features), self.bayes_.scores(counts)]
+
+    def scores(self, cases: Cases) -> list[Array]:
+        return self._scores(*self.counts_.transform(cases.sequences, cases.histories))
+
+    def saved(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        used = np.flatnonzero(self.counts_.idf)  # buckets that training never met weigh nothing
+        tensors = {
+            "used": used,
+            "idf": self.counts_.idf[used],
+            "weights": self.linear_.weights[used],
+            "bias": self.linear_.bias,
+        }
+        if self.bayes_ is not None:
+            counted = np.flatnonzero(self.bayes_.weights.any(1))
+            tensors |= {"counted": counted, "bayes": self.bayes_.weights[counted]}
+        return {"sharpness": self.linear_.sharpness}, tensors
+
+    def restore(self, task: Task, facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+        self.counts_ = self._counts(task)
+        size = self.counts_.parts * self.buckets
+        self.counts_.idf = _spread(tensors["idf"], tensors["used"], size)
+        self.linear_ = LinearModel(float(facts["sharpness"]))
+        self.linear_.weights = _spread(tensors["weights"], tensors["used"], size)
+        self.linear_.bias = tensors["bias"]
+        self.bayes_ = None
+        if "bayes" in tensors:
+            self.bayes_ = NaiveBayes()
+            self.bayes_.weights = _spread(tensors["bayes"], tensors["counted"], self.buckets)
+
+
+def _spread(rows: Array, at: Array, size: int) -> Array:
+    """(size, ...) zeros but for the rows."""
+    found = np.zeros((size, *rows.shape[1:]), rows.dtype)
+    found[at] = rows
+    return found
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class RandomKernelHead(Head):
+    """Ridge regression on random dilated convolutions of vectors (ROCKET, Dempster et al. 2020).
+
+    With features="top" the convolutions see the top level's events only.
+
+    Parameters
+    ----------
+    kernels: how many are drawn; each gives two features.
+    """
+
+    needs = "vectors"
+
+    kernels: int = 2000
+
+    def check(self) -> None:
+        check_count("kernels", self.kernels, 1)
+
+    def fit(self, task: Task, cases: Cases, held: Array, random: np.random.Generator) -> list[Array]:
+        own = cases.take(np.flatnonzero(~held))
+        self.kernels_ = RandomKernels(task.features, self.kernels)
+        features = self.kernels_.fit(own.sequences, own.histories, random)
+        self.linear_ = LinearModel().fit(features, own.labels, task.classes, task.seed)
+        return self.scores(cases.take(np.flatnonzero(held))) if held.any() else []
+
+    def scores(self, cases: Cases) -> list[Array]:
+        return [self.linear_.log_probabilities(self.kernels_.transform(cases.sequences, cases.histories))]
+
+    def saved(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        tensors = {"weights": self.linear_.weights, "bias": self.linear_.bias}
+        for i, (_, weights, biases) in enumerate(self.kernels_.groups):
+            tensors |= {f"{i}.weights": weights, f"{i}.biases": biases}
+        dilations = [dilation for dilation, _, _ in self.kernels_.groups]
+        return {"sharpness": self.linear_.sharpness, "dilations": dilations}, tensors
+
+    def restore(self, task: Task, facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+        self.kernels_ = RandomKernels(task.features, self.kernels)
+        self.kernels_.groups = [
+            (int(dilation), tensors[f"{i}.weights"], tensors[f"{i}.biases"])
+            for i, dilation in enumerate(facts["dilations"])
+        ]
+        self.linear_ = LinearModel(float(facts["sharpness"]))
+        self.linear_.weights, self.linear_.bias = tensors["weights"], tensors["bias"]

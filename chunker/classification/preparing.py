@@ -1,25 +1,69 @@
-"""What the scikit-learn estimators share: preparing sequences, growing the stack, reading."""
+"""What the scikit-learn estimators share: parameters, preparing sequences, training the stack, reading."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from chunker.classification.heads import FEATURES, Cases, check_choice
 from chunker.classification.inputs import Array, Preparation, as_sequences, is_ragged, is_text
 from chunker.config import GateRule
-from chunker.learning.history import History, HistoryStack
-from chunker.learning.pretraining import PretrainConfig, PretrainReport, pretrain
+from chunker.errors import UsageError
+from chunker.learning.pretraining import PretrainConfig, pretrain
 
 
+@dataclass(eq=False, repr=False)
 class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """What classifier and transformer share: preparing, growing, reading."""
+    """What classifier, transformer and transcriber share.
 
-    preparation_: Preparation
-    stack_: HistoryStack
-    growth_: list[PretrainReport]
+    Parameters
+    ----------
+    levels: hidden units of each level, lowest first.
+    cell: "gru", "lstm" or "rnn".
+    gate: what goes up, a chunker.GateRule; "auto": symbols of more than 1 bit, of vectors a share.
+    steps: gradient steps of pre-training a level at most; 0: none, the levels stay random.
+    window: inputs that gradients of pre-training reach back.
+    kind: "auto", "symbols" or "vectors"; see chunker.classification.inputs.
+    per_case: vectors are standardised case by case.
+    deltas: changes of vectors are further channels.
+    features: "all": the inputs of every level are seen, the lowest level's included; the better one for short
+        sequences. "top": only events that reach the top level, as the method says; for long time lags.
+    random_state: None, a number, or numpy's generator. Same number, same machine: same results.
+    """
+
+    AUTO_SHARE: ClassVar[float] = 0.25  # of vectors that go up with gate="auto"
+
+    levels: tuple[int, ...] = (64, 64)
+    _: KW_ONLY
+    cell: str = "gru"
+    gate: str | GateRule = "auto"
+    steps: int = 300
+    window: int = 128
+    kind: str = "auto"
+    per_case: bool = False
+    deltas: bool = False
+    features: str = "all"
+    random_state: Any = None
+
+    def _prepare(self, kind: str, raw: list[Array], text: bool) -> list[Array]:
+        """Learn how to prepare sequences, and prepare them."""
+        self.preparation_ = Preparation.learn(kind, raw, self.per_case, self.deltas, text)
+        return self.preparation_.apply(raw)
+
+    def _check(self) -> None:
+        """Raise UsageError for parameters that cannot be used, before anything is trained."""
+        self._pretrain_config()
+        check_choice("features", self.features, FEATURES)
+        if self.gate != "auto" and not isinstance(self.gate, GateRule):
+            raise UsageError(f"gate {self.gate!r} is not known; give 'auto' or a chunker.GateRule")
 
     def _sequences(self, X: Any, fitting: bool) -> list[Array]:
         """Prepared sequences; arrays with two dimensions are validated by scikit-learn as any table."""
@@ -35,34 +79,39 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
                 self.n_features_in_ = lengths.pop()
             elif hasattr(self, "n_features_in_"):
                 del self.n_features_in_
-        kind, sequences = as_sequences(X, self.kind if fitting else self.preparation_.kind)
         if fitting:
-            self.preparation_ = Preparation.learn(kind, sequences, self.per_case, self.deltas, is_text(X))
-        return self.preparation_.apply(sequences)
+            return self._prepare(*as_sequences(X, self.kind), is_text(X))
+        return self.preparation_.apply(as_sequences(X, self.preparation_.kind)[1])
 
     def _pretrain_config(self) -> PretrainConfig:
         """The stack's part of the parameters."""
         return PretrainConfig(levels=self.levels, steps=self.steps, window=self.window)
 
+    @contextmanager
+    def _seeded(self) -> Iterator[tuple[int, np.random.Generator]]:
+        """A seed from random_state and a generator; torch's generator is restored afterwards."""
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield seed, np.random.default_rng(seed)
+
     def _pretrain(self, sequences: list[Array], random: np.random.Generator) -> None:
         observation = self.preparation_.observation
-        if self.gate == "auto":
-            gate = GateRule("surprise", 1.0) if observation.is_symbols else GateRule("rate", 0.25)
-        else:
-            gate = GateRule(self.gate, self.threshold)
+        automatic = GateRule("surprise", 1.0) if observation.is_symbols else GateRule("rate", self.AUTO_SHARE)
+        gate = self.gate if isinstance(self.gate, GateRule) else automatic
         self.stack_, self.growth_ = pretrain(
             observation, sequences, self._pretrain_config(), gate, self.cell, random
         )
 
-    def _read(self, X: Any) -> tuple[list[Array], list[History]]:
+    def _cases(self, X: Any) -> Cases:
+        """New sequences and what the stack finds in them."""
         check_is_fitted(self, "stack_")
         sequences = self._sequences(X, fitting=False)
-        return sequences, self.stack_.read(sequences)
+        return Cases(sequences, self.stack_.read(sequences))
 
     def event_share(self, X: Any) -> float:
         """The share of the inputs that reach the top level."""
-        sequences, histories = self._read(X)
-        return share_of(sequences, histories)
+        return self._cases(X).event_share
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -70,9 +119,3 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
         tags.input_tags.three_d_array = True
         tags.non_deterministic = False
         return tags
-
-
-def share_of(sequences: list[Array], histories: list[History]) -> float:
-    """Events that reach the top level, by inputs."""
-    total = sum(map(len, sequences))
-    return sum(len(history.top) for history in histories) / total if total else 0.0

@@ -1,6 +1,7 @@
-"""Tensors and facts in one safetensors file with canonical JSON as metadata: loading it runs no code of the file.
+"""Tensors and facts in one safetensors file, with canonical JSON as metadata.
 
-A checksum over all of it finds damage; a file is written whole or not at all.
+Loading runs no code of the file. A checksum over all of it finds damage; a file is written whole or not at
+all.
 """
 
 from __future__ import annotations

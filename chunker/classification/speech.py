@@ -1,11 +1,12 @@
 """Speech as another speaker might have said it, into another microphone.
 
-Vocal tracts of other lengths scale the frequencies (Lee and Rose 1996); copies of the training data with random
-factors make a classifier care less about who speaks (Jaitly and Hinton 2013). Recordings differ in their noise as
-well: logarithms of energies make much of what is far below the speech, so noise is added up to one distance from it.
+Vocal tracts of other lengths scale the frequencies (Lee and Rose 1996); copies of the training data with
+random factors make a classifier care less about who speaks (Jaitly and Hinton 2013). Recordings differ in
+their noise as well: logarithms of energies make much of what is far below the speech, so noise is added up
+to one distance from it.
 
-Cepstra are vectors (T, K), time first, from the zeroth on: the orthonormal cosine transform of the natural logarithms
-of the energies in 26 mel bands from 0 to half the sampling rate.
+Cepstra are vectors (T, K), time first, from the zeroth on: the orthonormal cosine transform of the natural
+logarithms of the energies in 26 mel bands from 0 to half the sampling rate.
 """
 
 from __future__ import annotations
@@ -51,10 +52,10 @@ def as_other_speakers(
 
 
 def spectra(sequences: list[Array], floor: float = 3.0, bands: int = 24) -> list[Array]:
-    """Cepstra (T, K) -> natural logarithms of the energies in mel bands (T, bands), less their mean over the time.
+    """Cepstra (T, K) -> logarithms of the energies in mel bands (T, bands), in nats, less their mean.
 
-    floor: nats (1 nat: 4.3 dB) below the loudest vector; noise of that energy is added in all bands, so that what
-    is softer looks alike in all recordings, however noisy they were.
+    floor: nats (1 nat: 4.3 dB) below the loudest vector; noise of that energy is added in all bands, so
+    that what is softer looks alike in all recordings, however noisy they were.
 
     Raises
     ------
@@ -79,9 +80,9 @@ def spectra_of_others(
 ) -> list[Array]:
     """As `spectra`, for training: each of the cepstra as of another speaker, at another pace, in other noise.
 
-    floor: nats, drawn evenly between the two for each sequence; the noise fluctuates and is not white. spread: of the
-    frequencies' factor, as in `as_other_speakers`. pace: logarithm of the largest change of the length; within a
-    sequence the pace changes too. highest: Hz, as in `stretch_matrix`.
+    floor: nats, drawn evenly between the two for each sequence; the noise fluctuates and is not white.
+    spread: of the frequencies' factor, as in `as_other_speakers`. pace: logarithm of the largest change of
+    the length; within a sequence the pace changes too. highest: Hz, as in `stretch_matrix`.
 
     Raises
     ------

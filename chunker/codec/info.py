@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import io
 import os
 from dataclasses import dataclass
@@ -65,7 +64,7 @@ def frame_info(archive: Bytes | PathOrFile) -> FrameInfo:
     NotAnArchive, CorruptArchive, ArchiveVersionError, OSError. TruncatedArchive: even the start is cut.
     """
     if isinstance(archive, (str, os.PathLike)):
-        with builtins.open(archive, "rb") as file:
+        with open(archive, "rb") as file:
             return _read(file)
     return _read(cast(BinaryIO, archive) if hasattr(archive, "read") else io.BytesIO(flat(archive)))
 

@@ -104,23 +104,17 @@ def _labels(cases: list[Case]) -> Integers:
 
 
 def _history(cases: list[Case], tests: list[Case], seed: int, plan: Plan) -> Row:
-    from chunker.classification import HistoryClassifier
+    from chunker.classification import HistoryClassifier, RecurrentHead
 
     begun = time.monotonic()
+    head = RecurrentHead(steps=plan.head_steps, learning_rate=1e-2, dropout=0.0)
     model = HistoryClassifier(
-        (32, 32),
-        features="top",
-        contexts=0,
-        steps=plan.steps,
-        window=64,
-        head_steps=plan.head_steps,
-        rate=1e-2,
-        dropout=0.0,
-        random_state=seed,
+        (32, 32), features="top", steps=plan.steps, window=64, heads=[head], random_state=seed
     ).fit([case.symbols for case in cases], _labels(cases))
     seconds = time.monotonic() - begun
-    found, share = model.evaluate([case.symbols for case in tests])
-    given = plan.head_steps * model.plan(len(cases)).batch
+    probabilities, share = model.evaluate([case.symbols for case in tests])
+    found = model.classes_[probabilities.argmax(1)]
+    given = plan.head_steps * head.batch_for(len(cases))
     return _row("history-classifier", seed, given, seconds, found == _labels(tests), share)
 
 

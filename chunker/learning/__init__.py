@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from chunker import extras
 
 if TYPE_CHECKING:
-    from chunker.learning.config import DistillConfig, TrainConfig
+    from chunker.learning.config import DistillConfig, TrainConfig, WokenConfig
     from chunker.learning.growing import GrowConfig, grow
     from chunker.learning.meter import LogPoint
     from chunker.learning.run import distill, train
@@ -28,6 +28,7 @@ _HOMES = {
     "Stack": "chunker.learning.stack",
     "Surprise": "chunker.learning.stack",
     "TrainConfig": "chunker.learning.config",
+    "WokenConfig": "chunker.learning.config",
     "distill": "chunker.learning.run",
     "grow": "chunker.learning.growing",
     "train": "chunker.learning.run",
@@ -40,6 +41,7 @@ __all__ = [
     "Stack",
     "Surprise",
     "TrainConfig",
+    "WokenConfig",
     "distill",
     "grow",
     "train",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, SupportsIndex
 
+from chunker.core.interface import GATE_ALWAYS, Contexts, Settings
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda x: 1 - x,
     "constant": lambda x: 1.0,
 }
+WOKEN_CONTEXTS = tuple(contexts.name.lower() for contexts in Contexts)
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -104,6 +106,35 @@ class TrainConfig:
             )  # not 0: the first step would be wasted
         after = min((share - self.warmup) / (1 - self.warmup), 1.0)
         return self.learning_rate * SCHEDULES[self.schedule](after)
+
+
+@dataclass(frozen=True)
+class WokenConfig:
+    """How a stack is woken while it is trained; archives made with it should wake it alike.
+
+    contexts: which contexts level 0 has: "few", "many" or "all". gate: level 1 wakes at the first bit of a
+    byte of which |ln(p / (1 - p))| is below gate / 256.
+
+    Raises
+    ------
+    UsageError: a value out of range.
+    """
+
+    contexts: str = "many"
+    gate: int = 1200
+
+    def __post_init__(self) -> None:
+        if self.contexts not in WOKEN_CONTEXTS:
+            raise UsageError(
+                f"contexts {self.contexts!r} are not known; choose one of {', '.join(WOKEN_CONTEXTS)}"
+            )
+        if not 1 <= self.gate <= GATE_ALWAYS:
+            raise UsageError(f"a gate of {self.gate} is out of range; choose one from 1 to {GATE_ALWAYS}")
+
+    @property
+    def settings(self) -> Settings:
+        """As the core takes them."""
+        return Settings(Contexts[self.contexts.upper()], self.gate)
 
 
 @dataclass(frozen=True)

@@ -173,10 +173,18 @@ class Level(nn.Module):
             last=None if self.persistence is None else h.new_zeros(batch, self.observation.size),
         )
 
-    def preactivation(self, inputs: Tensor, times: Tensor | None, below: Tensor | None) -> Tensor:
+    def preactivation(
+        self,
+        inputs: Tensor,
+        times: Tensor | None,
+        below: Tensor | None,
+        guesses: Tensor | None = None,
+        confidences: Tensor | None = None,
+    ) -> Tensor:
         """(T, B, G*H) from inputs (T, B[, D]), times since the last input (T, B), what is below (T, B, H').
 
-        times: None where it is 1 throughout, as for level 0.
+        times: None where it is 1 throughout, as for level 0. guesses, confidences: (T, B), of the contexts,
+        see `chunker.config.Wake`; None: there is no guess.
         """
         if self.vector_input is not None:
             a = inputs.to(self.bias.dtype) @ self.vector_input + self.bias
@@ -190,7 +198,11 @@ class Level(nn.Module):
             )
             a = a + nn.functional.embedding(buckets, self.time_input)
         if self.guess_input is not None and self.confidence_input is not None:
-            a = a + (self.guess_input[NO_GUESS] + self.confidence_input[0])
+            if guesses is None or confidences is None:
+                a = a + (self.guess_input[NO_GUESS] + self.confidence_input[0])
+            else:
+                embed = nn.functional.embedding
+                a = a + embed(guesses, self.guess_input) + embed(confidences, self.confidence_input)
         if self.below is not None and below is not None:
             a = a + (below @ self.below).to(a.dtype)
         return a

@@ -45,12 +45,12 @@ class Meter:
         self._sums = torch.zeros(1 + levels, dtype=torch.float64, device=device)
         self.bytes = 0
 
-    def add(self, bits: Tensor, events: tuple[Tensor, ...]) -> None:
-        """Count a window: bits (T, B) of its symbols, events (T, B) per level."""
+    def add(self, bits: Tensor, events: tuple[Tensor, ...], count: int | None = None) -> None:
+        """Count a window: bits (T, B) of its symbols, events (T, B) per level; count: symbols, None: T B."""
         self._sums[0] += bits.sum(dtype=torch.float64)
         for level, received in enumerate(events):
             self._sums[1 + level] += received.sum()
-        self.bytes += bits.numel()
+        self.bytes += bits.numel() if count is None else count
 
     def restart(self) -> None:
         """Forget everything."""

@@ -26,7 +26,7 @@ from chunker.learning.distillation import Distiller
 from chunker.learning.meter import LogPoint
 from chunker.learning.skill import Skill, measure_skill
 from chunker.learning.stack import Stack
-from chunker.learning.trainer import Trainer
+from chunker.learning.trainer import AnyStreams, Trainer
 
 _GAIN = 1e-3  # bits per byte on validation text that a phase must win, or it ends
 _LOWEST_BITS, _HIGHEST_BITS = 1e-3, 16.0  # of a threshold
@@ -90,7 +90,7 @@ class IterativeDistillation:
         return self.trainer.stack
 
     @property
-    def streams(self) -> Streams:
+    def streams(self) -> AnyStreams:
         return self.trainer.streams
 
     @property

@@ -14,6 +14,7 @@ import contextlib
 import copy
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -24,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chunker.config import StackConfig
+from chunker.config import StackConfig, Wake
 from chunker.errors import CheckpointError, UsageError
 from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
-from chunker.learning.config import DistillConfig, TrainConfig, choose_device
+from chunker.learning.config import DistillConfig, TrainConfig, WokenConfig, choose_device
 from chunker.learning.corpus import Lanes, Source, Streams, TextFile, open_source, validation_lanes
 from chunker.learning.distillation import (
     fresh_student,
@@ -35,10 +36,12 @@ from chunker.learning.distillation import (
     own_student,
     share_ngrams,
 )
+from chunker.learning.foretold import foretell
 from chunker.learning.meter import LogPoint
 from chunker.learning.rounds import IterativeDistillation
 from chunker.learning.stack import Stack
-from chunker.learning.trainer import Trainer
+from chunker.learning.trainer import AnyStreams, Trainer
+from chunker.learning.woken_trainer import WokenStreams, WokenTrainer
 from chunker.models import Model, load_model
 
 Path_ = str | os.PathLike[str]
@@ -65,6 +68,8 @@ def train(
     resume: Path_ | None = None,
     log: Path_ | None = None,
     validate: Iterable[Path_] = (),
+    woken: WokenConfig | None = None,
+    foretold: Path_ | None = None,
     **settings: Any,
 ) -> Stack:
     """Train a stack on bytes (truncated back-propagation through time, AdamW).
@@ -80,6 +85,10 @@ def train(
         deletes it at the end. None: no checkpoint.
     log: a file to which every LogPoint is written, one JSON document a line.
     validate: paths of more text to validate on, besides the ends of the files in `data`.
+    woken: train as archives run the stack: level 1 steps only where the contexts are unsure, and the loss is
+        that of the mixture with them (`chunker.learning.woken`). None: it reads every byte, alone.
+    foretold: with `woken`, the folder where what the contexts say of the text is kept (24 bytes for each byte
+        at which level 1 wakes); it takes ten seconds a megabyte to make, once. None: a temporary one.
     settings: any other field of `StackConfig` and of `TrainConfig`, as cell="lstm", mode="faithful",
         batch=64, learning_rate=4e-3, seed=1. What is not given is as in the checkpoint, or the default.
 
@@ -94,8 +103,20 @@ def train(
     checkpoint is of other data or settings. TrainingError: the loss is no longer finite.
     """
     given = _given(settings, levels=levels, minutes=minutes, bytes=bytes)
-    run = start_training(data, given, device=device, resume=resume, log=log, validate=validate)
-    return _finished(run, progress)
+    with contextlib.ExitStack() as stack:
+        if woken is not None and foretold is None:
+            foretold = stack.enter_context(tempfile.TemporaryDirectory())
+        run = start_training(
+            data,
+            given,
+            device=device,
+            resume=resume,
+            log=log,
+            validate=validate,
+            woken=woken,
+            foretold=foretold,
+        )
+        return _finished(run, progress)
 
 
 def distill(
@@ -164,7 +185,7 @@ class AnyTrainer(Protocol):
     @property
     def stack(self) -> Stack: ...
     @property
-    def streams(self) -> Streams: ...
+    def streams(self) -> AnyStreams: ...
     @property
     def bfloat16(self) -> bool: ...
 
@@ -200,6 +221,10 @@ class Run:
         if saved is not None:
             if saved[1].get("validate") != settings["validate"]:
                 raise CheckpointError("the text to validate on is not that of the checkpoint; give the same")
+            if saved[1].get("woken") != settings.get("woken"):
+                raise CheckpointError(
+                    "how the stack is woken is not as in the checkpoint; give the same, or begin anew"
+                )
             trainer.restore(*saved)
         self._saved_at = time.monotonic()
         self._trim_log()
@@ -269,6 +294,7 @@ class Run:
                 for s in trainer.streams.sources
             ],
             "training": asdict(trainer.config),
+            **({"woken": self._settings["woken"]} if "woken" in self._settings else {}),
             "bytes": trainer.bytes,
             "seconds": round(trainer.seconds, 1),
             **{name: figures.get(name) for name in _FIGURES},
@@ -297,20 +323,69 @@ def start_training(
     resume: Path_ | None = None,
     log: Path_ | None = None,
     validate: Iterable[Path_] = (),
+    woken: WokenConfig | None = None,
+    foretold: Path_ | None = None,
+    advance: Callable[[int, int], None] | None = None,
 ) -> Run:
-    """The run behind `train`, ready to begin; settings: levels and budget included."""
+    """The run behind `train`, ready to begin; settings: levels and budget included.
+
+    advance: called with the bytes that level 0 has read so far, and with all that it has to read.
+    """
     place, saved = choose_device(device), _saved(resume)
     _check_known(settings, StackConfig, TrainConfig)
     before = None if saved is None else saved[1]
     shape = _configured(StackConfig, settings, before, "stack")
     config = _configured(TrainConfig, settings, before, "training")
     _check_reads_bytes(shape)
+    kept = {"stack": shape.to_json(), "training": asdict(config)}
+    if woken is not None:
+        if foretold is None:
+            raise UsageError("woken training needs a folder for what level 0 foretells")
+        trainer, texts = _woken_trainer(data, validate, shape, config, woken, Path(foretold), place, advance)
+        return Run(trainer, {**kept, "validate": texts, "woken": asdict(woken)}, saved, resume, log)
     sources, lanes, texts = _corpus(data, validate, config)
     streams = Streams(sources, config.batch, config.window, config.piece, config.seed)
     torch.manual_seed(config.seed)
     trainer = Trainer(Stack(shape), streams, config, lanes, place)
-    kept = {"stack": shape.to_json(), "training": asdict(config), "validate": texts}
-    return Run(trainer, kept, saved, resume, log)
+    return Run(trainer, {**kept, "validate": texts}, saved, resume, log)
+
+
+def _woken_trainer(
+    data: Data,
+    validate: Iterable[Path_],
+    shape: StackConfig,
+    config: TrainConfig,
+    woken: WokenConfig,
+    folder: Path,
+    device: torch.device,
+    advance: Callable[[int, int], None] | None,
+) -> tuple[Trainer, list[list[Any]]]:
+    """A trainer of woken stacks, and what tells the texts of `validate` from others."""
+    sources = _sources(data, config.validation)
+    texts = [open_source(path) for path in validate]
+    parts = [(source.name, source.training, source.weight) for source in sources]
+    held_out = [(f"{source.name} (end)", source.validation, source.weight) for source in sources]
+    held_out = [part for part in held_out if part[1].size]
+    held_out += [(text.name, text.training, text.weight) for text in texts]
+    wanted = [(name, strip) for name, strip, _ in (*parts, *held_out)]
+    done, total = 0, sum(strip.size for _, strip in wanted)
+
+    def more(n_bytes: int) -> None:
+        nonlocal done
+        done += n_bytes
+        if advance is not None:
+            advance(done, total)
+
+    found = foretell(wanted, folder, woken.settings, config.seed, more)
+    torch.manual_seed(config.seed)
+    stack = Stack(replace(shape, wake=shape.wake or Wake(slept=True, guess=True)))
+    streams = WokenStreams(sources, found[: len(parts)], stack, config)
+    scored = [
+        (text, weight)
+        for text, (_, _, weight) in zip(found[len(parts) :], held_out, strict=True)
+        if len(text.steps)
+    ]
+    return WokenTrainer(stack, streams, config, scored, device), _digests(texts)
 
 
 def start_distillation(
@@ -450,8 +525,11 @@ def _corpus(
     limit = config.validation_bytes
     if config.bytes is not None:  # with minutes, the trainer bounds the time that validation takes
         limit = min(limit, config.bytes // config.validations)
-    digests = [[text.name, text.weight, text.training.size, text.digest()] for text in texts]
-    return sources, validation_lanes(sources, texts, limit), digests
+    return sources, validation_lanes(sources, texts, limit), _digests(texts)
+
+
+def _digests(texts: Iterable[Source]) -> list[list[Any]]:
+    return [[text.name, text.weight, text.training.size, text.digest()] for text in texts]
 
 
 def _sources(data: Data, validation: float) -> list[Source]:

@@ -15,7 +15,7 @@ has run, and a training window is one call a level (`forward`) without a loop ov
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ class StackState:
         return {name: tensor for name, tensor in pairs.items() if tensor is not None}
 
     @classmethod
-    def from_state_dict(cls, tensors: dict[str, Tensor]) -> StackState:
+    def from_state_dict(cls, tensors: Mapping[str, Tensor]) -> StackState:
         count = 1 + max(int(name.split(".")[0]) for name in tensors)
         return cls(
             tuple(
@@ -175,7 +175,7 @@ class Stack(nn.Module):
                 fresh = state.levels[i].fresh & (count_before(events[i - 1]) == 0)
                 with torch.no_grad():
                     surprises.append(surprise_bits(level_logits[-1], symbols))
-                    missed = self._unexpected(i - 1, level_logits[-1], symbols)
+                    missed = self.unexpected(i - 1, level_logits[-1], symbols)
                     if mistimed is not None:
                         missed = missed | mistimed
                 events.append(events[-1] & (missed | fresh))
@@ -212,7 +212,7 @@ class Stack(nn.Module):
             time_nats=time_nats,
         )
 
-    def _unexpected(self, index: int, logits: Tensor, symbols: Tensor) -> Tensor:
+    def unexpected(self, index: int, logits: Tensor, symbols: Tensor) -> Tensor:
         """Which symbols (...) the gate above a level lets pass; logits (..., V), of times too."""
         categorical = Categorical(logits.shape[-1])
         return unexpected(categorical, logits, symbols, self.config.gate, self.thresholds_bits[index])
@@ -232,7 +232,7 @@ class Stack(nn.Module):
             raise TypeError(f"level {index} remembers no times")
         buckets = self.level(index).buckets(times)
         wrong = torch.zeros(len(times) + 1, times.shape[1], dtype=torch.bool, device=times.device)
-        wrong[:-1] = self._unexpected(index, logits, buckets).any(-1)
+        wrong[:-1] = self.unexpected(index, logits, buckets).any(-1)
         for e in range(len(times)):
             slot, time = buckets[e].unsqueeze(-1), times[e].unsqueeze(-1)
             before = remembered.gather(2, slot)
@@ -287,7 +287,7 @@ class Stack(nn.Module):
         for i in range(self.growing + 1):
             old, level = state.levels[i], self.level(i)
             if i:
-                missed = self._unexpected(i - 1, logits[i - 1], symbols)
+                missed = self.unexpected(i - 1, logits[i - 1], symbols)
                 event = event & (missed | mistimed | old.fresh)
             h, c = level.step(symbols, old, old.since + 1, below if level.below is not None else None)
             keep = event.unsqueeze(1)
@@ -556,13 +556,17 @@ class Stack(nn.Module):
         return self.combine(list(output.level_logits))
 
     @torch.no_grad()
-    def calibrate(self, output: StackOutput, momentum: float = 0.98) -> None:
-        """With the rule "rate": move the thresholds towards the target rate, as seen in this window."""
+    def calibrate(
+        self, surprises_bits: Sequence[Tensor], events: Sequence[Tensor], momentum: float = 0.98
+    ) -> None:
+        """With the rule "rate": move the thresholds towards the target rate, as seen in a window; see
+        StackOutput.
+        """
         if self.config.gate.rule != "rate":
             return
-        for i, surprises in enumerate(output.surprises_bits):
+        for i, surprises in enumerate(surprises_bits):
             if self.config.mode == "joint" or i == self.growing - 1:
-                given = surprises[output.events[i]]
+                given = surprises[events[i]]
                 self.thresholds_bits[i] = follow_rate(
                     self.thresholds_bits[i], given, self.config.gate.value, momentum
                 )

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch import Tensor
 from chunker.config import StackConfig
 from chunker.errors import TrainingError
 from chunker.learning.config import TrainConfig, wants_bfloat16
-from chunker.learning.corpus import Lanes, Streams
+from chunker.learning.corpus import Lanes, Source
 from chunker.learning.level import Level
 from chunker.learning.meter import LogPoint, Meter
 from chunker.learning.stack import Stack, StackOutput, StackState, lower_levels
@@ -33,6 +33,23 @@ _MIN_GAIN = 1e-4  # bits per byte; less does not count as an improvement
 _LEVEL_GAIN = 1e-3  # bits per byte that a level must win to be kept (faithful mode)
 _VALIDATION_SHARE = 0.1  # of the elapsed time at most, with a budget of minutes
 _BETAS = (0.9, 0.99)  # of AdamW: gradients change with the subject of the text, so average few of them
+
+
+class AnyStreams(Protocol):
+    """What a trainer asks of `Streams`. bytes: of all text."""
+
+    sources: list[Source]
+    batch: int
+    bytes: int
+
+    def next(self) -> Any:
+        """The next window."""
+
+    def position(self) -> dict[str, Any]:
+        """For `seek`."""
+
+    def seek(self, position: Mapping[str, Any]) -> None:
+        """Go on where `position` was taken."""
 
 
 class Trainer:
@@ -46,7 +63,7 @@ class Trainer:
     def __init__(
         self,
         stack: Stack,
-        streams: Streams,
+        streams: AnyStreams,
         config: TrainConfig,
         validation: Lanes | None = None,
         device: torch.device | str = "cpu",
@@ -79,7 +96,7 @@ class Trainer:
             weight_decay=self.config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )
-        self.state: StackState = self.stack.start(self.streams.batch).to(self.device)
+        self._start()
         self.average = [p.detach().clone() for p in self.stack.parameters()] if self.config.average else []
         self.level_steps = 0
         for level in self.stack.levels:
@@ -91,6 +108,13 @@ class Trainer:
     def _more_parameters(self) -> list[torch.nn.Parameter]:
         """Parameters that are trained besides the stack's."""
         return []
+
+    def _start(self, tensors: Mapping[str, Tensor] | None = None) -> None:
+        """Set the state of the streams: cold, or from its tensors in a checkpoint."""
+        state = (
+            self.stack.start(self.streams.batch) if tensors is None else StackState.from_state_dict(tensors)
+        )
+        self.state: Any = state.to(self.device)  # a special trainer has another kind
 
     def _reset(self, rows: Tensor) -> None:
         """The rows (B,) bool start cold with the next window."""
@@ -108,24 +132,28 @@ class Trainer:
         symbols = torch.from_numpy(window).to(self.device).long()
         if cold.any():
             self._reset(torch.from_numpy(cold).to(self.device))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             output = self.stack(symbols, self.state)
             loss = self._loss(output, symbols)
+        self._descend(loss)
+        self.stack.calibrate(output.surprises_bits, output.events)
+        self.state = output.state
+        self.bytes += symbols.numel()
+        with torch.no_grad():
+            self._meter.add(self.stack.bits(output, symbols), output.events)
+
+    def _descend(self, loss: Tensor) -> None:
+        """One step of the optimizer."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_([p for p in self.trained if p.grad is not None], self.config.clip)
             self.optimizer.step()
-        self.stack.calibrate(output)
-        self.state = output.state
         self.steps += 1
         self.level_steps += 1
-        self.bytes += symbols.numel()
         self._follow_average()
-        with torch.no_grad():
-            self._meter.add(self.stack.bits(output, symbols), output.events)
 
     def _follow_average(self) -> None:
         if self.average:
@@ -220,19 +248,26 @@ class Trainer:
 
     def _validate(self, point: LogPoint) -> LogPoint:
         """Score the validation lanes with the weights that would be saved, and keep the best."""
-        if self.validation is None:
+        with self._averaged():
+            scored = self._score()
+        if scored is None:
             self.best, self.best_figures = self._weights(), point.to_json()
             return point
-        lanes = self.validation
-        with self._averaged():
-            bits, _ = self.stack.score_lanes(lanes.symbols, lanes.lengths, self.bfloat16)
-        by_name = lanes.by_name(bits)
-        overall = sum(s * b for s, b in zip(lanes.shares, by_name.values(), strict=True))
+        by_name, overall = scored
         self.stale = 0 if overall < self.best_bits - _MIN_GAIN else self.stale + 1
         point = replace(point, validation_bits_per_byte=overall, validation=by_name)
         if overall < self.best_bits:
             self.best_bits, self.best, self.best_figures = overall, self._weights(), point.to_json()
         return point
+
+    def _score(self) -> tuple[dict[str, float], float] | None:
+        """Bits per byte of the validation text, by source and of all; None if there is none."""
+        lanes = self.validation
+        if lanes is None:
+            return None
+        bits, _ = self.stack.score_lanes(lanes.symbols, lanes.lengths, self.bfloat16)
+        by_name = lanes.by_name(bits)
+        return by_name, sum(s * b for s, b in zip(lanes.shares, by_name.values(), strict=True))
 
     def _end_level(self) -> None:
         """Joint: training is over. Faithful: grow, unless all levels are there or this one did not help."""
@@ -320,7 +355,7 @@ class Trainer:
         self.average = [
             parts["average"][str(i)].to(self.device) for i in range(len(parts.get("average", {})))
         ]
-        self.state = StackState.from_state_dict(parts["state"]).to(self.device)
+        self._start(parts["state"])
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts.get("optimizer", {}).items():
             index, _, slot = name.partition("/")

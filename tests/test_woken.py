@@ -1,0 +1,201 @@
+"""Training on what level 0 foretold: records, windows, and floats that follow the codec's integers."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from make_golden import table, text
+
+torch = pytest.importorskip("torch")
+
+import chunker
+from chunker.config import GateRule, NGrams, StackConfig, Wake
+from chunker.core.backend import Contexts, Progress, Settings, Stop, backend
+from chunker.errors import CheckpointError, CorpusError, UsageError
+from chunker.learning import LogPoint, WokenConfig, train
+from chunker.learning.corpus import Strip, TextFile
+from chunker.learning.foretold import Foretold, foretell
+from chunker.learning.observation import surprise_bits
+from chunker.learning.run import start_training
+from chunker.learning.stack import Stack
+from chunker.learning.woken import (
+    Windows,
+    WokenStack,
+    path_odds,
+)
+
+SETTINGS = Settings(Contexts.FEW, 700)
+TEXT = text(3000) + table(3000)
+
+
+def strip(content: bytes) -> Strip:
+    array = np.frombuffer(content, dtype=np.uint8)
+    return Strip([(TextFile("text", len(array), Path("text"), array), 0, len(array))])
+
+
+@pytest.fixture
+def foretold(tmp_path: Path) -> Foretold:
+    return foretell([("text", strip(TEXT))], tmp_path / "cache", SETTINGS)[0]
+
+
+def test_the_records_are_what_a_session_tells(foretold: Foretold):
+    trace = backend().session(SETTINGS, None, len(TEXT), Stop(), Progress()).read(TEXT, detail=True)
+    woken = [at for at, woke in enumerate(trace.woke) if woke < 8 and at]
+    assert foretold.text.tobytes() == TEXT
+    assert foretold.blocks.tolist() == [[len(TEXT), len(woken)]]
+    assert foretold.steps["position"].tolist() == woken
+    assert foretold.steps["woke"].tolist() == [trace.woke[at] for at in woken]
+    assert foretold.steps["confidence"].tolist() == [trace.confidences[at] for at in woken]
+    assert foretold.steps["probability"].reshape(-1).tolist() == [
+        p for at in woken for p in trace.probabilities[8 * at : 8 * at + 8]
+    ]
+
+
+def test_a_folder_is_gone_on_with_and_not_made_anew(tmp_path: Path):
+    sources = [("a", strip(TEXT)), ("b", strip(TEXT[:2000]))]
+    first = foretell(sources[:1], tmp_path, SETTINGS)[0]
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
+    again, other = foretell(sources, tmp_path, SETTINGS)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert np.array_equal(first.steps, again.steps)
+    assert len(other.text) == 2000
+    with pytest.raises(CorpusError, match="other settings"):
+        foretell(sources, tmp_path, Settings(Contexts.FEW, 800))
+
+
+def test_path_odds_are_those_of_the_bytes_that_agree():
+    logits = torch.randn(20, 256, dtype=torch.float64) * 3
+    targets = torch.arange(20) * 12
+    odds = path_odds(logits, targets)
+    p = torch.softmax(logits, 1)
+    for n in range(20):
+        for j in range(8):
+            agree = [b for b in range(256) if b >> (8 - j) == int(targets[n]) >> (8 - j)]
+            one = sum(float(p[n, b]) for b in agree if b >> (7 - j) & 1)
+            zero = sum(float(p[n, b]) for b in agree if not b >> (7 - j) & 1)
+            assert float(odds[n, j]) == pytest.approx(np.log(one / zero), abs=2e-3)
+
+
+def config(levels: tuple[int, ...] = (24,), **fields: object) -> StackConfig:
+    told = {"ngrams": NGrams((1, 2, 4), 64, 12), "wake": Wake(slept=True, guess=True)}
+    return StackConfig(levels=levels, gate=GateRule("surprise", 8.0), **{**told, **fields})  # type: ignore[arg-type]
+
+
+def excited(net: WokenStack) -> WokenStack:
+    """Weights with which every input counts for something."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in net.stack.named_parameters():
+            scale = 0.6 if "input" in name or "table" in name else 0.25
+            weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
+    return net
+
+
+@pytest.mark.parametrize("levels", [(24,), (24, 20, 16)], ids=str)
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str, levels: tuple[int, ...]):
+    net = excited(WokenStack(Stack(config(levels, cell=cell)))).eval()
+    model = net.stack.to_model()
+    trace = backend().session(SETTINGS, model, len(TEXT), Stop(), Progress()).read(TEXT, detail=True)
+    # The windows come from where the codec woke with this model in the mixture, so that both wake at the same
+    # bytes.
+    woken = np.array([at for at, woke in enumerate(trace.woke) if woke < 8 and at])
+    steps = np.zeros(len(woken), foretold.steps.dtype)
+    steps["position"] = woken
+    steps["confidence"] = np.frombuffer(trace.confidences, np.uint8)[woken]
+    steps["guess"] = np.where(steps["confidence"] > 0, np.array(trace.guesses)[woken], 0)
+    steps["probability"] = 32768
+    own = Foretold("text", "", foretold.text, steps, np.array([[len(TEXT), len(woken)]]))
+    windows = Windows([own], [1.0], net.stack.config.ngrams, 1, 100)
+    state, found, moved = net.start(1), [], []
+    with torch.no_grad():
+        for _ in range(len(woken) // 100):
+            window = windows.next()
+            output = net(window, state)
+            state = output.state
+            found += (surprise_bits(output.logits, window.targets)[:, 0]).tolist()
+            moved += sum(events[:, 0].long() for events in output.events).tolist()
+    depth = len(levels)
+    expected = [trace.level_bits[at * depth + depth - 1] for at in woken[: len(found)]]
+    # The levels that received a byte move before the next one at which the first level wakes.
+    came = [trace.levels[at] for at in woken[1 : len(moved)]]
+    assert np.mean(np.array(moved[:-1]) == came) > 0.95
+    assert depth == 1 or {1, 2, depth} <= set(came)
+    assert np.mean(np.abs(np.array(found) - expected)) < 0.1 * np.std(expected)
+
+
+# ---- training ----------------------------------------------------------------------------------------
+
+SMALL: dict[str, Any] = {
+    "levels": (16,),
+    "batch": 4,
+    "window": 32,
+    "validations": 2,
+    "precision": "float32",
+    "learning_rate": 1e-2,
+}
+WOKEN = WokenConfig("few", 700)
+
+
+def parameters(stack: Stack) -> list[np.ndarray]:
+    return [weight.detach().numpy().copy() for weight in stack.state_dict().values()]
+
+
+def test_training_saves_bits_that_level_0_would_take(tmp_path: Path):
+    points: list[LogPoint] = []
+    stack = train(
+        TEXT * 3, bytes=150_000, woken=WOKEN, progress=points.append, ngrams=NGrams((2, 4), 256, 8), **SMALL
+    )
+    scored = [point.validation_bits_per_byte for point in points if point.validation_bits_per_byte]
+    assert scored[-1] < scored[0]
+    assert stack.summary["woken"] == {"contexts": "few", "gate": 700}
+    assert stack.config.wake == Wake(slept=True, guess=True)
+    archive = chunker.compress(TEXT, model=stack)
+    assert chunker.decompress(archive, model=stack) == TEXT
+
+
+def test_a_resumed_run_is_one_that_was_not_stopped(tmp_path: Path):
+    settings = {"bytes": 60_000, **SMALL, "levels": (12, 10), "gate": GateRule("rate", 0.5)}
+
+    def run(folder: str, steps: int | None) -> list[np.ndarray]:
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        begun = start_training(
+            TEXT * 3,
+            settings,
+            resume=place / "checkpoint",
+            woken=WOKEN,
+            foretold=place / "foretold",
+            device="cpu",
+        )
+        seen = itertools.count(1)
+        begun.run(stop=lambda: next(seen) == steps)
+        return parameters(begun.stack()) if begun.trainer.finished else []
+
+    whole = run("whole", None)
+    assert not run("parts", 5)
+    for mine, expected in zip(run("parts", None), whole, strict=True):
+        assert np.array_equal(mine, expected)
+
+
+def test_another_way_of_waking_is_no_way_to_resume(tmp_path: Path):
+    given: dict[str, Any] = {"resume": tmp_path / "checkpoint", "foretold": tmp_path / "foretold"}
+    begun = start_training(TEXT, {"bytes": 60_000, **SMALL}, woken=WOKEN, **given)
+    begun.run(stop=lambda: True)
+    with pytest.raises(CheckpointError, match="woken"):
+        start_training(TEXT, {"bytes": 60_000}, resume=given["resume"])
+
+
+def test_what_no_archive_could_use_is_refused():
+    with pytest.raises(UsageError, match="joint"):
+        train(TEXT, bytes=1000, woken=WOKEN, **{**SMALL, "levels": (8, 8), "mode": "faithful"})
+    with pytest.raises(UsageError, match="contexts"):
+        WokenConfig("most")
+    with pytest.raises(UsageError, match="gate"):
+        WokenConfig(gate=0)
+    with pytest.raises(CorpusError, match="never unsure"):
+        train(bytes(20_000), bytes=1000, woken=WokenConfig("few", 1), **SMALL)
