@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from chunker.classification.heads import Head
 
 
+# Options that every trained head takes; what is left of a command's settings is the classifier's.
+TRAINING = ("members", "batch_size", "dropout", "noise", "warp", "label_smoothing")
+
+
 @click.group(
     "classify", short_help="Tell classes of sequences apart.", cls=GuardedGroup, context_settings=HELP_OPTIONS
 )
@@ -73,8 +77,8 @@ def classify() -> None:
     help="Stretch time by up to this share, training.",
 )  # fmt: skip
 @click.option(
-    "--smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
-    help="Share of the labels' weight spread over all classes, training.",
+    "--smoothing", "label_smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0,
+    show_default=True, help="Share of the labels' weight spread over all classes, training.",
 )  # fmt: skip
 @click.option("--backwards", is_flag=True, help="Read events also from the last to the first.")
 @click.option(
@@ -89,7 +93,7 @@ def classify() -> None:
     help="Of the head.",
 )
 @click.option(
-    "--batch", type=click.IntRange(1), metavar="N",
+    "--batch", "batch_size", type=click.IntRange(1), metavar="N",
     help="Cases a step of the head; by default a fiftieth of them, 32 to 256.",
 )  # fmt: skip
 @click.option(
@@ -98,32 +102,28 @@ def classify() -> None:
 @click.option(
     "--head-steps", type=click.IntRange(1), default=400, show_default=True, help="Of the classifier."
 )
-@click.option("--seed", type=options.SEEDS, default=0, show_default=True, help="Same seed, same classifier.")
+@click.option(
+    "--seed",
+    "random_state",
+    type=options.SEEDS,
+    default=0,
+    show_default=True,
+    help="Same seed, same classifier.",
+)
 @options.json_option
 def fit(
     labelled: str,
     output: str,
     force: bool,
-    levels: tuple[int, ...],
-    features: str,
     head: str,
     contexts: bool,
     convolutions: int,
-    members: int,
     unlabelled: tuple[str, ...],
-    per_case: bool,
-    deltas: bool,
-    noise: float,
-    warp: float,
-    smoothing: float,
     backwards: bool,
     pooling: str,
-    dropout: float,
-    batch: int | None,
-    steps: int,
     head_steps: int,
-    seed: int,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Learn from LABELLED and write MODEL.
 
@@ -164,15 +164,7 @@ def fit(
                 "both are lines, or both .ts"
             )
         more.extend(case for case in _cases(path, lines=True) if len(case))
-    shared: dict[str, Any] = {
-        "members": members,
-        "steps": head_steps,
-        "batch_size": batch,
-        "dropout": dropout,
-        "noise": noise,
-        "warp": warp,
-        "label_smoothing": smoothing,
-    }
+    shared = {name: settings.pop(name) for name in TRAINING} | {"steps": head_steps}
     heads: list[Head] = []
     if head != "none":
         heads.append(RecurrentHead(readout=head, pooling=pooling, backwards=backwards, **shared))
@@ -184,16 +176,8 @@ def fit(
         raise UsageError(
             "no classifier is left; leave out --no-contexts or --head none, or add --convolutions"
         )
-    model = HistoryClassifier(
-        levels=levels,
-        features=features,
-        kind="vectors" if vectors else "symbols",
-        per_case=per_case,
-        deltas=deltas,
-        steps=steps,
-        heads=heads,
-        random_state=seed,
-    ).fit(sequences, labels, more or None)
+    kind = "vectors" if vectors else "symbols"
+    model = HistoryClassifier(kind=kind, heads=heads, **settings).fit(sequences, labels, more or None)
     save_classifier(output, model)
     seconds = time.perf_counter() - begun
     if as_json:

@@ -90,6 +90,14 @@ def test_a_frame_is_a_table_of_rows(library):
     assert HistoryTransformer((4,), steps=0, random_state=0).fit_transform(frame).shape == (4, 10)
 
 
+@pytest.mark.parametrize(
+    "table", [np.array([[word] for word in WORDS]), np.array([["a", 1]] * 4, dtype=object)]
+)
+def test_a_table_of_text_is_refused(table):
+    with pytest.raises(UsageError, match="one of its columns"):
+        small().fit(table, LABELS)
+
+
 def test_an_array_of_strings():
     expected = small().fit(WORDS, LABELS).predict_proba(WORDS)
     assert np.array_equal(small().fit(np.array(WORDS), LABELS).predict_proba(np.array(WORDS)), expected)

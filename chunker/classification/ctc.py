@@ -163,13 +163,13 @@ def check_targets(y: Any, count: int) -> list[Sequence[Hashable]]:
 
 
 def greedy(logs: Array) -> list[int]:
-    """The most probable label of every tick (T, C), repetitions joined and blanks left out."""
+    """The most probable label of every event (T, C), repetitions joined and blanks left out."""
     best = logs.argmax(1).tolist()
     return [k for i, k in enumerate(best) if k != BLANK and (i == 0 or best[i - 1] != k)]
 
 
 def beam_search(logs: Array, width: int) -> list[int]:
-    """The labelling whose probability, summed over alignments, is largest among `width` prefixes kept a tick.
+    """The labelling whose probability, summed over alignments, is largest; `width` prefixes kept per event.
 
     logs: (T, C) natural logarithms, blank first. Graves 2012, section 7.5; Hannun et al. 2014.
     """

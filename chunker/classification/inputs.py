@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,13 @@ def is_ragged(X: Any) -> bool:
     return rows.dtype.kind in "US" or (
         rows.dtype.kind == "O" and any(_is_text(row) or np.ndim(row) > 0 for row in rows)
     )
+
+
+def check_table(X: Any) -> None:
+    """Raise UsageError if a table has text in it."""
+    values = np.asarray(X)
+    if values.dtype.kind in "US" or (values.dtype.kind == "O" and any(map(_is_text, values.flat))):
+        raise UsageError("a table of text is not a set of sequences; give one of its columns")
 
 
 def _is_text(row: Any) -> bool:
@@ -238,25 +245,9 @@ class Preparation:
 
     def to_json(self) -> dict[str, Any]:
         """For `from_json`."""
-        return {
-            "kind": self.kind,
-            "size": self.size,
-            "per_case": self.per_case,
-            "deltas": self.deltas,
-            "mean": list(self.mean),
-            "deviation": list(self.deviation),
-            "text": self.text,
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Preparation:
         """The inverse of `to_json`."""
-        return cls(
-            kind=str(fields["kind"]),
-            size=int(fields["size"]),
-            per_case=bool(fields["per_case"]),
-            deltas=bool(fields["deltas"]),
-            mean=tuple(float(value) for value in fields["mean"]),
-            deviation=tuple(float(value) for value in fields["deviation"]),
-            text=bool(fields.get("text", False)),
-        )
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "deviation": tuple(fields["deviation"])})

@@ -14,7 +14,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from chunker.classification.heads import FEATURES, Cases, check_choice
-from chunker.classification.inputs import Array, Preparation, as_sequences, is_ragged, is_text
+from chunker.classification.inputs import (
+    Array,
+    Preparation,
+    as_sequences,
+    check_table,
+    is_ragged,
+    is_text,
+)
 from chunker.config import GateRule
 from chunker.errors import UsageError
 from chunker.learning.pretraining import PretrainConfig, pretrain
@@ -72,6 +79,7 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
             X = np.asarray(X)
             shape = X.shape
         if shape is not None and not (len(shape) == 3 or is_ragged(X)):
+            check_table(X)
             X = validate_data(self, X, reset=fitting, dtype="numeric")
         elif fitting:  # sequences of any length; of one length they pass for a table, and tables must fit it
             lengths = {len(row) for row in as_sequences(X, self.kind)[1]}
