@@ -126,8 +126,7 @@ def run(
 def train(
     source: KnownSource, settings: Settings, seconds: float | None, seed: int
 ) -> tuple[Model, int, float]:
-    """A model trained on a fresh sample of a source; the symbols read; the seconds taken, drawing left
-    out."""
+    """A model trained on a fresh sample of a source; the symbols read; the seconds of training."""
     drawn = source.sample(settings.bytes, np.random.default_rng([seed, 0]))
     corpus = Source("source", [TextFile("source", len(drawn), Path("source"), drawn)], 1.0, 0.0)
     config = TrainConfig(

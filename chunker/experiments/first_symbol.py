@@ -1,5 +1,4 @@
-"""The class of a long sequence is its first symbol; all that follows is regular and the same for both
-classes.
+"""The class of a long sequence is its first symbol; what follows is regular and tells nothing of the class.
 
     net                 reads                                       trained
     history-classifier  the events of its top level: the first      the stack on the symbols, without labels;
@@ -20,21 +19,22 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from chunker import extras
 from chunker.data import Case, FirstSymbol
 from chunker.data.tasks import Integers
 from chunker.experiments.results import Row
+from chunker.learning.fitting import descend
 
 CLASSIFIER_NETS = ("history-classifier", "lstm", "gru", "gzip-1nn")
-_WIDTH, _BATCH, _LEARNING_RATE, _CLIP = 64, 16, 3e-3, 1.0
+_WIDTH, _BATCH, _LEARNING_RATE, _BETAS = 64, 16, 3e-3, (0.9, 0.999)
 _SYMBOLS_A_BATCH = 2**16  # longer sequences come in smaller batches, or states would not fit
 _ROWS_A_TEST = 20
 
@@ -141,18 +141,19 @@ def _end_to_end(
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 1])
     model = _Net(net, len(task.alphabet))
-    optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
     labels = torch.from_numpy(_labels(cases))
     batch = min(_BATCH, max(_SYMBOLS_A_BATCH // task.length, 1))
+
+    def losses() -> Iterator[Tensor]:
+        while True:
+            picked = rng.integers(len(cases), size=batch)
+            yield nn.functional.cross_entropy(model([cases[i].symbols for i in picked]), labels[picked])
+
     given = 0
-    while given == 0 or time.monotonic() - begun < seconds:
-        picked = rng.integers(len(cases), size=batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(model([cases[i].symbols for i in picked]), labels[picked])
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), _CLIP)
-        optimizer.step()
-        given += batch
+    for steps in descend(losses(), model.parameters(), _LEARNING_RATE, betas=_BETAS):
+        given = steps * batch
+        if time.monotonic() - begun >= seconds:
+            break
     taken = time.monotonic() - begun
     with torch.no_grad():
         rows = [case.symbols for case in tests]

@@ -73,8 +73,7 @@ NESTED = LagExperiment(Nested(), counts=(200, 400, 800), max_seconds=120.0)
 
 
 def task_2a(lag: int) -> LagExperiment:
-    """Hochreiter and Schmidhuber 1997, task 2a: as many fillers as steps, the first symbol decides the
-    last."""
+    """Task 2a of Hochreiter and Schmidhuber 1997: lag - 1 fillers; the first symbol decides the last."""
     growth = GrowConfig(gate=GateRule("surprise", 0.2))
     if lag < 500:
         return LagExperiment(Lag(lag), counts=(150, 200, 250, 300), growth=growth)

@@ -105,7 +105,7 @@ class Reading(NamedTuple):
 
 
 class Pair(nn.Module, ABC):
-    """A lower and an upper net, and A's regressor of C's state. timed: C is told times between its inputs."""
+    """A lower and an upper net, and A's regressor of C's state. timed: C reads times between its inputs."""
 
     timed: ClassVar[bool]
 
@@ -122,8 +122,7 @@ class Pair(nn.Module, ABC):
 
     @abstractmethod
     def move(self, symbols: Tensor, bits: Tensor, state: PairState) -> tuple[PairState, Tensor, Tensor]:
-        """C meets inputs (B,) that surprised A by (B,) bits: state, how far they moved it, sum of its
-        losses."""
+        """C reads inputs (B,) that cost A (B,) bits: state, how far it moved, sum of its losses."""
 
     def start(self, rows: int) -> PairState:
         """Nothing read yet."""
@@ -204,7 +203,7 @@ class TwoNets(Pair):
 
 
 class Continuous(Pair):
-    """C moves by as much as an input tells (Schmidhuber, Mozer and Prelinger 1993)."""
+    """C moves by as much as an input surprises A (Schmidhuber, Mozer and Prelinger 1993)."""
 
     timed = False
 
@@ -285,8 +284,7 @@ def _train(net: str, kind: type[Pair], seed: int, max_sequences: int, max_second
 
 
 def _lanes(task: Task, rows: int, each: int, rng: np.random.Generator) -> tuple[Tensor, int]:
-    """Unbroken streams (T, rows) of `each` sequences, and the symbols of a sequence, which is always the
-    same."""
+    """Unbroken streams (T, rows) of `each` sequences, and the symbols of a sequence, always as many."""
     drawn = stream(task, rows * each, rng)
     lanes = torch.from_numpy(drawn.symbols).view(rows, -1).t().contiguous()
     return lanes, len(lanes) // each
@@ -299,6 +297,6 @@ def _solves(pair: Pair, task: Task, rng: np.random.Generator) -> tuple[bool, boo
     reading = pair(lanes[:-1], pair.start(_TEST_ROWS))
     ends = slice(length * (_WARM + 1) - 2, None, length)  # the symbols before the labels
     right = lanes[1:][ends].reshape(-1, 1)
-    told = pair.predict(reading.lower[ends].flatten(0, 1), reading.upper[ends].flatten(0, 1))
-    alone, together = (bool((of_asked(p, task).gather(1, right) > SURE).all()) for p in told)
+    predicted = pair.predict(reading.lower[ends].flatten(0, 1), reading.upper[ends].flatten(0, 1))
+    alone, together = (bool((of_asked(p, task).gather(1, right) > SURE).all()) for p in predicted)
     return alone, together

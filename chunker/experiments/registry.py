@@ -30,7 +30,7 @@ class Options:
 class Experiment:
     """shows: in one line. published: what the sources report. nets: that take part, in order.
 
-    lag: the default, None for an experiment without one. run: all nets and seeds; tells every row.
+    lag: the default, None for an experiment without one. run: all nets and seeds; reports every row.
     """
 
     shows: str

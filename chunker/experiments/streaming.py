@@ -2,8 +2,8 @@
 
 Task: chunker.data.Lag with fillers that come again after 20 symbols. Streams are read side by side, from a
 moment shortly before a sequence begins until shortly after it ended; 384 of the 512 streams are for
-training, the others for the test. Nothing is told of where sequences begin, of the lag, or of which symbols
-matter, but that a recording contains one whole sequence.
+training, the others for the test. Each recording holds one whole sequence; where it begins, the lag, and
+which symbols matter are not given.
 
     1. level 0 is trained on the first symbols of the training streams, then frozen
     2. its integer model reads all streams once; what it does not expect is kept: a few inputs of each stream.
@@ -216,11 +216,11 @@ class Writer:
         at = 0
         while at < count:
             came = self._level.session.expected(0).astype(np.int64)
-            told = False
+            known = False
             while self._events and self._events[-1][0] == self._level.time:
                 _, row, symbol = self._events.pop()
-                came[row], told = symbol, True
-            self._level.advance(came, told)
+                came[row], known = symbol, True
+            self._level.advance(came, known)
             out[at] = came
             at += 1
             around = self._level.round()
@@ -236,7 +236,7 @@ class Writer:
 
 
 def _upper_level(lowest: Stack, left: list[Left], seed: int) -> Level:
-    """Level 1, trained on what level 0 left of the training streams; a quarter tells when to stop."""
+    """Level 1, trained on what level 0 left of the training streams; a quarter decides when to stop."""
     torch.manual_seed(seed)
     config = replace(lowest.config, levels=(lowest.config.levels[0], UPPER.width), cell=UPPER.cell)
     level = Stack(config).level(1)
@@ -263,8 +263,8 @@ def _padded(left: list[Left]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @torch.no_grad()
 def _asked(level: Level, events: Left, streams: _Streams, row: int) -> float:
-    """What level 1 gives the right key at the end of the sequence, of what it gives both; 0 if level 0 passed
-    nothing on there."""
+    """The right key's share of the probability that level 1 gives both keys at the end of the sequence; 0 if
+    level 0 passed nothing on there."""
     end = int(streams.leads[row]) + streams.task.length
     if end not in events.times:
         return 0.0

@@ -1,5 +1,4 @@
-"""Between a stack's state dict and the tensors of a model file, which call `levels.0.recurrent`
-`0.recurrent`."""
+"""Between a stack's state dict and the tensors of a model file: `levels.0.bias` is called `0.bias` there."""
 
 from __future__ import annotations
 

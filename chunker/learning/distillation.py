@@ -111,8 +111,7 @@ class Distiller(Trainer):
 
 
 def soft_divergence(wanted: Tensor, found: Tensor, temperature: float) -> Tensor:
-    """Mean nats T^2 KL(wanted || found), both (..., V) log-probabilities softened by T (Hinton et al.
-    2015)."""
+    """Mean nats T^2 KL(wanted || found) of log-probabilities (..., V), softened by T (Hinton et al. 2015)."""
     if temperature != 1:
         wanted, found = (torch.log_softmax(x / temperature, -1) for x in (wanted, found))
     symbols = wanted[..., 0].numel()
@@ -248,8 +247,7 @@ class _Norm(nn.Module):
 
 
 def _before(output: StackOutput, state: StackState, levels: range) -> Tensor:
-    """(T, B, W): the states of some levels side by side before each symbol of a window that began in
-    `state`."""
+    """(T, B, W): states of some levels side by side before each symbol of a window that began in `state`."""
     columns = [torch.cat([state.levels[i].h.unsqueeze(0), output.states[i][:-1]]) for i in levels]
     return torch.cat(columns, -1)
 

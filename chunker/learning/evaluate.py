@@ -81,8 +81,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A text in so many `lanes`: the score of the integer model, and of the float stack where there is
-    one."""
+    """A text in so many `lanes`: the score of the integer model, and of the float stack if there is one."""
 
     lanes: int
     integers: Score
@@ -121,8 +120,7 @@ def evaluate(
 
 
 def lanes_of(text: bytes | Bytes, lanes: int | None = None) -> Iterator[tuple[Bytes, npt.NDArray[np.int64]]]:
-    """A text as lanes of about equal length, symbols (T, N) and lengths (N,), at most LANES_AT_ONCE at a
-    time.
+    """A text as lanes of about equal length: symbols (T, N), lengths (N,), at most LANES_AT_ONCE at a time.
 
     lanes: how many in all, None: so many that each has at most LANE_BYTES.
     """

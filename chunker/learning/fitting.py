@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from chunker.errors import TrainingError
 
-_BETAS = (0.9, 0.99)  # of AdamW
-
 
 def descend(
     losses: Iterable[Tensor],
@@ -22,18 +20,19 @@ def descend(
     learning_rate: float | Callable[[int], float],
     weight_decay: float = 0.0,
     clip: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.99),
 ) -> Iterator[int]:
     """A step of AdamW for each loss, which is computed when the step before is done; yields the steps so far.
 
     learning_rate: or a function of the number of steps before. weight_decay: decoupled; 0 makes it Adam.
-    clip: largest norm of the gradient.
+    clip: largest norm of the gradient. betas: of AdamW.
 
     Raises
     ------
     TrainingError: a loss is not finite.
     """
     trained = list(parameters)
-    optimizer = torch.optim.AdamW(trained, lr=1.0, betas=_BETAS, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(trained, lr=1.0, betas=betas, weight_decay=weight_decay)
     for step, loss in enumerate(losses):
         if not bool(torch.isfinite(loss)):
             raise TrainingError("the loss is no longer finite; start again with a lower learning rate")
@@ -47,7 +46,7 @@ def descend(
 
 
 class EarlyStopping:
-    """Keeps the best weights of a module, and tells when it has stopped improving.
+    """Keeps the best weights of a module, and decides when it has stopped improving.
 
     patience: looks in a row without a gain, the first of all included; a gain is a fall of the bits by more
     than the share `gain` of the best so far, and by more than `least` bits.

@@ -16,8 +16,7 @@ def unexpected(
     gate: GateRule,
     threshold: Tensor | float,
 ) -> Tensor:
-    """Which inputs (...) or (..., D) go up: (...) bool; the predictions (..., W) were made before reading
-    them.
+    """Which inputs (...) or (..., D) go up: (...) bool; predictions (..., W) were made before reading them.
 
     threshold: in bits or standard deviations, as the rule measures (see `GateRule`); not used by argmax.
     """

@@ -1,5 +1,4 @@
-"""A faithful stack over sequences of symbols or vectors, each row for itself: level l+1 reads what level l
-missed.
+"""A faithful stack over sequences of symbols or vectors; each row is read for itself.
 
     paper (Schmidhuber 1992)             here
     predictor P_s                        Level s
@@ -7,7 +6,7 @@ missed.
     unique representation of the time    time since the level's last input, log-scaled code
 
 It shares levels, gates and packing with `chunker.learning.stack.Stack` and differs from it where sequences
-are to be told apart rather than coded:
+are to be classified rather than coded:
 
 - Rows have different lengths and never meet: what is an event in a row depends on that row alone. So trained
   levels hold float64: the rounding of a product depends on the number of rows, and in float32 would decide
@@ -121,8 +120,7 @@ class HistoryStack(nn.Module):
     def run(
         self, inputs: Tensor, given: Tensor, states: Sequence[LevelState]
     ) -> tuple[list[LevelTrace], list[LevelState]]:
-        """Read a window: inputs (T, B) or (T, B, D), of which those `given` (T, B) count, the first of each
-        row.
+        """Read a window: inputs (T, B) or (T, B, D), of which the first ones of each row are `given` (T, B).
 
         states: from `start` or the window before. Returns the traces of all levels, and the states
         afterwards.
@@ -201,7 +199,7 @@ class HistoryStack(nn.Module):
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> HistoryStack:
-        """A stack as `to_json` told it, its weights still random: load them into `levels`."""
+        """A stack from `to_json`, its weights still random: load them into `levels`."""
         gate = GateRule(str(fields["gate"]["rule"]), float(fields["gate"]["value"]))
         stack = cls(observation_from_json(fields["observation"]), str(fields["cell"]), gate)
         for width, threshold in zip(fields["widths"], fields["thresholds"], strict=True):
@@ -223,8 +221,7 @@ def batches(sequences: list[Array], rows: int = 256) -> Iterator[list[int]]:
 
 
 def windows(rows: list[Array], observation: Observation) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Offset, inputs (T, B[, D]) and given (T, B) of each window over rows of unequal length; at least
-    one."""
+    """Offset, inputs (T, B[, D]) and given (T, B) of each window over rows of any lengths; at least one."""
     longest = max(map(len, rows), default=0)
     for offset in range(0, max(longest, 1), WINDOW):
         inputs, given = pad([row[offset : offset + WINDOW] for row in rows], observation)

@@ -1,5 +1,4 @@
-"""What the upper levels of a `HistoryStack` know, distilled into the lowest one; over symbols and vectors
-alike.
+"""Distilling the upper levels of a `HistoryStack` into the lowest one, over symbols or vectors.
 
     inputs --> student (trained) --> state h --linear--> the upper levels' states, normalised   (MSE)
        |                 '--> the next input   (bits)
@@ -115,8 +114,7 @@ def distill_history(
 
 @torch.no_grad()
 def upper_states(stack: HistoryStack, sequences: list[Array]) -> list[Array]:
-    """For each sequence (T, W) float32: all upper levels' states side by side, after each input, held between
-    their inputs."""
+    """For each sequence (T, W) float32: the upper levels' states after each input, side by side, held."""
     found: list[Array] = [np.zeros((0, 0), np.float32)] * len(sequences)
     for rows in batches(sequences):
         parts: list[list[Array]] = [[] for _ in rows]
@@ -137,8 +135,8 @@ def upper_states(stack: HistoryStack, sequences: list[Array]) -> list[Array]:
 
 @dataclass(frozen=True)
 class _Window:
-    """states (T, B, H) after each of the inputs (T, B[, D]), which are given (T, B); prediction: made before
-    each of them; wanted: (T, B, W)."""
+    """states: (T, B, H) after each of the inputs (T, B[, D]). prediction: made before each. given: (T, B).
+    wanted: (T, B, W)."""
 
     states: Tensor
     prediction: Tensor

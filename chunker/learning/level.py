@@ -181,8 +181,7 @@ class Level(nn.Module):
         guesses: Tensor | None = None,
         confidences: Tensor | None = None,
     ) -> Tensor:
-        """(T, B, G*H) from inputs (T, B) or (T, B, D), times since the last input (T, B), what is below (T,
-        B, H').
+        """(T, B, G*H) from inputs (T, B[, D]), times since the last input (T, B), what is below (T, B, H').
 
         times: None where it is 1 throughout, as for level 0. guesses, confidences: (T, B), of the contexts,
         see `chunker.config.Wake`; None: there is no guess.
@@ -256,14 +255,12 @@ class Level(nn.Module):
         return hs[0], None if cs is None else cs[0]
 
     def logits(self, h: Tensor, bias: bool = True) -> Tensor:
-        """(..., V or 2 D) from states (..., H); without the bias where it is added to a lower level's
-        logits."""
+        """(..., V or 2 D) from states (..., H); without bias where added to a lower level's logits."""
         z = at_least_float32(h @ self.readout)
         return z + self.readout_bias if bias else z
 
     def predict(self, h: Tensor, last: Tensor | None) -> Tensor:
-        """The next input's prediction (..., V or 2 D) from states (..., H) and the last inputs (..., D), if
-        vectors."""
+        """The next input's prediction (..., V or 2 D) from states (..., H) and last vectors (..., D)."""
         outputs = self.logits(h)
         if not isinstance(self.observation, Gaussian) or self.persistence is None or last is None:
             return outputs

@@ -142,8 +142,7 @@ class Gaussian(Observation):
         return torch.zeros(*shape, self.size, dtype=dtype)
 
     def distribution(self, outputs: Tensor, mean: Tensor) -> Tensor:
-        """(..., 2 D): what a level puts out (..., 2 D), its means added to `mean`, its log scales in
-        bounds."""
+        """(..., 2 D): outputs (..., 2 D) with `mean` added to their means and their log scales clamped."""
         floor = math.log(self.quantum)
         log_scale = outputs[..., self.size :].clamp(floor, MAX_LOG_SCALE)
         return torch.cat([outputs[..., : self.size] + mean, log_scale], -1)

@@ -3,6 +3,10 @@
 A level is trained on its own inputs until its bits on sequences that are held out stop falling, then frozen;
 its gate is calibrated; what passes the gate is the next level's training data. It ends when the configured
 levels are there, when the events are too few for another level, or when a level leaves nothing out.
+
+`chunker.learning.growing` does the same for one long stream. There states are carried through the stream, and
+a level must lower the bits of the whole stack to stay; here sequences are short and many, windows are drawn
+from them at random, and a level is kept for its events, from which classes are read.
 """
 
 from __future__ import annotations
@@ -112,8 +116,7 @@ def pretrain(
 def train_level(
     level: Level, rows: list[tuple[Array, Array]], config: PretrainConfig, random: np.random.Generator
 ) -> tuple[float, int]:
-    """Train on (inputs, since) rows; bits per input at the best check, whose weights are kept, and its
-    step."""
+    """Train on (inputs, since) rows; bits per input at the best check, whose weights are kept; its step."""
     rows = [row for row in rows if len(row[0])]
     if not rows or config.steps == 0:
         return float("nan"), 0
@@ -181,8 +184,7 @@ def _loss(level: Level, inputs: Tensor, since: Tensor, given: Tensor) -> Tensor:
 
 
 def mean_bits(observation: Observation, prediction: Tensor, inputs: Tensor, given: Tensor) -> Tensor:
-    """Mean bits per given input (T, B[, D]), and of vectors per channel, so that a learning rate fits any
-    number."""
+    """Mean bits per given input (T, B[, D]), of vectors per channel: one learning rate fits any number."""
     bits = observation.bits(prediction, inputs)
     return (bits * given).sum() / (given.sum() * observation.channels)
 

@@ -1,8 +1,8 @@
-"""A sequence reduced to its unexpected inputs with their times, and expanded again by the stack's
-predictions.
+"""A sequence reduced to its unexpected inputs with their times, and expanded again.
 
 The predictors are fed what the expander will know, the prediction in place of every expected input, so errors
 do not add up: symbols come back exactly, every channel of a vector within the tolerance that the gates state.
+It is computed in float64, so on one kind of machine; for a `Stack`, `chunker.core.history` uses integers.
 """
 
 from __future__ import annotations

@@ -167,8 +167,7 @@ class IterativeDistillation:
             self.trainer = self._distiller(Stack.complete(*self._best()[:2]))
 
     def _note(self, bits: float | None) -> bool:
-        """Record the result of a phase; whether it helped (without validation text it always counts as
-        such)."""
+        """Record the result of a phase; whether it helped. Without validation text it always counts so."""
         if self.phase % 2:
             self.rounds[-1]["retrained"] = bits
             return bits is None or bits < self.rounds[-1]["student"] - _GAIN

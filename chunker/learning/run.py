@@ -45,7 +45,7 @@ from chunker.learning.woken_trainer import WokenStreams, WokenTrainer
 from chunker.models import Model, load_model
 
 Path_ = str | os.PathLike[str]
-Data = bytes | Path_ | Iterable[Path_]
+Data = bytes | bytearray | memoryview | Path_ | Iterable[Path_]
 Teacher = Stack | Model | Path_
 Progress = Callable[[LogPoint], None]
 Config = TypeVar("Config", TrainConfig, DistillConfig, StackConfig)
@@ -53,7 +53,7 @@ Config = TypeVar("Config", TrainConfig, DistillConfig, StackConfig)
 # What a resumed run may change; everything else decides what was computed so far.
 _MAY_CHANGE = {"minutes", "bytes", "learning_rate", "clip", "patience", "validations", "warmup", "schedule"}
 _MAY_CHANGE |= {"validation_bytes"}
-# Figures of the best weights that a model file tells.
+# Figures of the best weights that go into the summary.
 _FIGURES = ("bits_per_byte", "validation_bits_per_byte", "validation", "rates")
 
 
@@ -95,7 +95,7 @@ def train(
     Returns
     -------
     The stack with the weights that were best on the validation text, in evaluation mode on the device;
-    `stack.summary` tells how it was trained.
+    `stack.summary` says how it was trained.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def distill(
     Returns
     -------
     The student with the weights that were best on the validation text, in evaluation mode on the device;
-    `student.summary` tells its teacher, and what it took over and forgot (`chunker.learning.skill`).
+    `student.summary` names its teacher, and says what it took over and forgot (`chunker.learning.skill`).
 
     Raises
     ------
@@ -238,7 +238,7 @@ class Run:
     ) -> bool:
         """Train until the budget is used, or until `stop`, which is called after every step, returns True.
 
-        progress: as for `train`. failed: told when a checkpoint could not be written, and training goes on;
+        progress: as for `train`. failed: called if a checkpoint could not be written, and training goes on;
         None: the error is raised.
 
         Returns
@@ -276,8 +276,7 @@ class Run:
             self.checkpoint.unlink(missing_ok=True)
 
     def save_checkpoint(self) -> None:
-        """Write the checkpoint, if one is kept; the old one stays until the new one is complete. Raises
-        OSError."""
+        """Write the checkpoint, if one is kept; whole or not at all. Raises OSError."""
         if self.checkpoint is None:
             return
         tensors, facts = self.trainer.snapshot()
@@ -386,7 +385,7 @@ def _woken_trainer(
         for text, (_, _, weight) in zip(found[len(parts) :], held_out, strict=True)
         if len(text.steps)
     ]
-    return WokenTrainer(stack, streams, config, scored, device), _told(texts)
+    return WokenTrainer(stack, streams, config, scored, device), _digests(texts)
 
 
 def start_distillation(
@@ -520,21 +519,21 @@ def _spelled(value: Any) -> str:
 def _corpus(
     data: Data, validate: Iterable[Path_], config: TrainConfig
 ) -> tuple[list[Source], Lanes | None, list[list[Any]]]:
-    """Sources to train on, lanes to validate on, and what tells the texts of `validate` from others."""
+    """Sources to train on, lanes to validate on, and a fingerprint of the texts of `validate`."""
     sources = _sources(data, config.validation)
     texts = [open_source(path) for path in validate]
     limit = config.validation_bytes
     if config.bytes is not None:  # with minutes, the trainer bounds the time that validation takes
         limit = min(limit, config.bytes // config.validations)
-    return sources, validation_lanes(sources, texts, limit), _told(texts)
+    return sources, validation_lanes(sources, texts, limit), _digests(texts)
 
 
-def _told(texts: Iterable[Source]) -> list[list[Any]]:
+def _digests(texts: Iterable[Source]) -> list[list[Any]]:
     return [[text.name, text.weight, text.training.size, text.digest()] for text in texts]
 
 
 def _sources(data: Data, validation: float) -> list[Source]:
-    if isinstance(data, bytes):
+    if isinstance(data, (bytes, bytearray, memoryview)):
         symbols = np.frombuffer(data, dtype=np.uint8)
         return [Source("text", [TextFile("text", len(symbols), Path(), symbols)], 1.0, validation)]
     paths = [data] if isinstance(data, (str, os.PathLike)) else data

@@ -327,9 +327,7 @@ class Stack(nn.Module):
     # ---- histories -----------------------------------------------------------------------------------
 
     def integer_stack(self) -> IntegerStack:
-        """The integer model of the levels that are trained: the same bits on every machine, without
-        gradients.
-        """
+        """The integer model of the trained levels: the same bits on every machine, without gradients."""
         return self.to_model().integer_stack()
 
     def compress_history(self, sequence: Symbols) -> History:
@@ -362,7 +360,7 @@ class Stack(nn.Module):
         """The mean cost of a byte of the text, in bits, in float32 and without contexts.
 
         text: bytes, or a string, which stands for its UTF-8. lanes: how many parts it is cut into, each read
-        from a cold start; None: parts of 16 KiB. `chunker evaluate` tells the same, and what the integers
+        from a cold start; None: parts of 16 KiB. `chunker evaluate` measures the same, and what the integers
         cost.
 
         Raises
@@ -379,8 +377,7 @@ class Stack(nn.Module):
     def score_lanes(
         self, symbols: NDArray[np.uint8], lengths: NDArray[np.int64], bfloat16: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Bits of each lane (N,), and the inputs that each level received (levels,), all lanes from a cold
-        start.
+        """Bits of each lane (N,), and the inputs that each level received (levels,), from cold starts.
 
         Only the first lengths[n] symbols of lane n of `symbols` (T, N) count.
         """

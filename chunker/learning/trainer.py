@@ -87,8 +87,7 @@ class Trainer:
         self._metered_from = 0.0  # seconds
 
     def _begin_level(self) -> None:
-        """Set up the optimiser, states and average of the level that grows (joint mode: of all levels,
-        once)."""
+        """Set up optimiser, states and average for the level that grows (joint mode: for all, once)."""
         self.trained = [p for p in self.stack.parameters() if p.requires_grad] + self._more_parameters()
         self.optimizer = torch.optim.AdamW(
             self.trained,
