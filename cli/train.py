@@ -63,9 +63,9 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     A path may carry a weight: `novels:3` is read three times as often per byte. Beside MODEL lie
     MODEL.jsonl, the log, and until the end MODEL.checkpoint, from which --resume goes on.
 
-    With --woken the contexts of an archive read the corpus first, about 100 KB a second, into MODEL.foretold, which
-    stays and serves other models, too. Levels then run, and are scored, as in archives: only at bytes of which the
-    contexts are unsure, and together with them.
+    With --woken the contexts of an archive read the corpus first, about 100 KB a second, into MODEL.foretold,
+    which stays and serves other models, too. Levels then run, and are scored, as in archives: only at bytes
+    of which the contexts are unsure, and together with them.
     """
     from chunker import extras
 

@@ -67,7 +67,8 @@ class Watch:
 
 
 class Foretelling:
-    """Tells now and then how much of a corpus the contexts have read: called with the bytes, and with those in all."""
+    """Tells now and then how much of a corpus the contexts have read: called with the bytes,
+    and with those in all."""
 
     def __init__(self) -> None:
         self._due = time.monotonic() + PLAIN_SECONDS
