@@ -37,7 +37,7 @@ def run(
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment(), **options}
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.run(command(program, *args, before=before), timeout=60, check=False, **options)
+    return subprocess.run(command(program, *args, before=before), timeout=600, check=False, **options)
 
 
 def start(program: str, *args: str | Path, before: str = "pass", **options: Any) -> subprocess.Popen[bytes]:
