@@ -59,10 +59,10 @@ def test_any_buffer_will_do(array, path):
     assert decompress(archive) == Decompressor().decompress(archive) == data
 
 
-@pytest.mark.parametrize("data", ["text", None, 3, [1, 2]])
+@pytest.mark.parametrize("data", ["text", None, 3, [1, 2], np.arange(10)[::2], np.ones((2, 3)).T])
 @pytest.mark.parametrize("call", [fast, decompress, Compressor("fast").compress, Decompressor().decompress])
-def test_what_holds_no_bytes_is_a_type_error(call, data):
-    with pytest.raises(TypeError):
+def test_what_holds_no_bytes_in_a_row_is_a_type_error(call, data):
+    with pytest.raises(TypeError, match=rf"^{type(data).__name__} offers no bytes in a row: .*encode.*copy"):
         call(data)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,30 @@ def test_a_folder_is_gone_on_with_and_not_made_anew(tmp_path: Path):
     assert len(other.text) == 2000
     with pytest.raises(CorpusError, match="other settings"):
         foretell(sources, tmp_path, Settings(Contexts.FEW, 800))
+
+
+@pytest.mark.parametrize("name", ["foretold.json", "steps.npy"])
+@pytest.mark.parametrize("left", [b"", b"cut"])
+def test_a_damaged_folder_is_refused_in_one_line(tmp_path: Path, name: str, left: bytes):
+    foretell([("a", strip(TEXT))], tmp_path, SETTINGS)
+    (damaged,) = tmp_path.rglob(name)
+    damaged.write_bytes(left)
+    with pytest.raises(CorpusError, match="damaged; delete"):
+        foretell([("a", strip(TEXT))], tmp_path, SETTINGS)
+
+
+def test_a_disk_that_fills_up_is_named_and_gone_on_from(tmp_path: Path):
+    resource = pytest.importorskip("resource")
+    old, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"text\.npy") as failure:
+            foretell([("a", strip(TEXT))], tmp_path, SETTINGS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
+    assert failure.value.errno == errno.EFBIG
+    assert foretell([("a", strip(TEXT))], tmp_path, SETTINGS)[0].text.tobytes() == TEXT
 
 
 def test_path_odds_are_those_of_the_bytes_that_agree():

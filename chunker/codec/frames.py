@@ -38,15 +38,18 @@ Bytes = bytes | bytearray | memoryview  # or whatever else offers its bytes, suc
 
 
 def flat(data: Bytes) -> memoryview:
-    """The bytes of data that has any shape and type. Raises TypeError if it has none,
-    BufferError if it has gaps."""
+    """The bytes of data that has any shape and type. Raises TypeError if it has none, or has gaps."""
     try:
         return memoryview(data).cast("B")
-    except (
-        TypeError,
-        ValueError,
-    ):  # an empty array of several dimensions, a type that memoryview does not know
+    except (TypeError, ValueError):
+        pass  # perhaps an empty array of several dimensions, or a type that memoryview does not know
+    try:
         return memoryview(b"".join((data,)))
+    except TypeError:
+        raise TypeError(
+            f"{type(data).__name__} offers no bytes in a row: encode a str (text.encode()), copy an array "
+            "with gaps (numpy.ascontiguousarray)"
+        ) from None
 
 
 class Kind(enum.IntEnum):

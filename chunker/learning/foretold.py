@@ -28,6 +28,7 @@ from chunker.config import canonical_json
 from chunker.core.backend import Progress, Settings, Stop, backend
 from chunker.errors import CorpusError
 from chunker.learning.corpus import Strip
+from chunker.wholefile import write_whole
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -81,7 +82,7 @@ def foretell(
 
     Raises
     ------
-    CorpusError: the folder was made with other settings. OSError: it cannot be written to.
+    CorpusError: the folder was made with other settings, or is damaged. OSError: it cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check_facts(folder, {"contexts": settings.contexts.name.lower(), "gate": settings.gate, "seed": seed})
@@ -98,16 +99,24 @@ def foretell(
 
 
 def open_foretold(place: Path, name: str) -> Foretold:
-    """A text that `foretell` is done with, its arrays mapped from their files."""
-    text, steps, blocks = (np.load(place / f"{part}.npy", mmap_mode="r") for part in _FILES)
+    """A text that `foretell` is done with, its arrays mapped from their files. Raises CorpusError if one is
+    damaged."""
+    try:
+        text, steps, blocks = (np.load(place / f"{part}.npy", mmap_mode="r") for part in _FILES)
+    except (ValueError, EOFError):
+        raise CorpusError(f"{place} is damaged; delete it, and it is made anew") from None
     return Foretold(name, place.name[-8:], text, steps, np.asarray(blocks))
 
 
 def _check_facts(folder: Path, facts: dict[str, Any]) -> None:
     path = folder / "foretold.json"
     if not path.exists():
-        path.write_text(canonical_json(facts) + "\n", encoding="ascii")
-    elif json.loads(path.read_text(encoding="ascii")) != facts:
+        write_whole(path, (canonical_json(facts) + "\n").encode("ascii"))
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        raise CorpusError(f"{path} is damaged; delete {folder}, or name another folder") from None
+    if found != facts:
         raise CorpusError(f"{folder}: was made with other settings; name another folder")
 
 
@@ -124,10 +133,21 @@ def _foretell_one(
         advance(end - begin)
     begun = place.with_name(place.name + ".begun")
     begun.mkdir(exist_ok=True)
-    np.save(begun / "text.npy", text)
-    np.save(begun / "steps.npy", np.concatenate(steps) if steps else np.zeros(0, STEP))
-    np.save(begun / "blocks.npy", np.array(blocks, dtype=np.int64).reshape(-1, 2))
+    _save(begun / "text.npy", text)
+    _save(begun / "steps.npy", np.concatenate(steps) if steps else np.zeros(0, STEP))
+    _save(begun / "blocks.npy", np.array(blocks, dtype=np.int64).reshape(-1, 2))
     os.replace(begun, place)
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    """As np.save, whose error on a full disk says neither why nor where."""
+    npy: Any = np.lib.format  # not typed
+    try:
+        with path.open("wb") as stream:
+            npy.write_array_header_1_0(stream, npy.header_data_from_array_1_0(array))
+            stream.write(np.ascontiguousarray(array).view(np.uint8).data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _cut(n_bytes: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
