@@ -123,13 +123,13 @@ FORBIDDEN = {
     "chunker.core": {"torch"},
     "chunker.models": {"torch"},
     "chunker.codec": {"numpy", "torch"},
-    # The core is reached through its interface alone, and the container not at all by what has to do with
+    # Blocks and streams reach the core through its interface alone; the container knows neither blocks nor
     # models.
     "chunker.codec.blocks": {"chunker.core.native", "chunker.core.reference", "chunker.core.levels"},
     "chunker.codec.stream": {"chunker.core.native", "chunker.core.reference", "chunker.core.levels"},
     "chunker.codec.archive": {"chunker.codec.blocks", "chunker.models"},
     "chunker.codec.frames": {"chunker.codec.blocks", "chunker.models"},
-    # Threads know no blocks, and the plan no threads.
+    # The pool runs any tasks in threads; presets only decide how a content is cut and coded.
     "chunker.codec.pool": {"chunker.codec.blocks", "chunker.codec.frames", "chunker.codec.stream"},
     "chunker.codec.presets": {"chunker.codec.pool", "chunker.codec.stream", "chunker.codec.blocks"},
 }

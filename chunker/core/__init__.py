@@ -1,1 +1,1 @@
-"""What predicts bits and bytes, in whole numbers alone: the same on every machine, and never torch."""
+"""Prediction and coding in integer arithmetic, the same on every machine. Nothing here imports torch."""

@@ -39,7 +39,7 @@ PARTS = (
 
 
 def _bits(core: NativeBackend, content: bytes, without_contexts: int = 0, without_parts: int = 0) -> float:
-    """What a block costs with all contexts but those left out, and no recurrent level."""
+    """Bits that a block costs with all contexts but those left out, without recurrent levels."""
     session = core.session(
         Settings(Contexts.ALL, 0),
         None,

@@ -1,4 +1,4 @@
-"""Which core answers: the compiled library, or the reference in Python."""
+"""Chooses the core of this process: the compiled library, or the reference in Python."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ VARIABLE = "CHUNKER_BACKEND"
 @functools.cache
 def backend() -> Backend:
     """The core of this process: the one that CHUNKER_BACKEND names ("native": the best compiled one), else
-    the best that is there. Chosen on the first call.
+    the best that is there. The first call chooses it.
 
     Raises
     ------

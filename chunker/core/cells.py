@@ -30,12 +30,12 @@ from chunker.core.tables import (
 
 Tensors = dict[str, NDArray[Any]]
 
-CELL_LIMIT = 2**20 - 1  # of an LSTM's cell: +-32, beyond what its tanh tells apart
+CELL_LIMIT = 2**20 - 1  # of an LSTM's cell: +-32; from +-6 on its tanh is constant
 _HALF = 1 << (STATE_BITS - 1)
 
 
 def clip16(a: Integers) -> Integers:
-    """Pre-activations as far as any table reaches; then a product of two of them fits 32 bits."""
+    """Pre-activations within 16 bits, further than the tables reach; so a product of two fits 32 bits."""
     return np.clip(a, -STATE_LIMIT, STATE_LIMIT)
 
 
@@ -52,7 +52,7 @@ def tanh(a: Integers) -> Integers:
 
 
 class IntegerLevel:
-    """One level's exact cell; all arrays are (n, ...) for the n lanes at hand."""
+    """One level's recurrent cell and read-out. Arrays are (n, ...), for n lanes: independent sequences."""
 
     def __init__(self, config: StackConfig, index: int, tensors: Tensors) -> None:
         self.cell, self.width = config.cell, config.levels[index]
@@ -91,7 +91,8 @@ class IntegerLevel:
         """The new h (n, H) and the LSTM's c after one input.
 
         symbols: (n,). times: (n,) bucket of the time since the last input. below: (n, K) as it enters a
-        product. guesses, confidences: (n,), see `chunker.config.Wake`. What the level is not told is ignored.
+        product. guesses, confidences: (n,), see `chunker.config.Wake`. Inputs that the level does not
+        have are ignored.
         """
         a = self.symbol_input.take(symbols, axis=0)
         for rows, which in (

@@ -1,8 +1,8 @@
-"""What a stack makes of a sequence: which inputs each level received, and the way back from the top level's.
+"""Histories: the inputs that each level of a stack received of a sequence; the sequence rebuilt from them.
 
-Schmidhuber 1992, section 2: all that a deterministic predictor leaves to be told of a sequence are the inputs
-that it did not expect, with their times. `compress_history` keeps these inputs for every level; `expand`
-puts the sequence together again from those of the top level alone, letting the levels below predict the rest.
+Schmidhuber 1992, section 2: a deterministic predictor and the inputs that it did not expect, with their
+times, determine the whole sequence. `compress_history` records the inputs of every level; `expand` rebuilds
+the sequence from those of the top level alone, because the levels below predict the rest.
 
     x --level 0--> unexpected --level 1--> unexpected --> ... --> events of the top level
     x <--level 0-- expected   <--level 1-- expected   <-- ... <--'
@@ -32,11 +32,11 @@ Symbols = bytes | Sequence[int] | npt.NDArray[np.integer[Any]]
 class Events:
     """The E inputs that one level received, in order.
 
-    symbols: (E,). clocks: (E, max(l, 1)) when they came, for level l: their numbers, from 0, among the inputs
-    of levels 0, 1, .. l-1; the first column is the time in the sequence. surprises_bits: (E,) float64, -log2
-    of the probability that the level itself gave each symbol. unpredicted: (E,) bool, inputs that it did not
-    predict, in symbol or (faithful upper levels) in time; of all but the top level they are the next level's
-    inputs.
+    symbols: (E,). clocks: (E, max(l, 1)), when they came at level l: the index of each, from 0, among the
+    inputs of levels 0, 1, .. l-1; the first column is the position in the sequence. surprises_bits: (E,)
+    float64, -log2 of the probability that the level itself gave each symbol. unpredicted: (E,) bool, inputs
+    whose symbol or (faithful upper levels) time it did not predict; below the top level these are the next
+    level's inputs.
     """
 
     symbols: Integers
@@ -61,18 +61,18 @@ class History:
 
     @property
     def length(self) -> int:
-        """Symbols of the sequence."""
+        """Number of symbols of the sequence."""
         return len(self.levels[0])
 
     @property
     def top(self) -> Reduced:
-        """All that `expand` needs."""
+        """The top level's inputs: all that `expand` needs."""
         events = self.levels[-1]
         return Reduced(tuple(map(len, self.levels)), events.symbols, events.clocks)
 
     @property
     def rates(self) -> list[float]:
-        """Share of the sequence that each level received; of an empty one 0."""
+        """Share of the sequence that each level received; 0 if it is empty."""
         return [len(events) / max(self.length, 1) for events in self.levels]
 
 
@@ -92,10 +92,11 @@ class Reduced:
 def compress_history(
     stack: IntegerStack, sequences: Sequence[Symbols], gate_of_top: float | None = None
 ) -> list[History]:
-    """The histories of sequences of any lengths, each from a cold start, none influenced by the others.
+    """The histories of sequences of any lengths. Each starts cold and does not depend on the others.
 
-    gate_of_top: bits above which the top level's own inputs count as not predicted (it has no gate above it);
-    left out, as in the gate below it, or 1 bit for a single level.
+    gate_of_top: threshold in bits. The top level has no gate above it; its inputs with a greater surprise
+    count as unpredicted. Left out: those that are not its most probable symbol (rule argmax), or the
+    threshold of the gate below it, or 1 bit for a single level.
 
     Raises
     ------
@@ -142,7 +143,7 @@ class _Recorder:
         self._before = [0] * levels
 
     def add(self, level: int, symbol: int, surprise_bits: float, unpredicted: bool) -> None:
-        """Level after level of one symbol, the lowest first."""
+        """A level received a symbol. Call for the lowest level first, then upwards."""
         if level == 0:
             self._before = self.counts.copy()
         clocks = self._before[: max(level, 1)]
@@ -165,7 +166,7 @@ class _Recorder:
 
 
 def check_expandable(config: StackConfig, thresholds_steps: Sequence[int]) -> None:
-    """Whether what the levels leave out can be put back.
+    """Check that `expand` can rebuild what the levels leave out.
 
     thresholds_steps: per gate, in steps of 1/128 bit.
 
@@ -250,10 +251,11 @@ class _Next:
 
 
 class _Expander:
-    """One lane of `expand`: for every upper level its next input, known from above or predicted.
+    """One lane of `expand`: the next input of every upper level, known from the level above or predicted.
 
-    If the number of a level's next input is on the clock of the input that the level above has next, then
-    the level will not predict it, and it is as the level above says. Otherwise it will be as predicted.
+    Let n be the index of level l's next input, and m the index, among the inputs of level l, of the next
+    input of level l + 1. If n = m, level l does not predict this input, and it is the one that level l + 1
+    has next. Otherwise level l predicts it.
     """
 
     def __init__(self, top: Reduced, lane: int) -> None:
@@ -275,7 +277,7 @@ class _Expander:
         return above.symbol if above is not None and above.clocks[0] == t else expected
 
     def look_ahead(self, session: Session, highest: int) -> None:
-        """After levels 0 .. highest received an input: what the upper ones of them get next."""
+        """After levels 0 .. highest received an input: find the next input of levels 1 .. highest."""
         for level in range(highest, 0, -1):
             came = self._next[level]
             if came is not None:

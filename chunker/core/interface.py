@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chunker.core.levels import IntegerStack
 
 MISFIT = "the archive is damaged (a payload does not fit its block): fetch or restore it again"
-GATE_ALWAYS = 4095  # at every byte: no probability is as far from 1/2 as 4095/256 nats
+GATE_ALWAYS = 4095  # wake at every byte: |ln(p / (1 - p))| is always below 4095/256
 
 
 class Stopped(Exception):
@@ -35,7 +35,7 @@ class Stop:
         self.flag = ctypes.c_int32(0)
 
     def set(self) -> None:
-        """Ask; it cannot be taken back."""
+        """Ask; this cannot be undone."""
         self.flag.value = 1
 
     def is_set(self) -> bool:
@@ -49,7 +49,7 @@ class Stop:
 
 
 class Progress:
-    """How many bytes of its content a call is through with; a number that compiled code writes, too."""
+    """How many bytes of its content a call has finished; a number that compiled code writes, too."""
 
     def __init__(self) -> None:
         self.count = ctypes.c_int64(0)
@@ -65,7 +65,7 @@ class Progress:
 
 
 class Contexts(enum.IntEnum):
-    """Which contexts level 0 looks at."""
+    """Which set of contexts level 0 uses."""
 
     FEW = 0
     MANY = 1
@@ -76,12 +76,12 @@ class Contexts(enum.IntEnum):
 class Settings:
     """How a block is coded.
 
-    gate: the recurrent levels wake, for the rest of a byte, at its first bit whose stretched probability
-    ln(p / (1 - p)) is nearer to 0 than this, in 1/256 nat. 0: never; GATE_ALWAYS: at every byte.
+    gate: in 1/256 nat. The recurrent levels wake, for the rest of a byte, at its first bit to which the
+    contexts give a probability p with 256 |ln(p / (1 - p))| < gate. 0: never; GATE_ALWAYS: at every byte.
 
     Raises
     ------
-    UsageError: the gate is none of 0 .. GATE_ALWAYS.
+    UsageError: the gate is not in 0 .. GATE_ALWAYS.
     """
 
     contexts: Contexts
@@ -106,9 +106,9 @@ class Trace:
     woke: (n,) the number, from 0, of the bit before which the first level woke, 8 where it slept.
     In detail only, else empty:
     guesses: array of type "H", (n,): the byte that level 0 held for the likeliest, 256 for none. confidences:
-    (n,) how sure it was, 0 .. 15. probabilities: array of type "H", (n, 8): of a 1, before each bit, 65536 to
-    1. level_bits: array of type "f", (n, levels): what levels 1 .. l alone would take for each byte, in bits;
-    NaN where they slept.
+    (n,) how sure it was, 0 .. 15. probabilities: array of type "H", (n, 8): probability of a 1 before each
+    bit, in 1/65536. level_bits: array of type "f", (n, levels): the cost of each byte in bits under levels
+    1 .. l alone, for each l; NaN where they slept.
     """
 
     bits: array[float]
@@ -121,10 +121,10 @@ class Trace:
 
 
 class Session(Protocol):
-    """A block that is read as coding would read it, in as many calls as one likes, and not coded."""
+    """A block that is read and predicted as in coding, in any number of calls, but not coded."""
 
     def read(self, content: bytes, *, detail: bool = False) -> Trace:
-        """Go on with the next bytes.
+        """Read the next bytes.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class Backend(Protocol):
     ) -> bytes:
         """The content, of `n_bytes`.
 
-        partial: where the payload ends too early, return what was decoded up to there and anything behind it.
+        partial: if the payload ends too early, return what was decoded before; arbitrary bytes may follow.
 
         Raises
         ------
@@ -205,7 +205,7 @@ class Backend(Protocol):
 
 
 def check_stack(config: StackConfig) -> None:
-    """Whether archives can be made with stacks of this configuration.
+    """Check that archives can be made with stacks of this configuration.
 
     Raises
     ------

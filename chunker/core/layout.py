@@ -20,19 +20,19 @@ class RawTensor(NamedTuple):
     data: bytes
 
 
-# Matrices multiply a state; of tables a row is looked up. Both are int8 with a multiplier a column.
+# A matrix multiplies a state; a table gives one of its rows. Both are int8 with one multiplier per column.
 MATRICES = ("below", "recurrent", "readout", "time_readout")
 TABLES = ("symbol_input", "time_input", "guess_input", "confidence_input", "ngram_table")
-READOUTS = ("readout", "time_readout", "readout_bias", "time_readout_bias")  # logits, and no pre-activations
+READOUTS = ("readout", "time_readout", "readout_bias", "time_readout_bias")  # in units of logits
 
-# A column is safe if 127 * sum |q| * multiplier stays below: its product is then below 2**26, and no sum of
-# such numbers that a stack makes leaves 32 bits.
+# Every column needs 127 * sum |q| * multiplier < PRODUCT_LIMIT. Then each product, after its shift by 24, is
+# below 2**26, and every sum of products in a stack fits 32 bits.
 PRODUCT_LIMIT = 2**50
 BIAS_LIMIT = 2**24
 
 
 def kind(name: str) -> str:
-    """What a tensor is of its level: of `0.recurrent` and `0.recurrent.q` it is `recurrent`."""
+    """A tensor's name without its level and suffix: `recurrent` for `0.recurrent` and `0.recurrent.q`."""
     return name.split(".")[1] if "." in name else name
 
 

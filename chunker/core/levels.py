@@ -52,8 +52,9 @@ class IntegerStack:
 class _Lanes:
     """One level's state in n lanes: h (n, H), c (n, H) or None, since (n,), fresh (n,), logits (n, V).
 
-    h8: (n, H), h as it enters products. times: what a level with a level above expects of times, if it does.
-    last: the symbols that n-grams end with, if level 0 is told any.
+    h8: (n, H), h as it enters products. since: symbols since its last input. fresh:
+    it has had no input yet. times: of a level that predicts times and has a level above. last: the keys of
+    the n-grams, of level 0 if it reads any.
     """
 
     h: Integers
@@ -70,9 +71,9 @@ class _Lanes:
 class _Times:
     """When n lanes of level l expect their next input, on the clocks of the l levels below.
 
-    logits: (n, l, buckets). waited: (n, l) int64, inputs of each level below since the last one.
-    remembered: (n, l, buckets) int64, the last time in each bucket, which is the one that is expected there;
-    0 if there was none.
+    logits: (n, l, buckets). waited: (n, l) int64, inputs of each level below since the level's last input.
+    remembered: (n, l, buckets) int64, the latest time seen in each bucket: the time that is predicted if the
+    bucket is. 0 if there was none.
     """
 
     logits: Integers
@@ -95,7 +96,7 @@ class _Times:
         return [int(known[bucket]) for known, bucket in zip(self.remembered[lane], best, strict=True)]
 
     def tick(self, rows: NDArray[np.intp], logits: Integers) -> None:
-        """An input came in the lanes `rows`; the logits (n, l * buckets) are made after it."""
+        """The lanes `rows` received an input; logits (len(rows), l * buckets) are those after it."""
         self.logits[rows] = logits.reshape(len(rows), *self.logits.shape[1:])
         waited = self.waited[rows]
         clocks = np.arange(waited.shape[1])
@@ -109,7 +110,7 @@ class _Times:
 class Session:
     """The running states of some lanes.
 
-    `ticks`: (levels,) int64, the inputs each level received so far, summed over the lanes.
+    ticks: (levels,) int64, how many inputs each level received so far, over all lanes.
     """
 
     def __init__(self, stack: IntegerStack, lanes: int) -> None:
@@ -158,32 +159,32 @@ class Session:
         return self._pmfs
 
     def probabilities(self) -> NDArray[np.float64]:
-        """(lanes, V): what the whole stack gives the next symbol; to look at."""
+        """(lanes, V) float64: what the whole stack gives the next symbol. No coder and no gate uses it."""
         pmfs = self.pmfs()
         if self._joint or len(pmfs) == 1:
             return pmfs[-1].weights / pmfs[-1].total
         return combined(pmfs, self._config.gate.rule, self._limits)
 
     def surprises_bits(self, symbols: NDArray[np.integer[Any]]) -> list[NDArray[np.float64]]:
-        """Per level (lanes,): -log2 of the probability that it gave the symbols (lanes,); to look at."""
+        """Per level (lanes,) float64: -log2 of the probability that it gave the symbols (lanes,)."""
         picked = (np.take_along_axis(w.weights, symbols[:, None], 1) / w.total for w in self.pmfs())
         return [-np.log2(p[:, 0]) for p in picked]
 
     def expected(self, level: int) -> NDArray[np.intp]:
-        """(lanes,): the symbol that a level holds for the most probable."""
+        """(lanes,): the most probable symbol of a level."""
         return self.pmfs()[level].best
 
     def expected_times(self, level: int, lane: int) -> list[int]:
-        """How many inputs of each level below level `level` expects until its own next one in that lane;
-        0 if it knows of none. Only of levels that predict times and have a level above."""
+        """When a level expects its next input in that lane: after how many inputs of each level below, 0 if
+        it knows of none. Only for levels that predict times and have a level above."""
         times = self._states[level].times
         if times is None:
             raise TypeError(f"level {level} does not predict times")
         return times.expected(lane)
 
     def hidden(self, level: int) -> NDArray[np.int64]:
-        """(lanes, H), of an LSTM (lanes, 2 H), and for level 0 the keys of its n-grams: the complete
-        recurrent state of a level, a copy."""
+        """A copy of the complete recurrent state of a level: (lanes, H), for an LSTM (lanes, 2 H); the keys
+        of n-grams follow, if the level reads any."""
         state = self._states[level]
         parts: list[NDArray[Any]] = [state.h] if state.c is None else [state.h, state.c]
         if state.last is not None:

@@ -1,7 +1,8 @@
 """The compiled core: chunker/core/c, loaded with ctypes, so that one library serves every Python.
 
-The interpreter is free while the library works, and blocks run on all cores in plain threads. The library is
-built when the package is installed; without one `load` finds nothing and the reference in Python takes over.
+ctypes releases the interpreter's lock while the library works, so threads code blocks on all cores. The
+library is built when the package is installed; without one `load` finds nothing and the reference in Python
+takes over.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def _load() -> tuple[NativeBackend, ...]:
     try:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError:
-        return ()  # of another system: a checkout that is shared, say
+        return ()  # built for another system, for example in a shared checkout
     library.chunker_abi.restype = ctypes.c_int32
     if library.chunker_abi() != ABI:
         raise ExactnessError(f"{LIBRARY} belongs to another version of chunker: install chunker again")
@@ -184,7 +185,7 @@ class NativeBackend:
         """See Backend.session.
 
         without_contexts, without_parts: bit sets of contexts (contexts.h) and parts of the mixture (level0.h)
-        to leave out, for ablations; no archive is made without them.
+        to leave out. For ablations only: archives always have all of them.
         """
         job = self._job(settings, model, stop, progress)
         job.without_contexts, job.without_parts = without_contexts, without_parts
@@ -229,7 +230,7 @@ class NativeSession:
     def __init__(
         self, library: ctypes.CDLL, job: _Job, capacity: int, levels: int, kept: tuple[Any, ...]
     ) -> None:
-        """kept: what `job` points to."""
+        """kept: the objects that `job` points to, which must live as long."""
         self._library, self._levels, self._left, self._kept = library, levels, capacity, kept
         if not 0 <= capacity <= MAX_BLOCK_BYTES:
             raise ValueError(f"a session reads 0 to {MAX_BLOCK_BYTES:,} bytes")
@@ -264,12 +265,12 @@ class NativeSession:
 
 
 def _address(buffer: array[Any] | bytearray) -> int | None:
-    """Where a buffer lies, which must live on and not grow; None of an empty one."""
+    """The address of a buffer, which must outlive it and keep its size; None for an empty one."""
     return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer)) if buffer else None
 
 
 def _check(result: int) -> None:
-    """Raise what a result below 0 means."""
+    """Raise the error that a negative result stands for."""
     if result >= 0:
         return
     if result == _STOPPED:
@@ -306,7 +307,7 @@ def _packed(library: ctypes.CDLL, model: Model) -> _Packed:
 
 
 def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
-    """The model in the terms of chunker.h; points into the tensors.
+    """The model as ChunkerStack of chunker.h; its pointers lead into the tensors, which must outlive it.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """Vectors of the last n symbols, hashed, in the integer model; see chunker.learning.ngrams.
 
-The key of the last n symbols is a polynomial in them modulo 2**32, 0 standing for no symbol and s + 1 for
-symbol s; so the keys of all lengths follow from those before the latest symbol.
+The key of the last n symbols before and with s_t follows from the keys before s_t, modulo 2**32:
+
+    key_n(t) = BASE * key_(n-1)(t - 1) + s_t + 1,    key_0 = 0, and all keys are 0 at the start
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from chunker.config import NGrams
 from chunker.core.products import LARGEST, TABLE_BITS, Integers
 
 BASE = 0x2F0B4C47
-SPREAD = 0x2545F491  # its product's highest bits depend on all bits of a key
+SPREAD = 0x2545F491  # multiplied by it, a key has highest bits that depend on all of its bits
 
 
 class NGramTable:

@@ -1,8 +1,8 @@
-"""From logits to integer weights, the only thing that coders and gates ever see.
+"""From logits to integer weights, the only numbers of a prediction that coder and gates read.
 
-Logits are integers in units of 1/128 bit. A symbol's weight is a table entry, an integer from 2**23 (the most
-probable symbol) down to 1, and its probability is its share of the sum;
-what follows is integer arithmetic in 64 bits.
+Logits are integers in units of 1/128 bit. Weights come from a table; sums and comparisons have 64 bits:
+
+    weight(s) = max(1, round(2**(23 - (max logit - logit(s)) / 128))),    p(s) = weight(s) / sum of weights
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class UnnormalizedPmf:
 class Limit:
     """The probability below which an input is unexpected, 2**-(steps/128), as weight / 2**23.
 
-    strict: of two symbols at exactly 1/2 only the first is expected, so that one is at most.
+    strict: only the most probable symbol can be expected (thresholds of at most 1 bit), so that one of two
+    symbols at exactly 1/2 is.
     """
 
     weight: int
@@ -76,7 +77,7 @@ def unexpected(pmf: UnnormalizedPmf, symbols: NDArray[np.intp], rule: str, limit
 
 
 def combined(levels: list[UnnormalizedPmf], rule: str, limits: list[Limit]) -> NDArray[np.float64]:
-    """The probabilities (n, V) that a faithful stack gives, to look at: no coder and no gate reads them.
+    """The probabilities (n, V) that a faithful stack gives. No coder and no gate uses them.
 
     What level 0 expects keeps level 0's probability; the rest of its mass is shared out as level 1 predicts,
     among the symbols that level 0 did not expect; and so on upwards (chunker.learning.stack.Stack.combine).

@@ -23,8 +23,8 @@ from chunker.errors import ExactnessError
 
 TABLES_DIGEST = "0d69a78acbeb1b53f08092ecdb7d8a92"
 LARGEST = 127  # of x8 and of q
-PRODUCT_BITS = 24  # a multiplier's fraction, in products
-TABLE_BITS = 17  # in tables, whose rows are products with 1.0 = 128 in the unit of x8
+PRODUCT_BITS = 24  # fraction of a multiplier in products
+TABLE_BITS = 17  # the same in tables: a row is the product with a one-hot x8 whose 1.0 is 128 = 2**7
 
 Integers = NDArray[np.int32]
 
@@ -70,7 +70,7 @@ def product(x: NDArray[Any], q: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def integer_product(x: NDArray[Any], q: NDArray[Any]) -> NDArray[np.int64]:
-    """The same in plain 64-bit integers: the reference, and the way out for a machine that fails."""
+    """The same in plain 64-bit integers: the reference, and the fallback where `check_machine` fails."""
     return x.astype(np.int64) @ q.astype(np.int64)
 
 

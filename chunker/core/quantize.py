@@ -1,6 +1,6 @@
-"""Between a trained stack's float tensors and integers, deterministically, in numpy alone.
+"""Quantizes a trained stack's float tensors to integers, and back: deterministic, with numpy alone.
 
-Matrices and tables become int8 with an int32 multiplier a column; biases int32; gate thresholds whole steps
+Matrices and tables become int8 with an int32 multiplier per column, biases int32, gate thresholds whole steps
 of 1/128 bit. Units: pre-activations 2**-11, logits 1/128 bit, states in products 2**-7.
 
     value = q * scale      multiplier = rint(scale * unit)      bias = rint(value * unit)
@@ -26,12 +26,12 @@ _STATE_UNIT = 2.0**7
 
 
 def bias_unit(name: str) -> float:
-    """What 1.0 of a bias is in the integers that it is added to."""
+    """The integer that stands for a bias of 1.0."""
     return LOGIT_UNIT if kind(name) in READOUTS else PREACTIVATION_UNIT
 
 
 def multiplier_unit(name: str) -> float:
-    """What a matrix's or a table's scale of 1.0 is as a multiplier."""
+    """The multiplier that stands for a scale of 1.0 of a matrix or table."""
     if kind(name) == "ngram_table":  # its sum is a state
         return _STATE_UNIT * 2.0**17
     return bias_unit(name) / _STATE_UNIT * 2.0**PRODUCT_BITS
@@ -44,26 +44,26 @@ def quantize(tensors: Tensors) -> Tensors:
     ------
     NotAModel: a weight is not finite, or so large that 32 bits would not hold a stack's sums.
     """
-    frozen: Tensors = {}
+    integers: Tensors = {}
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise NotAModel(f"tensor {name} holds values that are not finite; the training diverged")
         wide = tensor.astype(np.float64)
         if name == "thresholds_bits":
             steps = np.clip(np.rint(wide * LOG_STEPS), 0, WEIGHT_BITS * LOG_STEPS)
-            frozen["thresholds"] = steps.astype("<i4")
+            integers["thresholds"] = steps.astype("<i4")
         elif kind(name) in MATRICES + TABLES:
-            q, scale = _quantise(tensor)
+            q, scale = _quantize_columns(tensor)
             multiplier = np.rint(scale.astype(np.float64) * multiplier_unit(name))
-            q *= multiplier >= 1  # a column below hardly ever adds up to one unit
+            q *= multiplier >= 1  # a smaller multiplier hardly ever gives a whole unit: drop the column
             multiplier = np.clip(multiplier, 1, 2**31 - 1)
             if kind(name) in MATRICES:
                 _check_columns(name, q, multiplier)
-            frozen[f"{name}.q"], frozen[f"{name}.multiplier"] = q, multiplier.astype("<i4")
+            integers[f"{name}.q"], integers[f"{name}.multiplier"] = q, multiplier.astype("<i4")
         else:
             bias = np.rint(wide * bias_unit(name))
-            frozen[name] = np.clip(bias, 1 - BIAS_LIMIT, BIAS_LIMIT - 1).astype("<i4")
-    return frozen
+            integers[name] = np.clip(bias, 1 - BIAS_LIMIT, BIAS_LIMIT - 1).astype("<i4")
+    return integers
 
 
 def _check_columns(name: str, q: NDArray[np.int8], multiplier: NDArray[np.float64]) -> None:
@@ -72,7 +72,7 @@ def _check_columns(name: str, q: NDArray[np.int8], multiplier: NDArray[np.float6
         raise NotAModel(f"tensor {name} holds weights too large for integers; the training diverged")
 
 
-def _quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _quantize_columns(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """int8 values (K, N) and float32 scales (N,), values * scales close to the matrix (K, N)."""
     matrix = matrix.astype(np.float32)
     peak = np.abs(matrix).max(0, initial=np.float32(0))
@@ -82,7 +82,7 @@ def _quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
 
 
 def dequantize(tensors: Tensors) -> Tensors:
-    """Float tensors from integer tensors: what training can go on from (not the original's bits)."""
+    """Float tensors from integer tensors. Training can continue from them; rounding is not undone."""
     floats: Tensors = {}
     for name, tensor in tensors.items():
         if name == "thresholds":

@@ -1,7 +1,8 @@
 """Look-up tables of sigmoid, tanh and powers of two, from integer arithmetic only.
 
-A libm's last bit differs between machines, so none is asked: e**(-1/STEPS) comes from its Taylor series in
-128-bit fixed point, every other entry by integer multiplication and division, rounded once at the end.
+The last bit of a libm's results differs between machines, so none is used: e**(-1/STEPS) comes from its
+Taylor series in 128-bit fixed point, every other entry by integer multiplication and division, rounded once
+at the end.
 `digest()` is what a test, and the self-check at start-up, compare.
 """
 
@@ -19,7 +20,7 @@ STEPS = 256  # table entries per unit of a pre-activation
 SIGMOID_REACH = 12  # the sigmoid's table covers [-12, 12]; beyond, its ends
 TANH_REACH = 6
 STATE_BITS = 15  # sigmoid, tanh and states are multiples of 2**-15
-STATE_LIMIT = 2**STATE_BITS - 1  # so that they fit into 16 bits, 1.0 is left out
+STATE_LIMIT = 2**STATE_BITS - 1  # the largest: 1.0 itself would not fit into 16 bits
 LOG_STEPS = 128  # weights per factor of two: logits are in units of 1/128 bit
 WEIGHT_BITS = 23  # the largest weight is 2**23, the smallest 1
 

@@ -19,8 +19,8 @@ from chunker.core.reference.tables import LOG_BITS, log2
 from chunker.errors import CorruptArchive
 
 LOOK_EVERY = 64  # bytes between two looks at the stop flag
-MAX_BEYOND = 3  # bytes that a sound payload lacks at its end
-ASLEEP = 8  # stands for the number of the bit before which the recurrent levels woke
+MAX_BEYOND = 3  # zeros that a decoder of a valid payload reads behind its end
+ASLEEP = 8  # in place of the bit before which they woke, 0 .. 7: the recurrent levels slept
 
 
 class Coder(Protocol):
@@ -33,7 +33,7 @@ class Coder(Protocol):
 class Block:
     """The state of one block, which codes its bytes one after the other.
 
-    content: the bytes so far. model: None where level 0 is to be alone.
+    content: the bytes so far. model: None for level 0 alone.
     """
 
     def __init__(self, settings: Settings, model: Model | None, n_bytes: int, coder: Coder) -> None:
@@ -44,7 +44,7 @@ class Block:
         self.stack = Stack(model, self.content) if with_stack and model is not None else None
 
     def code(self, byte: int = 0) -> Coded:
-        """Code the next byte; if this decodes, whatever `byte` is."""
+        """Code the next byte; a decoder ignores `byte`."""
         level0, stack = self._level0, self.stack
         advice, moved, woke = Advice(), 0, ASLEEP
         probabilities: list[int] = []
@@ -79,7 +79,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Coded:
-    """A byte, and what chunker.core.interface.Trace tells of it."""
+    """A coded byte, with its fields of chunker.core.interface.Trace."""
 
     byte: int
     moved: int
@@ -91,14 +91,14 @@ class Coded:
 
     @property
     def bits(self) -> float:
-        """What it cost."""
+        """Its cost, -log2 of its probability."""
         bits = ((self.byte >> k & 1) for k in range(7, -1, -1))
         chances = (p if bit else 65536 - p for p, bit in zip(self.probabilities, bits, strict=True))
         return sum((16 << LOG_BITS) - log2(chance) for chance in chances) / (1 << LOG_BITS)
 
 
 class NoCoder:
-    """Stands where a coder does while a session reads."""
+    """Takes the place of a coder in a session, which reads without coding."""
 
     def code(self, p: int, bit: int) -> int:
         """The bit itself."""
@@ -192,14 +192,14 @@ class PythonBackend:
 
 
 def coding_block(settings: Settings, model: Model | None, n_bytes: int, coder: Coder) -> Block:
-    """A block that has the model which its settings need."""
+    """A block to encode or decode. Raises ValueError if the settings need a model and there is none."""
     if settings.needs_model and model is None:
         raise ValueError("a gate above 0 needs a model")
     return Block(settings, model, n_bytes, coder)
 
 
 def look(position: int, stop: Stop, progress: Progress) -> None:
-    """Every few bytes tell how far this is; raises Stopped if somebody asked for it."""
+    """Every LOOK_EVERY bytes: write the progress, and raise Stopped if `stop` is set."""
     if position % LOOK_EVERY == 0:
         progress.value = position
         stop.check()

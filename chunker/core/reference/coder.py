@@ -3,8 +3,8 @@
     low                  middle           high
      |------- 1 ------------|------ 0 ------|        middle = low + floor((high - low) * p / 2**16)
 
-The part of the bit that comes becomes the interval; highest bytes that its two ends share are shifted out.
-The payload names a number within the last interval.
+The part that belongs to the bit becomes the new interval. While the highest bytes of both ends are equal,
+this byte goes to the payload. At the end the payload identifies a number within the last interval.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Interval:
         self.shifted = 0
 
     def middle(self, p: int) -> int:
-        """The last number of the part of a 1, whose probability is p / 65536, 0 < p < 65536."""
+        """The last number of the part of a 1, whose probability is p / 65536 with 0 < p < 65536."""
         return self.low + ((self.high - self.low) * p >> 16)
 
     def narrow(self, middle: int, bit: int) -> list[int]:
-        """Go on with the part of the bit that came; returns the bytes that are shifted out."""
+        """Shrink the interval to the part of the bit; returns the bytes that are shifted out."""
         if bit:
             self.high = middle
         else:
@@ -37,8 +37,7 @@ class Interval:
         return out
 
     def last_bytes(self) -> bytes:
-        """The least bytes, one at least, that name a number in the interval;
-        a reader finds zeros behind them."""
+        """The fewest bytes, at least one, that are a number in the interval if zeros follow them."""
         for n_bytes in (1, 2, 3):
             rest = 32 - 8 * n_bytes
             if self.high >> rest << rest >= self.low:
@@ -64,7 +63,7 @@ class Encoder:
 
 
 class Decoder:
-    """The bits of a payload. beyond: bytes that were wanted behind its end, where zeros are read."""
+    """The bits of a payload. Behind its end it reads zeros."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload, self._taken = payload, 0
@@ -75,12 +74,12 @@ class Decoder:
 
     @property
     def beyond(self) -> int:
-        """How many bytes were wanted behind the payload's end; of a sound one 3 at most."""
+        """How many bytes were read behind the payload's end: at most 3 if the payload is valid."""
         return max(self._taken - len(self._payload), 0)
 
     @property
     def complete(self) -> bool:
-        """Whether the payload is just as long as an encoder makes it for the bits that were read."""
+        """Whether the payload is exactly as long as an encoder makes it for these bits."""
         return self._interval.shifted + len(self._interval.last_bytes()) == len(self._payload)
 
     def code(self, p: int, bit: int = 0) -> int:

@@ -1,6 +1,6 @@
 """The contexts of level 0: numbers made from what stands before a byte. FORMAT.md, "Contexts".
 
-Level 0 remembers for each context what followed it when it had the same number before.
+Level 0 remembers, for each context and number, what followed it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Context(IntEnum):
     O3 = auto()
     O4 = auto()
     O6 = auto()
-    # words: the letters so far of this one, with the ones before; and what stands between
+    # words: the letters of this one so far, the words before it, and what stands between them
     WORD = auto()
     WORD2 = auto()
     WORD_SKIP = auto()
     WORD3 = auto()
     WORD_GAP = auto()
-    # classes of characters, runs of a class taken as one
+    # classes of bytes, a run of letters or digits counted once
     RUNS2 = auto()
     RUNS4 = auto()
     RUNS6 = auto()
@@ -96,7 +96,7 @@ def length_bucket(n: int) -> int:
 
 
 def hashes(reading: Reading, expected: int, match_length: int, wanted: Sequence[Context]) -> list[int]:
-    """The numbers of the contexts that are wanted, of 32 bits.
+    """The numbers of the wanted contexts, 32 bits each, in their order.
 
     expected: the byte that the longest match expects, plus 1; 0: there is none. match_length: its length.
     """
@@ -109,8 +109,7 @@ def hashes(reading: Reading, expected: int, match_length: int, wanted: Sequence[
     return [mix(h[context], context * 0x632BE5AB + 1) for context in wanted]
 
 
-# `mix` takes its arguments modulo 2**32; only where a product or a sum is shifted afterwards is more masking
-# needed.
+# `mix` takes its arguments modulo 2**32, so the sums and shifts below need no masks.
 
 
 def _bytes_and_words(r: Reading, h: list[int]) -> None:

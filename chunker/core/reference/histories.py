@@ -7,7 +7,7 @@ FORMAT.md, "Constants".
     31 .. 252   how many zeros, how many ones, and which bit came last, numbered as they are met
     253 .. 255  unused
 
-A bit that contradicts many of the other kind makes their count fade, for what happened lately says more.
+After a bit of one kind a large count of the other kind shrinks, because recent bits predict better.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 _IN_ORDER = 4  # so many bits are remembered one by one
 _FIRST_COUNTED = 2 ** (_IN_ORDER + 1) - 1  # the first state that only counts
-_MOST = (40, 24, 12, 6)  # of one bit, where the other one was seen 0, 1, 2, 3 times
+_MOST = (40, 24, 12, 6)  # largest count of one kind of bit if the other was seen 0, 1, 2, 3 times
 
 
 class _Counts(NamedTuple):
@@ -61,7 +61,7 @@ def _next_counted(state: _Counts, bit: int) -> _Counts:
 
 @cache
 def _machine() -> tuple[list[tuple[int, int]], tuple[list[int], list[int]]]:
-    """Of each state its zeros and ones; and the state after a 0, after a 1."""
+    """(zeros, ones) of each state; and the next state of each after a 0, after a 1."""
     counts = [
         (length - bits.bit_count(), bits.bit_count())
         for length in range(_IN_ORDER + 1)
