@@ -43,7 +43,7 @@ TARGET static void candidate(const int32_t *r, const int32_t *a, const int32_t *
     }
 }
 
-/* The new state of a GRU: h + (1 - z) (candidate - h). */
+/* The new state of a GRU: candidate + z (h - candidate). */
 TARGET static void blend(const int32_t *z, const int32_t *fresh, int n, int32_t *h) {
     for (int i = 0; i < n; i++) h[i] = fresh[i] + ((z[i] * (h[i] - fresh[i]) + (1 << 14)) >> 15);
 }

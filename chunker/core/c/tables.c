@@ -67,7 +67,7 @@ static void make_logarithms(ChunkerTables *t) {
 }
 
 /* ---- bit histories --------------------------------------------------------------------------------------------
- * States 0 .. 30 hold up to four bits in order: (1 << length) - 1 + the bits, the first one lowest. From 31 on a state
+ * States 0 .. 30 hold up to four bits in order: (1 << length) - 1 + the bits, the first one highest. From 31 on a state
  * is a pair of counts and the last bit. A bit that contradicts many of the other kind makes their count fade: what
  * happened lately says more (Mahoney 2005, "Adaptive weighing of context models", 4.1). */
 
