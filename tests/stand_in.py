@@ -110,7 +110,7 @@ class StandInSession:
         bits = array("f", [8.0 if each else 1.0 for each in new])
         levels = bytes(each and self._settings.needs_model for each in new)
         woke = bytes(0 if level else 8 for level in levels)
-        return Trace(bits, levels, woke, array("H"), b"", array("H"), array("f"))
+        return Trace(bits, levels, woke)
 
 
 def use(patch: pytest.MonkeyPatch, stand_in: StandIn) -> StandIn:

@@ -50,4 +50,4 @@ def trace(
             bits.extend(each.bits)
             levels += each.levels
             woke += each.woke
-    return Trace(bits, bytes(levels), bytes(woke), array("H"), b"", array("H"), array("f"))
+    return Trace(bits, bytes(levels), bytes(woke))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import enum
-from dataclasses import dataclass
+from array import array
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Mapping
 
     from chunker.config import StackConfig
@@ -114,10 +114,10 @@ class Trace:
     bits: array[float]
     levels: bytes
     woke: bytes
-    guesses: array[int]
-    confidences: bytes
-    probabilities: array[int]
-    level_bits: array[float]
+    guesses: array[int] = field(default_factory=lambda: array("H"))
+    confidences: bytes = b""
+    probabilities: array[int] = field(default_factory=lambda: array("H"))
+    level_bits: array[float] = field(default_factory=lambda: array("f"))
 
 
 class Session(Protocol):

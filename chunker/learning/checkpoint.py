@@ -58,3 +58,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path}: no such checkpoint; start without --resume") from exc
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as exc:
         raise CheckpointError(f"{path}: is damaged or no checkpoint; begin anew (--force)") from exc
+
+
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors `name/...`, without that prefix."""
+    return {key.partition("/")[2]: t for key, t in tensors.items() if key.partition("/")[0] == name}

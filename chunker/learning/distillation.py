@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from chunker.config import NGrams, StackConfig
 from chunker.errors import UsageError
+from chunker.learning.checkpoint import part
 from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.corpus import Lanes, Streams
 from chunker.learning.stack import Stack, StackOutput, StackState
@@ -105,9 +106,9 @@ class Distiller(Trainer):
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         super().restore(tensors, facts)
-        self.teacher_state = StackState.from_state_dict(_part(tensors, "taught")).to(self.device)
-        self.regressor.load_state_dict(_part(tensors, "regressor"))
-        self.norm.load_state_dict(_part(tensors, "norm"))
+        self.teacher_state = StackState.from_state_dict(part(tensors, "taught")).to(self.device)
+        self.regressor.load_state_dict(part(tensors, "regressor"))
+        self.norm.load_state_dict(part(tensors, "norm"))
 
 
 def soft_divergence(wanted: Tensor, found: Tensor, temperature: float) -> Tensor:
@@ -250,8 +251,3 @@ def _before(output: StackOutput, state: StackState, levels: range) -> Tensor:
     """(T, B, W): states of some levels side by side before each symbol of a window that began in `state`."""
     columns = [torch.cat([state.levels[i].h.unsqueeze(0), output.states[i][:-1]]) for i in levels]
     return torch.cat(columns, -1)
-
-
-def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors `name/...`, without that prefix."""
-    return {key.partition("/")[2]: t for key, t in tensors.items() if key.partition("/")[0] == name}

@@ -8,6 +8,8 @@ chunker.core.ngrams.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -22,16 +24,25 @@ def ngram_rows(symbols: Tensor, recent: Tensor, config: NGrams) -> Tensor:
 
     symbols: (T, B). recent: (B, longest - 1), the symbols before them plus one, latest first; 0 for none.
     """
-    before = recent.t().flip(0)
-    padded = torch.cat([before, symbols + 1])
-    key, power = torch.zeros_like(symbols), 1
+    padded = torch.cat([recent.t().flip(0), symbols + 1])
+    ends = (len(padded) - age for age in range(config.longest))
+    return rows_of_latest((padded[end - len(symbols) : end] for end in ends), config)
+
+
+def rows_of_latest(latest: Iterable[Tensor], config: NGrams) -> Tensor:
+    """Which rows of the table n-grams are, (orders, ...) int64.
+
+    latest: (...) int64, the last symbol plus one of each place, then the one before it, and so on, `longest`
+    in all; 0 for none.
+    """
+    key: Tensor | int = 0
+    power = 1
     rows: list[Tensor] = []
     shift = 32 - (config.rows.bit_length() - 1)
-    for age in range(config.longest):
-        end = len(padded) - age
-        key = (key + padded[end - len(symbols) : end] * power) & _MASK
+    for n, symbols in enumerate(latest, 1):
+        key = (key + symbols * power) & _MASK
         power = power * BASE & _MASK
-        if age + 1 in config.orders:
+        if n in config.orders:
             rows.append((((key * SPREAD) & _MASK) >> shift) + len(rows) * config.rows)
     return torch.stack(rows)
 

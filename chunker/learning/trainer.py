@@ -23,6 +23,7 @@ from torch import Tensor
 
 from chunker.config import StackConfig
 from chunker.errors import TrainingError
+from chunker.learning.checkpoint import part
 from chunker.learning.config import TrainConfig, wants_bfloat16
 from chunker.learning.corpus import Lanes, Source
 from chunker.learning.level import Level
@@ -346,25 +347,21 @@ class Trainer:
         self._begin_level()
         for name in _FACTS:
             setattr(self, name, math.inf if facts[name] is None else facts[name])
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition("/")
-            parts.setdefault(part, {})[rest] = tensor
-        self.stack.load_state_dict(parts["stack"])
-        self.best = {k: t.to(self.device) for k, t in parts["best"].items()} if "best" in parts else None
-        self.average = [
-            parts["average"][str(i)].to(self.device) for i in range(len(parts.get("average", {})))
-        ]
-        self._start(parts["state"])
+        self.stack.load_state_dict(part(tensors, "stack"))
+        best, average = part(tensors, "best"), part(tensors, "average")
+        self.best = {k: t.to(self.device) for k, t in best.items()} if best else None
+        self.average = [average[str(i)].to(self.device) for i in range(len(average))]
+        self._start(part(tensors, "state"))
         slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts.get("optimizer", {}).items():
+        for name, tensor in part(tensors, "optimizer").items():
             index, _, slot = name.partition("/")
             slots.setdefault(int(index), {})[slot] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        torch.set_rng_state(parts["random"]["cpu"].cpu())
-        if self.device.type == "cuda" and "cuda" in parts["random"]:
-            torch.cuda.set_rng_state(parts["random"]["cuda"].cpu(), self.device)
+        random = part(tensors, "random")
+        torch.set_rng_state(random["cpu"].cpu())
+        if self.device.type == "cuda" and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"].cpu(), self.device)
         # A longer budget than before: what was due already may be due again.
         self.validated = min(self.validated, math.floor(self.level_share * self.config.validations))
         self._metered_from = self.seconds

@@ -24,11 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from chunker.config import NO_GUESS, NGrams
-from chunker.core.ngrams import BASE, SPREAD
 from chunker.errors import CheckpointError, CorpusError
 from chunker.learning.foretold import Foretold
 from chunker.learning.level import LevelState
-from chunker.learning.ngrams import ngram_code
+from chunker.learning.ngrams import ngram_code, rows_of_latest
 from chunker.learning.observation import surprise_bits
 from chunker.learning.packing import count_before, pack, pick
 from chunker.learning.recurrence import recur
@@ -189,19 +188,11 @@ def ngram_rows_at(
 
     Before `begin`, where the block starts, there is nothing.
     """
-    shift = np.uint32(32 - (config.rows.bit_length() - 1))
-    key, power = np.zeros(len(at), np.uint32), 1
-    rows: list[npt.NDArray[np.int64]] = []
-    for k in range(1, config.longest + 1):
-        there = at - k >= begin
-        symbol = np.where(there, text[np.maximum(at - k, 0)].astype(np.uint32) + np.uint32(1), np.uint32(0))
-        key = key + symbol * np.uint32(power)
-        power = power * BASE & 0xFFFFFFFF
-        if k in config.orders:
-            spread = key * np.uint32(SPREAD)
-            row = spread >> shift if shift < 32 else np.zeros_like(spread)
-            rows.append(row.astype(np.int64) + len(rows) * config.rows)
-    return np.stack(rows)
+    latest = (
+        np.where(at - k >= begin, text[np.maximum(at - k, 0)].astype(np.int64) + 1, 0)
+        for k in range(1, config.longest + 1)
+    )
+    return rows_of_latest(map(torch.from_numpy, latest), config).numpy()
 
 
 def path_odds(logits: Tensor, targets: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from chunker.errors import UsageError
+from chunker.learning.checkpoint import part
 from chunker.learning.config import TrainConfig
 from chunker.learning.corpus import Source
 from chunker.learning.foretold import Foretold
@@ -54,7 +55,7 @@ class WokenTrainer(Trainer):
         if stack.config.mode != "joint" and len(stack.config.levels) > 1:
             raise UsageError("woken stacks are joint; use --mode joint")
         self.woken = WokenStack(stack).to(device)
-        self.windows, self._held_out = streams, list(held_out)
+        self._held_out = list(held_out)
         super().__init__(stack, streams, config, None, device)
 
     def _more_parameters(self) -> list[torch.nn.Parameter]:
@@ -62,7 +63,7 @@ class WokenTrainer(Trainer):
 
     def _start(self, tensors: Mapping[str, Tensor] | None = None) -> None:
         if tensors is None:
-            self.state = self.woken.start(self.windows.batch)
+            self.state = self.woken.start(self.streams.batch)
         else:
             self.state = WokenState.from_state_dict(
                 {name: tensor.to(self.device) for name, tensor in tensors.items()}
@@ -70,7 +71,7 @@ class WokenTrainer(Trainer):
 
     def step(self) -> None:
         """Train on the next window."""
-        window = self.windows.next().to(self.device)
+        window = self.streams.next().to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             output: WokenOutput = self.woken(window, self.state)
             loss = output.nats.sum() / window.counted.sum().clamp_min(1)
@@ -117,7 +118,4 @@ class WokenTrainer(Trainer):
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """As Trainer's, with the mixture."""
         super().restore(tensors, facts)
-        part = "mixture/"
-        self.woken.mixture.load_state_dict(
-            {name[len(part) :]: tensor for name, tensor in tensors.items() if name.startswith(part)}
-        )
+        self.woken.mixture.load_state_dict(part(tensors, "mixture"))
