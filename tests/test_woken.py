@@ -65,8 +65,29 @@ def test_a_folder_is_gone_on_with_and_not_made_anew(tmp_path: Path):
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert np.array_equal(first.steps, again.steps)
     assert len(other.text) == 2000
-    with pytest.raises(CorpusError, match="other settings"):
+    with pytest.raises(CorpusError, match="made with gate 700"):
         foretell(sources, tmp_path, Settings(Contexts.FEW, 800))
+    with pytest.raises(CorpusError, match="made with contexts few"):
+        foretell(sources, tmp_path, Settings(Contexts.MANY, 700))
+    assert np.array_equal(foretell(sources[:1], tmp_path, Settings(Contexts.FEW, 300))[0].steps, first.steps)
+
+
+def test_windows_of_a_lower_gate_have_the_steps_at_which_it_would_wake(foretold: Foretold):
+    windows = Windows([foretold], [1.0], NGrams((1, 2, 4), 64, 12), 2, 64, gate=300)
+    p = foretold.steps["probability"].astype(float)
+    unsure = np.abs(np.log(p / (65536 - p))) * 256 < 300
+    unsure &= np.arange(8) >= foretold.steps["woke"][:, None]
+    wakes = unsure.any(1)
+    at, woke = foretold.steps["position"][wakes].astype(int), unsure.argmax(1)[wakes]
+    assert 0 < len(at) < len(foretold.steps)
+    read = [windows.next() for _ in range(len(at) // 64)]
+    for row in range(2):
+        assert np.array_equal(
+            torch.cat([w.targets[:, row] for w in read]), foretold.text[at][: len(read) * 64]
+        )
+        assert np.array_equal(torch.cat([w.woke[:, row] for w in read]), woke[: len(read) * 64])
+        times = torch.cat([w.times[:, row] for w in read])
+        assert np.array_equal(times, np.diff(at, prepend=0)[: len(times)])
 
 
 @pytest.mark.parametrize("name", ["foretold.json", "steps.npy"])

@@ -77,15 +77,16 @@ def foretell(
 ) -> list[Foretold]:
     """Let level 0 read texts, each under its name, unless the folder has them: about 100 KB a second.
 
-    settings: contexts and gate, as archives will have them. seed: of the sizes of blocks. advance: called
-    with how many more bytes are done.
+    settings: contexts and gate, as archives will have them; a folder that was made with a higher gate will do.
+    seed: of the sizes of blocks. advance: called with how many more bytes are done.
 
     Raises
     ------
     CorpusError: the folder was made with other settings, or is damaged. OSError: it cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _check_facts(folder, {"contexts": settings.contexts.name.lower(), "gate": settings.gate, "seed": seed})
+    facts = {"contexts": settings.contexts.name.lower(), "gate": settings.gate, "seed": seed}
+    settings = Settings(settings.contexts, _gate_of(folder, facts))
     found = []
     for name, strip in strips:
         text = strip.read(0, strip.size)
@@ -108,7 +109,8 @@ def open_foretold(place: Path, name: str) -> Foretold:
     return Foretold(name, place.name[-8:], text, steps, np.asarray(blocks))
 
 
-def _check_facts(folder: Path, facts: dict[str, Any]) -> None:
+def _gate_of(folder: Path, facts: dict[str, Any]) -> int:
+    """The gate that a folder was begun with."""
     path = folder / "foretold.json"
     if not path.exists():
         write_whole(path, (canonical_json(facts) + "\n").encode("ascii"))
@@ -116,8 +118,10 @@ def _check_facts(folder: Path, facts: dict[str, Any]) -> None:
         found = json.loads(path.read_bytes())
     except ValueError:
         raise CorpusError(f"{path} is damaged; delete {folder}, or name another folder") from None
-    if found != facts:
-        raise CorpusError(f"{folder}: was made with other settings; name another folder")
+    for name, wanted in facts.items():
+        if found.get(name, -1) != wanted and not (name == "gate" and found.get(name, -1) > wanted):
+            raise CorpusError(f"{folder}: was made with {name} {found.get(name)}; name another folder")
+    return int(found["gate"])
 
 
 def _foretell_one(

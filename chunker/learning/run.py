@@ -379,7 +379,7 @@ def _woken_trainer(
     found = foretell(wanted, folder, woken.settings, config.seed, more)
     torch.manual_seed(config.seed)
     stack = Stack(replace(shape, wake=shape.wake or Wake(slept=True, guess=True)))
-    streams = WokenStreams(sources, found[: len(parts)], stack, config)
+    streams = WokenStreams(sources, found[: len(parts)], stack, config, woken.gate)
     scored = [
         (text, weight)
         for text, (_, _, weight) in zip(found[len(parts) :], held_out, strict=True)

@@ -15,7 +15,7 @@ level's own steps: in the same steps they read several times as much text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from chunker.config import NO_GUESS, NGrams
+from chunker.core.interface import GATE_ALWAYS
 from chunker.errors import CheckpointError, CorpusError
 from chunker.learning.foretold import Foretold
 from chunker.learning.level import LevelState
@@ -66,7 +67,8 @@ class Window:
 class Windows:
     """Endless windows from B rows, each of which reads block after block of texts, drawn by weight.
 
-    A block is drawn with a probability in proportion to its text's weight and to its steps.
+    A block is drawn with a probability in proportion to its text's weight and to its steps. gate: at which
+    level 1 wakes, at most the one that the texts were foretold with.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class Windows:
         batch: int,
         window: int,
         seed: int = 0,
+        gate: int = GATE_ALWAYS,
     ) -> None:
+        self.gate = gate
         self._texts, self._weights, self._ngrams = list(texts), list(weights), ngrams
         self.batch, self.window = batch, window
         self.bytes = sum(len(text.text) for text in texts)
@@ -97,7 +101,19 @@ class Windows:
         index = min(int(np.searchsorted(self._share, self._rng.random())), len(self._blocks) - 1)
         text, block = self._blocks[index]
         where = self._texts[text].block(block)[1]
-        return _Row(text, block, where.start, where.stop)
+        return _Row(text, block, where.start, where.stop, self._texts[text].block(block)[0].start)
+
+    def _read(self, row: _Row) -> npt.NDArray[np.void]:
+        """A row's next steps, `window` of them, or as many as its block has left."""
+        steps, found, wanted = self._texts[row.text].steps, [], self.window
+        while wanted and row.next < row.end:
+            more = steps[row.next : min(row.end, row.next + 2 * wanted)].copy()
+            more["woke"] = first_unsure(more, self.gate)
+            (kept,) = np.nonzero(more["woke"] < 8)
+            row.next += int(kept[wanted - 1]) + 1 if len(kept) >= wanted else len(more)
+            found.append(more[kept[:wanted]])
+            wanted -= len(found[-1])
+        return np.concatenate(found)
 
     def next(self) -> Window:
         """The next window."""
@@ -115,13 +131,11 @@ class Windows:
                 self._rows[b] = self._draw()
                 cold[b] = True
             row = self._rows[b]
-            found, begin, end = self._texts[row.text], row.next, min(row.end, row.next + T)
-            row.next = end
-            steps, n = found.steps[begin:end], end - begin
-            bytes_, first = found.block(row.block)
+            found, steps = self._texts[row.text], self._read(row)
+            n, bytes_ = len(steps), found.block(row.block)[0]
             at = steps["position"].astype(np.int64)
-            before = found.steps["position"][begin - 1] if begin > first.start else bytes_.start
-            times[b, :n] = np.diff(at, prepend=before)
+            times[b, :n] = np.diff(at, prepend=row.before)
+            row.before = int(at[-1]) if n else row.before
             symbols[b, :n], targets[b, :n] = found.text[at - 1], found.text[at]
             woke[b, :n], confidences[b, :n] = steps["woke"], steps["confidence"]
             guesses[b, :n] = np.where(steps["confidence"] > 0, steps["guess"], NO_GUESS)
@@ -152,7 +166,7 @@ class Windows:
         return {
             "corpus": [[t.name, w, t.crc] for t, w in zip(self._texts, self._weights, strict=True)],
             "shape": [self.batch, self.window],
-            "rows": [[row.text, row.block, row.next, row.end] for row in self._rows],
+            "rows": [list(astuple(row)) for row in self._rows],
             "random": self._rng.bit_generator.state,
         }
 
@@ -173,12 +187,25 @@ class Windows:
 
 @dataclass
 class _Row:
-    """Where a row reads: the number of its text and block, the next step, and the end of the block's."""
+    """Where a row reads: the number of its text and block, the next step and the end of the block's, and the
+    position of the last step, or where the block begins."""
 
     text: int = 0
     block: int = 0
     next: int = 0
     end: int = 0
+    before: int = 0
+
+
+def first_unsure(steps: npt.NDArray[np.void], gate: int) -> npt.NDArray[np.uint8]:
+    """The first bit of each byte, from the one on that is recorded, at which |ln(p / (1 - p))| < gate / 256;
+    8 if there is none. steps: (n,) of `STEP`."""
+    if gate == GATE_ALWAYS:
+        return steps["woke"]
+    edge = 65536 / (1 + np.exp(-gate / 256))
+    p = steps["probability"]
+    unsure = (p < edge) & (p > 65536 - edge) & (np.arange(8) >= steps["woke"][:, None])
+    return np.where(unsure.any(1), unsure.argmax(1), 8).astype(np.uint8)
 
 
 def ngram_rows_at(

@@ -26,14 +26,19 @@ _VALIDATION_ROWS, _VALIDATION_WINDOW = 8, 256
 
 
 class WokenStreams(Windows):
-    """Windows of the sources' training text. sources: as `Streams` has them."""
+    """Windows of the sources' training text. sources: as `Streams` has them. gate: as `Windows` has it."""
 
     def __init__(
-        self, sources: Sequence[Source], texts: Sequence[Foretold], stack: Stack, config: TrainConfig
+        self,
+        sources: Sequence[Source],
+        texts: Sequence[Foretold],
+        stack: Stack,
+        config: TrainConfig,
+        gate: int,
     ) -> None:
         self.sources = list(sources)
         weights = [source.weight for source in sources]
-        super().__init__(texts, weights, stack.config.ngrams, config.batch, config.window, config.seed)
+        super().__init__(texts, weights, stack.config.ngrams, config.batch, config.window, config.seed, gate)
 
 
 class WokenTrainer(Trainer):
@@ -55,7 +60,7 @@ class WokenTrainer(Trainer):
         if stack.config.mode != "joint" and len(stack.config.levels) > 1:
             raise UsageError("woken stacks are joint; use --mode joint")
         self.woken = WokenStack(stack).to(device)
-        self._held_out = list(held_out)
+        self._held_out, self._gate = list(held_out), streams.gate
         super().__init__(stack, streams, config, None, device)
 
     def _more_parameters(self) -> list[torch.nn.Parameter]:
@@ -99,7 +104,7 @@ class WokenTrainer(Trainer):
 
     def _score_text(self, text: Foretold, wanted: float) -> float:
         rows = min(_VALIDATION_ROWS, len(text.blocks))
-        windows = Windows([text], [1.0], self.stack.config.ngrams, rows, _VALIDATION_WINDOW)
+        windows = Windows([text], [1.0], self.stack.config.ngrams, rows, _VALIDATION_WINDOW, gate=self._gate)
         state, nats, steps = self.woken.start(rows), 0.0, 0
         while steps == 0 or steps < min(wanted, len(text.steps)):
             window = windows.next().to(self.device)
