@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "distill", short_help="Train a student on text and on a teacher.", context_settings={"show_default": True}
 )
 @click.argument("teacher", shell_complete=shared.complete_model)
-@click.argument("corpus", nargs=-1, required=True)
+@click.argument("corpus", nargs=-1)
 @click.option(
     "--student",
     default="own",
@@ -75,7 +75,7 @@ def distill(ctx: click.Context, /, **options: Any) -> None:
         chosen = any(given(ctx, name) for name in ("student", "levels", "cell", "ngrams"))
         resumes = files["resume"] is not None and files["resume"].exists()
         student = _student(ctx, teacher) if chosen or not resumes else None
-        return start_distillation(teacher, options["corpus"], student, settings, **files)
+        return start_distillation(teacher, files.pop("data"), student, settings, **files)
 
     train_to_file(ctx, begin, _tell)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command("train", short_help="Train a stack on text of yours.", context_settings={"show_default": True})
-@click.argument("corpus", nargs=-1, required=True)
+@click.argument("corpus", nargs=-1)
 @click.option(
     "--levels", default="256,512", callback=numbers, help="Hidden width of each level, lowest first."
 )
@@ -77,7 +77,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         files |= _woken(ctx)
         found = {"gate": _gate(ctx), "ngrams": ngrams_of(ctx)}
         settings |= {name: value for name, value in found.items() if value is not None}
-        return start_training(options["corpus"], settings, **files)
+        return start_training(files.pop("data"), settings, **files)
 
     train_to_file(ctx, begin)
 

@@ -18,6 +18,7 @@ from chunker.cli.watch import Watch
 from chunker.errors import ChunkerError, UsageError
 
 if TYPE_CHECKING:
+    from chunker.learning.corpus import Listed
     from chunker.learning.run import Run
     from chunker.learning.stack import Stack
 
@@ -29,8 +30,8 @@ def train_to_file(
 ) -> None:
     """Train, from the beginning or from the checkpoint, and write the model.
 
-    begin: makes the run, with the keywords device, resume, log and validate of `start_training`. tell: says
-    more of the trained stack.
+    begin: makes the run, with the keywords data, device, resume, log and validate of `start_training`. tell:
+    says more of the trained stack.
     """
     import torch
 
@@ -42,11 +43,13 @@ def train_to_file(
     _refuse_bad_target(o, model, checkpoint)
     if o["threads"]:
         torch.set_num_threads(o["threads"])
+    data, validate = _texts(o)
     run = begin(
+        data=data,
         device=o["device"],
         resume=checkpoint if o["resume"] else None,
         log=model.with_name(model.name + ".jsonl"),
-        validate=o["validate"],
+        validate=validate,
     )
     if not run.resumed:
         checkpoint.unlink(missing_ok=True)
@@ -81,6 +84,16 @@ def train_to_file(
     bits = stack.summary["validation_bits_per_byte"]
     told = "" if bits is None else f", {bits:.4f} bits/byte on validation text"
     watch.say(f"{shown(str(model))}: {run.trainer.bytes:,} bytes{told}")
+
+
+def _texts(o: dict[str, Any]) -> tuple[list[str | Listed], list[str | Listed]]:
+    """What to train on, and to validate on. Raises UsageError, CorpusError."""
+    from chunker.learning.corpus import read_list
+
+    train, validate = ([], []) if o["listed"] is None else read_list(o["listed"])
+    if not o["corpus"] and not train:
+        raise UsageError("there is nothing to train on; name files or folders, or a --list of them")
+    return [*o["corpus"], *train], [*o["validate"], *validate]
 
 
 def _refuse_bad_target(o: dict[str, Any], model: Path, checkpoint: Path) -> None:

@@ -55,6 +55,14 @@ _OPTIONS: tuple[Any, ...] = (
         "ngram_dropout", "Probability, at each byte, of dropping n-gram orders from a random one upwards."
     ),
     _train("validation", "Share at the end of each file that is not trained on."),
+    click.option(
+        "--list",
+        "listed",
+        type=click.Path(path_type=Path),
+        metavar="TABLE",
+        help="More of the corpus: tab-separated, with a header: path, and weight, bytes (the first so many), "
+        "use (train or validate).",
+    ),
     click.option("--validate", multiple=True, metavar="FILE", help="More validation text; may be repeated."),
     _train("validation_bytes", "Bytes of validation text that are scored."),
     _train("validations", "How many times the budget is interrupted to validate."),

@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 
 from chunker.errors import CheckpointError, CorpusError, UsageError
 from chunker.learning.corpus import (
+    Listed,
     Streams,
     Strip,
     TextFile,
     open_source,
+    read_list,
     stack_lanes,
     validation_lanes,
+    without_repeats,
 )
 
 
@@ -37,6 +40,70 @@ def text(strip):
 def counting(size, start=0):
     """Bytes whose values tell their position."""
     return bytes((start + i) % 251 for i in range(size))
+
+
+# ---- lists and repeats -------------------------------------------------------------------------------
+
+
+def test_a_list_names_what_to_read_and_how_much_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a", counting(100))
+    write(tmp_path / "table.tsv", b"path\tkind\tweight\tbytes\tuse\na\tx\t2.5\t40\t\nb\t\t\t\tvalidate\n")
+    train, validate = read_list(tmp_path / "table.tsv")
+    assert train == [Listed(Path("a"), 2.5, 40)]
+    assert validate == [Listed(Path("b"))]
+    source = open_source(train[0], 0.25)
+    assert (source.name, source.weight) == ("a", 2.5)
+    assert text(source.training) == counting(30)
+    assert text(source.validation) == counting(10, 30)
+
+
+def test_of_a_folder_the_first_bytes_of_all_files_are_read(tmp_path):
+    for name, size in (("a", 30), ("b", 30), ("c", 30)):
+        write(tmp_path / "corpus" / name, counting(size))
+    assert text(open_source(Listed(tmp_path / "corpus", limit=40)).training) == counting(30) + counting(10)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"a\n",
+        b"path\tweight\na\t0\n",
+        b"path\tweight\na\tmuch\n",
+        b"path\tbytes\na\t-1\n",
+        b"path\tuse\na\ttest\n",
+        b"path\n\xff\n",
+    ],
+)
+def test_a_list_that_is_none_is_refused(tmp_path, table):
+    if table == b"a\n":
+        table += b"b\n"
+    with pytest.raises(CorpusError, match=r"table\.tsv"):
+        read_list(write(tmp_path / "table.tsv", table))
+
+
+def test_a_list_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(CorpusError, match="No such file"):
+        read_list(tmp_path / "table.tsv")
+
+
+def test_what_repeats_held_out_text_is_left_out(tmp_path):
+    own, other = (
+        np.random.default_rng(seed).integers(32, 127, 40_000).astype("u1").tobytes() for seed in (1, 2)
+    )
+    held_out = open_source(write(tmp_path / "held", other[:30_000]))
+    folder = tmp_path / "corpus"
+    write(folder / "a", own[:20_000] + other[5_000:20_000] + own[20_000:])
+    write(folder / "b", own[:9_000])
+    source = open_source(folder)
+    left_out = without_repeats([source], [held_out])
+    read = text(source.training)
+    assert len(read) == 64_000 - left_out
+    assert 10_000 < left_out <= 5 * 4096
+    assert read.startswith(own[: 4 * 4096])
+    assert read.endswith(own[:9_000])
+    assert not any(other[at : at + 5_000] in read for at in range(5_000, 15_000))
+    assert without_repeats([source], []) == 0
 
 
 # ---- opening -----------------------------------------------------------------------------------------

@@ -92,6 +92,22 @@ def test_a_model_a_log_and_nothing_else_is_left(corpus, tmp_path):
     assert str(tmp_path) not in json.dumps(summary)
 
 
+def test_a_list_gives_more_to_train_and_to_validate_on(corpus, tmp_path):
+    table = tmp_path / "table.tsv"
+    table.write_text(
+        f"path\tweight\tbytes\tuse\n{corpus / 'a.txt'}\t2\t3000\t\n{corpus / 'b.txt'}\t\t\tvalidate\n"
+    )
+    model = tmp_path / "m"
+    result = call("train", "--list", table, "-o", model, *TINY, *BUDGET)
+    assert result.exit_code == 0, result.stderr
+    summary = load_model(model).summary
+    assert summary["sources"] == [{"name": "a.txt", "bytes": 3000, "weight": 2.0}]
+    assert set(summary["validation"]) == {"a.txt", "b.txt"}
+    result = call("train", "-o", tmp_path / "n", *TINY, *BUDGET)
+    assert result.exit_code == 1
+    assert "--list" in one_line(result)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_and_resumed_gives_the_same_model(corpus, tmp_path, stop_after, number, code):
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -8,18 +8,20 @@ Training reads B streams side by side, each walking contiguously through the cor
 end of a source a stream goes on at the beginning of another one, drawn by weight. At random window
 boundaries it is cut: it jumps to a random place and its network starts cold there, as the coder's lanes do.
 Both draws leave a byte of a source of weight w to be read w times as often as one of weight 1.
-Needs numpy, not torch.
+Training text that repeats validation text is left out (`without_repeats`). Needs numpy, not torch.
 """
 
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
+import io
 import lzma
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ LANE_BYTES = 8192  # about the length of a coder's lane, each of which starts co
 _UNPACK = {".xz": lzma.decompress, ".gz": gzip.decompress, ".bz2": bz2.decompress}
 _MAPPED_FROM = 1 << 20  # smaller files are held in memory: mapping each would need a file descriptor
 _OPEN_MAPS = 128
+_STRETCH, _PIECE = 64, 4096  # bytes that are hashed, and that are left out, at once
 _EDGE = 1 << 16  # bytes at either end of a file that tell one corpus from another
 
 
@@ -67,9 +70,9 @@ class Strip:
     """Stretches (file, start, stop) of several files, read as one text of `size` bytes."""
 
     def __init__(self, stretches: Iterable[tuple[TextFile, int, int]]) -> None:
-        self._stretches = [s for s in stretches if s[2] > s[1]]
-        self._ends = np.cumsum([stop - start for _, start, stop in self._stretches], dtype=np.int64)
-        self.size = int(self._ends[-1]) if self._stretches else 0
+        self.stretches = [s for s in stretches if s[2] > s[1]]
+        self._ends = np.cumsum([stop - start for _, start, stop in self.stretches], dtype=np.int64)
+        self.size = int(self._ends[-1]) if self.stretches else 0
 
     def read(self, start: int, stop: int) -> Bytes:
         """The bytes start <= i < stop, 0 <= start <= stop <= size, as a new array."""
@@ -77,13 +80,61 @@ class Strip:
         filled = 0
         index = int(np.searchsorted(self._ends, start, side="right"))
         while filled < len(out):
-            file, first, last = self._stretches[index]
+            file, first, last = self.stretches[index]
             skip = start + filled - (int(self._ends[index]) - (last - first))
             taken = file.read(first + skip, min(last, first + skip + len(out) - filled))
             out[filled : filled + len(taken)] = taken
             filled += len(taken)
             index += 1
         return out
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What to read: a path, how often per byte, and how many bytes of it at most, from its beginning.
+
+    Raises
+    ------
+    UsageError: the weight or the limit is not above 0.
+    """
+
+    path: Path
+    weight: float = 1.0
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < float("inf"):
+            raise UsageError(f"{self.path}: a weight must be above 0 and finite")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"{self.path}: the number of bytes must be above 0")
+
+
+def read_list(table: Path) -> tuple[list[Listed], list[Listed]]:
+    """What a table names to train on, and to validate on.
+
+    The table is tab-separated with a header: `path`, and where there are such columns `weight`, `bytes` (only
+    the first so many) and `use` (train or validate). Other columns tell people more.
+
+    Raises
+    ------
+    CorpusError: it cannot be read, or is no such table.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8")), delimiter="\t"))
+    except (OSError, ValueError, csv.Error) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "is no table of text"
+        raise CorpusError(f"{table}: {reason}; name a tab-separated list of sources") from exc
+    found: dict[str, list[Listed]] = {"train": [], "validate": []}
+    for number, row in enumerate(rows, 2):
+        try:
+            limit = int(row["bytes"]) if row.get("bytes") else None
+            listed = Listed(Path(row["path"]), float(row.get("weight") or 1), limit)
+            found[row.get("use") or "train"].append(listed)
+        except (KeyError, TypeError, ValueError, UsageError) as exc:
+            raise CorpusError(
+                f"{table}, line {number}: wants path, and weight and bytes above 0, and use train or validate"
+            ) from exc
+    return found["train"], found["validate"]
 
 
 class Source:
@@ -106,35 +157,48 @@ class Source:
             crc = zlib.crc32(file.read(max(0, file.size - _EDGE), file.size).tobytes(), crc)
         return f"{crc:08x}"
 
+    def leave_out(self, repeated: Mapping[str, list[tuple[int, int]]]) -> None:
+        """Take stretches (from, to) of its files, by their names, out of the training text."""
+        kept: list[tuple[TextFile, int, int]] = []
+        for file, begin, end in self.training.stretches:
+            for first, last in [*repeated.get(file.name, []), (end, end)]:
+                kept.append((file, begin, min(first, end)))
+                begin = max(begin, last)
+        self.training = Strip(kept)
 
-def open_source(argument: str | os.PathLike[str], validation: float = 0.0) -> Source:
+
+def open_source(argument: str | os.PathLike[str] | Listed, validation: float = 0.0) -> Source:
     """The source named by `PATH` or `PATH:WEIGHT`; the last share `validation` of each file is held back.
 
     Raises CorpusError if there is no such path, if it cannot be read or holds no byte.
     """
     if not 0 <= validation <= 1:
         raise UsageError(f"validation share {validation:g} is not between 0 and 1")
-    path, weight = _split_weight(os.fspath(argument))
+    listed = argument if isinstance(argument, Listed) else _split_weight(os.fspath(argument))
+    path = listed.path
     folder = path.is_dir()
     paths = _walk(path) if folder else [path]
     files = [_open_file(p, p.relative_to(path).as_posix() if folder else p.name) for p in paths]
+    left = listed.limit
+    for index, file in enumerate(files):
+        if left is not None:
+            files[index] = replace(file, size=min(file.size, left))
+            left -= files[index].size
     files = [file for file in files if file.size]
     if not files:
         raise CorpusError(f"{path}: holds no text; name a file or folder with something in it")
-    return Source(path.resolve().name or str(path), files, weight, validation)
+    return Source(path.resolve().name or str(path), files, listed.weight, validation)
 
 
-def _split_weight(argument: str) -> tuple[Path, float]:
+def _split_weight(argument: str) -> Listed:
     head, colon, tail = argument.rpartition(":")
     if not colon or os.path.lexists(argument):
-        return Path(argument), 1.0
+        return Listed(Path(argument))
     try:
         weight = float(tail)
     except ValueError:
-        return Path(argument), 1.0
-    if not 0 < weight < float("inf"):
-        raise UsageError(f"{argument}: the weight after the colon must be above 0")
-    return Path(head), weight
+        return Listed(Path(argument))
+    return Listed(Path(head), weight)
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -164,6 +228,46 @@ def _open_file(path: Path, name: str) -> TextFile:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "is damaged or not packed so"
         raise CorpusError(f"{path}: {reason}; leave it out or replace it") from exc
     return TextFile(name, len(contents), path, contents)
+
+
+def without_repeats(sources: Sequence[Source], held_out: Sequence[Source]) -> int:
+    """Leave out of the sources' training text what repeats held-out text; returns how many bytes.
+
+    Of every 64 bytes of text that begin where a hash of the three bytes before says so, one place in 64, a
+    hash is compared. Of training text, pieces of 4096 bytes go in which a tenth of these hashes, and at least
+    two, are held out (anchors as in Manber 1994, Finding similar files in a large file system).
+    """
+    known = [_fingerprints(text.training.read(0, text.training.size))[1] for text in held_out]
+    if not known:
+        return 0
+    hashes, total = np.unique(np.concatenate(known)), 0
+    for source in sources:
+        repeated = {file.name: _repeated(file.read(0, file.size), hashes) for file in source.files}
+        before = source.training.size
+        source.leave_out(repeated)
+        total += before - source.training.size
+    return total
+
+
+def _fingerprints(text: Bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    """Where hashed stretches begin, and their hashes."""
+    a, b, c = (text[k : len(text) - 2 + k].astype(np.uint16) for k in range(3))
+    key = (a * np.uint16(40503) + b) * np.uint16(40503) + c
+    at = np.flatnonzero(key * np.uint16(40503) >> 10 == 0) + 3
+    at = at[at <= len(text) - _STRETCH]
+    words = text[at[:, None] + np.arange(_STRETCH)].view("<u8").astype(np.uint64)
+    odd = np.random.default_rng(0).integers(0, 1 << 63, words.shape[1], dtype=np.uint64) * 2 + 1
+    mixed = words ^ words >> np.uint64(29)
+    return at, (mixed * odd).sum(1, dtype=np.uint64)
+
+
+def _repeated(text: Bytes, held_out: npt.NDArray[np.uint64]) -> list[tuple[int, int]]:
+    at, hashes = _fingerprints(text)
+    pieces = -(-len(text) // _PIECE)
+    count = np.bincount(at // _PIECE, minlength=pieces)
+    known = np.bincount(at[np.isin(hashes, held_out)] // _PIECE, minlength=pieces)
+    bad = np.flatnonzero(known >= np.maximum(2, count / 10))
+    return [(int(k) * _PIECE, (int(k) + 1) * _PIECE) for k in bad]
 
 
 class Streams:

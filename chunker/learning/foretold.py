@@ -13,8 +13,10 @@ with.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,8 +79,8 @@ def foretell(
 ) -> list[Foretold]:
     """Let level 0 read texts, each under its name, unless the folder has them: about 100 KB a second.
 
-    settings: contexts and gate, as archives will have them; a folder that was made with a higher gate will do.
-    seed: of the sizes of blocks. advance: called with how many more bytes are done.
+    settings: contexts and gate, as archives will have them; a folder that was made with a higher gate will
+    do. seed: of the sizes of blocks. advance: called with how many more bytes are done.
 
     Raises
     ------
@@ -135,12 +137,18 @@ def _foretell_one(
         total += len(part)
         blocks.append((end, total))
         advance(end - begin)
-    begun = place.with_name(place.name + ".begun")
+    begun = place.with_name(f"{place.name}.{os.getpid()}.begun")  # another run may be at the same text
     begun.mkdir(exist_ok=True)
     _save(begun / "text.npy", text)
     _save(begun / "steps.npy", np.concatenate(steps) if steps else np.zeros(0, STEP))
     _save(begun / "blocks.npy", np.array(blocks, dtype=np.int64).reshape(-1, 2))
-    os.replace(begun, place)
+    try:
+        os.replace(begun, place)
+    except OSError:
+        if not place.is_dir():  # else the other one was faster
+            raise
+    for left in place.parent.glob(f"{glob.escape(place.name)}.*.begun"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:

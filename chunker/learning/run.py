@@ -29,7 +29,16 @@ from chunker.config import StackConfig, Wake
 from chunker.errors import CheckpointError, UsageError
 from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
 from chunker.learning.config import DistillConfig, TrainConfig, WokenConfig, choose_device
-from chunker.learning.corpus import Lanes, Source, Streams, TextFile, open_source, validation_lanes
+from chunker.learning.corpus import (
+    Lanes,
+    Listed,
+    Source,
+    Streams,
+    TextFile,
+    open_source,
+    validation_lanes,
+    without_repeats,
+)
 from chunker.learning.distillation import (
     fresh_student,
     has_shared_ngrams,
@@ -45,7 +54,8 @@ from chunker.learning.woken_trainer import WokenStreams, WokenTrainer
 from chunker.models import Model, load_model
 
 Path_ = str | os.PathLike[str]
-Data = bytes | bytearray | memoryview | Path_ | Iterable[Path_]
+Text = Path_ | Listed
+Data = bytes | bytearray | memoryview | Path_ | Iterable[Text]
 Teacher = Stack | Model | Path_
 Progress = Callable[[LogPoint], None]
 Config = TypeVar("Config", TrainConfig, DistillConfig, StackConfig)
@@ -67,7 +77,7 @@ def train(
     progress: Progress | None = None,
     resume: Path_ | None = None,
     log: Path_ | None = None,
-    validate: Iterable[Path_] = (),
+    validate: Iterable[Text] = (),
     woken: WokenConfig | None = None,
     foretold: Path_ | None = None,
     **settings: Any,
@@ -76,7 +86,8 @@ def train(
 
     Parameters
     ----------
-    data: text as bytes; or paths of files and folders, each may carry a weight, as in "texts/:2".
+    data: text as bytes; or paths of files and folders, each may carry a weight, as in "texts/:2", or be
+        `Listed` with a weight and a limit.
     levels: hidden units of each level, lowest first. [default: 256, 512]
     minutes, bytes: the budget, one of them. [default: 30 minutes]
     device: "auto" (a GPU if there is one), "cpu", "cuda:1", ...
@@ -84,7 +95,8 @@ def train(
     resume: where the checkpoint lies: the run goes on from it if it exists, writes it every five minutes, and
         deletes it at the end. None: no checkpoint.
     log: a file to which every LogPoint is written, one JSON document a line.
-    validate: paths of more text to validate on, besides the ends of the files in `data`.
+    validate: paths of more text to validate on, besides the ends of the files in `data`. What repeats it is
+        not trained on (`chunker.learning.corpus.without_repeats`).
     woken: train as archives run the stack: level 1 steps only where the contexts are unsure, and the loss is
         that of the mixture with them (`chunker.learning.woken`). None: it reads every byte, alone.
     foretold: with `woken`, the folder where what the contexts say of the text is kept (24 bytes for each byte
@@ -131,7 +143,7 @@ def distill(
     progress: Progress | None = None,
     resume: Path_ | None = None,
     log: Path_ | None = None,
-    validate: Iterable[Path_] = (),
+    validate: Iterable[Text] = (),
     **settings: Any,
 ) -> Stack:
     """Train a student on bytes and on a teacher (Schmidhuber 1992, section 4; Hinton, Vinyals and Dean 2015).
@@ -322,7 +334,7 @@ def start_training(
     device: torch.device | str = "auto",
     resume: Path_ | None = None,
     log: Path_ | None = None,
-    validate: Iterable[Path_] = (),
+    validate: Iterable[Text] = (),
     woken: WokenConfig | None = None,
     foretold: Path_ | None = None,
     advance: Callable[[int, int], None] | None = None,
@@ -352,7 +364,7 @@ def start_training(
 
 def _woken_trainer(
     data: Data,
-    validate: Iterable[Path_],
+    validate: Iterable[Text],
     shape: StackConfig,
     config: TrainConfig,
     woken: WokenConfig,
@@ -363,6 +375,7 @@ def _woken_trainer(
     """A trainer of woken stacks, and what tells the texts of `validate` from others."""
     sources = _sources(data, config.validation)
     texts = [open_source(path) for path in validate]
+    without_repeats(sources, texts)
     parts = [(source.name, source.training, source.weight) for source in sources]
     held_out = [(f"{source.name} (end)", source.validation, source.weight) for source in sources]
     held_out = [part for part in held_out if part[1].size]
@@ -397,7 +410,7 @@ def start_distillation(
     device: torch.device | str = "auto",
     resume: Path_ | None = None,
     log: Path_ | None = None,
-    validate: Iterable[Path_] = (),
+    validate: Iterable[Text] = (),
 ) -> Run:
     """The run behind `distill`, ready to begin; settings: rounds and budget included."""
     place, saved = choose_device(device), _saved(resume)
@@ -517,11 +530,12 @@ def _spelled(value: Any) -> str:
 
 
 def _corpus(
-    data: Data, validate: Iterable[Path_], config: TrainConfig
+    data: Data, validate: Iterable[Text], config: TrainConfig
 ) -> tuple[list[Source], Lanes | None, list[list[Any]]]:
     """Sources to train on, lanes to validate on, and a fingerprint of the texts of `validate`."""
     sources = _sources(data, config.validation)
     texts = [open_source(path) for path in validate]
+    without_repeats(sources, texts)
     limit = config.validation_bytes
     if config.bytes is not None:  # with minutes, the trainer bounds the time that validation takes
         limit = min(limit, config.bytes // config.validations)
