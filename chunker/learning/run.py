@@ -16,8 +16,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -45,12 +45,12 @@ from chunker.learning.distillation import (
     own_student,
     share_ngrams,
 )
-from chunker.learning.foretold import foretell
+from chunker.learning.foretold import Foretold, foretell
 from chunker.learning.meter import LogPoint
 from chunker.learning.rounds import IterativeDistillation
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import AnyStreams, Trainer
-from chunker.learning.woken_trainer import WokenStreams, WokenTrainer
+from chunker.learning.woken_trainer import WokenDistiller, WokenStreams, WokenTrainer
 from chunker.models import Model, load_model
 
 Path_ = str | os.PathLike[str]
@@ -115,9 +115,7 @@ def train(
     checkpoint is of other data or settings. TrainingError: the loss is no longer finite.
     """
     given = _given(settings, levels=levels, minutes=minutes, bytes=bytes)
-    with contextlib.ExitStack() as stack:
-        if woken is not None and foretold is None:
-            foretold = stack.enter_context(tempfile.TemporaryDirectory())
+    with _folder(woken, foretold) as folder:
         run = start_training(
             data,
             given,
@@ -126,7 +124,7 @@ def train(
             log=log,
             validate=validate,
             woken=woken,
-            foretold=foretold,
+            foretold=folder,
         )
         return _finished(run, progress)
 
@@ -144,6 +142,8 @@ def distill(
     resume: Path_ | None = None,
     log: Path_ | None = None,
     validate: Iterable[Text] = (),
+    woken: WokenConfig | None = None,
+    foretold: Path_ | None = None,
     **settings: Any,
 ) -> Stack:
     """Train a student on bytes and on a teacher (Schmidhuber 1992, section 4; Hinton, Vinyals and Dean 2015).
@@ -156,7 +156,10 @@ def distill(
     rounds: how many times to distill; in between, the upper levels are retrained on the inputs that are left
         (see `chunker.learning.rounds`). [default: 1]
     settings: any other field of `DistillConfig` and of `TrainConfig`, as output_weight=0.5, seed=1.
-    data, minutes, bytes, device, progress, resume, log, validate: as for `train`.
+    woken: student and teacher run as in archives, and the student learns the bits and how probable the
+        teacher's mixture holds them (`chunker.learning.woken_trainer.WokenDistiller`); in one round, with
+        state_weight=0.
+    data, minutes, bytes, device, progress, resume, log, validate, foretold: as for `train`.
 
     Returns
     -------
@@ -169,10 +172,30 @@ def distill(
     teacher cannot be loaded. CorpusError, CheckpointError, TrainingError: as for `train`.
     """
     given = _given(settings, minutes=minutes, bytes=bytes, rounds=rounds)
-    run = start_distillation(
-        teacher, data, student, given, device=device, resume=resume, log=log, validate=validate
-    )
-    return _finished(run, progress)
+    with _folder(woken, foretold) as folder:
+        run = start_distillation(
+            teacher,
+            data,
+            student,
+            given,
+            device=device,
+            resume=resume,
+            log=log,
+            validate=validate,
+            woken=woken,
+            foretold=folder,
+        )
+        return _finished(run, progress)
+
+
+@contextlib.contextmanager
+def _folder(woken: WokenConfig | None, foretold: Path_ | None) -> Iterator[Path_ | None]:
+    """Where to keep what level 0 foretells; a temporary folder if none is given and one is needed."""
+    if woken is None or foretold is not None:
+        yield foretold
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
 
 
 def _finished(run: Run, progress: Progress | None) -> Stack:
@@ -351,10 +374,12 @@ def start_training(
     _check_reads_bytes(shape)
     kept = {"stack": shape.to_json(), "training": asdict(config)}
     if woken is not None:
-        if foretold is None:
-            raise UsageError("woken training needs a folder for what level 0 foretells")
-        trainer, texts = _woken_trainer(data, validate, shape, config, woken, Path(foretold), place, advance)
-        return Run(trainer, {**kept, "validate": texts, "woken": asdict(woken)}, saved, resume, log)
+        text = _foretell(data, validate, config, woken, foretold, advance)
+        torch.manual_seed(config.seed)
+        stack = Stack(replace(shape, wake=shape.wake or Wake(slept=True, guess=True)))
+        windows = WokenStreams(text.sources, text.foretold, [stack], config, woken.gate)
+        trainer: Trainer = WokenTrainer(stack, windows, config, text.held_out, place)
+        return Run(trainer, {**kept, "validate": text.texts, "woken": asdict(woken)}, saved, resume, log)
     sources, lanes, texts = _corpus(data, validate, config)
     streams = Streams(sources, config.batch, config.window, config.piece, config.seed)
     torch.manual_seed(config.seed)
@@ -362,17 +387,26 @@ def start_training(
     return Run(trainer, {**kept, "validate": texts}, saved, resume, log)
 
 
-def _woken_trainer(
+@dataclass(frozen=True)
+class _WokenText:
+    """What woken stacks are trained and validated on. texts: what tells those of `validate` from others."""
+
+    sources: list[Source]
+    foretold: list[Foretold]
+    held_out: list[tuple[Foretold, float]]
+    texts: list[list[Any]]
+
+
+def _foretell(
     data: Data,
     validate: Iterable[Text],
-    shape: StackConfig,
     config: TrainConfig,
     woken: WokenConfig,
-    folder: Path,
-    device: torch.device,
+    folder: Path_ | None,
     advance: Callable[[int, int], None] | None,
-) -> tuple[Trainer, list[list[Any]]]:
-    """A trainer of woken stacks, and what tells the texts of `validate` from others."""
+) -> _WokenText:
+    if folder is None:
+        raise UsageError("woken training needs a folder for what level 0 foretells")
     sources = _sources(data, config.validation)
     texts = [open_source(path) for path in validate]
     without_repeats(sources, texts)
@@ -389,16 +423,13 @@ def _woken_trainer(
         if advance is not None:
             advance(done, total)
 
-    found = foretell(wanted, folder, woken.settings, config.seed, more)
-    torch.manual_seed(config.seed)
-    stack = Stack(replace(shape, wake=shape.wake or Wake(slept=True, guess=True)))
-    streams = WokenStreams(sources, found[: len(parts)], stack, config, woken.gate)
+    found = foretell(wanted, Path(folder), woken.settings, config.seed, more)
     scored = [
         (text, weight)
         for text, (_, _, weight) in zip(found[len(parts) :], held_out, strict=True)
         if len(text.steps)
     ]
-    return WokenTrainer(stack, streams, config, scored, device), _digests(texts)
+    return _WokenText(sources, found[: len(parts)], scored, _digests(texts))
 
 
 def start_distillation(
@@ -411,8 +442,13 @@ def start_distillation(
     resume: Path_ | None = None,
     log: Path_ | None = None,
     validate: Iterable[Text] = (),
+    woken: WokenConfig | None = None,
+    foretold: Path_ | None = None,
+    advance: Callable[[int, int], None] | None = None,
 ) -> Run:
-    """The run behind `distill`, ready to begin; settings: rounds and budget included."""
+    """The run behind `distill`, ready to begin; settings: rounds and budget included. advance: as for
+    `start_training`.
+    """
     place, saved = choose_device(device), _saved(resume)
     _check_known(
         {name: value for name, value in settings.items() if name != "rounds"}, DistillConfig, TrainConfig
@@ -431,15 +467,28 @@ def start_distillation(
         raise CheckpointError(f"rounds was {rounds} so far; leave it out, or begin anew (--force)")
     rounds = settings.get("rounds", rounds)
     learner = _student(student, taught, config.seed, before)
-    sources, lanes, texts = _corpus(data, validate, config)
-    trainer = IterativeDistillation(taught, learner, sources, config, objective, lanes, place, rounds)
     kept = {
         "student": [learner.config.to_json(), has_shared_ngrams(learner)],
         "training": asdict(config),
         "distillation": asdict(objective),
         "iterations": rounds,
-        "validate": texts,
     }
+    if woken is not None:
+        if rounds > 1:
+            raise UsageError("a woken student is distilled in one round; leave --rounds out")
+        text = _foretell(data, validate, config, woken, foretold, advance)
+        windows = WokenStreams(text.sources, text.foretold, [learner, taught], config, woken.gate)
+        distiller = WokenDistiller(learner, windows, config, objective, taught, text.held_out, place)
+        told = {
+            "teacher": model.fingerprint.hex(),
+            "teacher_name": model.name,
+            "distillation": asdict(objective),
+        }
+        kept |= {"validate": text.texts, "woken": asdict(woken)}
+        return Run(distiller, kept, saved, resume, log, lambda: told)
+    sources, lanes, texts = _corpus(data, validate, config)
+    trainer = IterativeDistillation(taught, learner, sources, config, objective, lanes, place, rounds)
+    kept["validate"] = texts
 
     def facts() -> dict[str, Any]:
         skill = trainer.skill()
