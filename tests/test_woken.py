@@ -240,7 +240,7 @@ def test_a_student_follows_the_teachers_mixture():
     teacher = excited(WokenStack(Stack(config()))).stack
     text = TEXT * 3
 
-    def divergence(**weights: float) -> float:
+    def divergence(**weights: Any) -> float:
         student = fresh_student(config((12,), ngrams=NGrams((1, 2), 64, 8)), 1)
         trained = distill(teacher, text, student, woken=WOKEN, learning_rate=0.02, **TAUGHT, **weights)
         given = foretell([("text", strip(text))], folder / "own", WOKEN.settings)
