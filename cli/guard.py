@@ -2,7 +2,7 @@
 
 0   done
 1   at least one file failed; of nhc also: the command line makes no sense
-2   the command line makes no sense (click's own code); --rm did not delete a source, all else is done; of nhc,
+2   the command line makes no sense (click's own code); all is done, but --rm did not delete a source; of nhc,
     as of gzip: some files were left as they are
 130 interrupted by Ctrl-C; 143, 129: SIGTERM, SIGHUP
 141 whoever read standard output went away (the process dies of SIGPIPE, as tar and shells expect)

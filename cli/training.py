@@ -30,8 +30,8 @@ def train_to_file(
 ) -> None:
     """Train, from the beginning or from the checkpoint, and write the model.
 
-    begin: makes the run, with the keywords data, device, resume, log and validate of `start_training`. tell:
-    says more of the trained stack.
+    begin: makes the run, with the keywords data, device, resume, log, validate and outputs of
+    `start_training`. tell: says more of the trained stack.
     """
     import torch
 
@@ -50,6 +50,7 @@ def train_to_file(
         resume=checkpoint if o["resume"] else None,
         log=model.with_name(model.name + ".jsonl"),
         validate=validate,
+        outputs=[model, checkpoint],
     )
     if not run.resumed:
         checkpoint.unlink(missing_ok=True)

@@ -147,8 +147,35 @@ def test_resuming_with_other_options_is_refused(corpus, tmp_path, stop_after):
         assert result.exit_code == 1
         assert message in one_line(result)
     (corpus / "a.txt").write_text("other")
+    (corpus / "c.txt").write_text("more")
+    (corpus / "b.txt").rename(corpus / "d.txt")
     result = call("train", corpus, "-o", tmp_path / "m", "--resume")
-    assert "corpus is not the one" in one_line(result)
+    changed = "corpus/a.txt changed, corpus/c.txt is new, corpus/d.txt is new and 1 more"
+    assert f"the corpus is not the one of the checkpoint ({changed}); give the same" in one_line(result)
+
+
+def test_what_a_training_writes_is_not_read(corpus, tmp_path, stop_after):
+    """`chunker train . -o mine`: neither at first nor with what it left before."""
+    elsewhere, inside = tmp_path / "m", corpus / "mine"
+    assert train(corpus, elsewhere).exit_code == 0
+    assert train(corpus, inside).exit_code == 0
+    stop_after(9, signal.SIGTERM)
+    assert train(corpus, inside, "--force").exit_code == 143
+    result = call("train", corpus, "-o", inside, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert load_model(inside).fingerprint == load_model(elsewhere).fingerprint
+    assert load_model(inside).summary["sources"] == load_model(elsewhere).summary["sources"]
+    result = train(corpus, inside, "--force", "--validate", f"{inside}.jsonl")
+    assert "this training writes it; leave it out" in one_line(result)
+
+
+def test_what_the_contexts_foretell_is_not_read(corpus):
+    options = [*TINY, "--levels", "8", "--woken", "--bytes", "1000"]
+    options = [each for each in options if each not in ("--piece", "100")]
+    for more in ([], ["--force"]):
+        result = call("train", corpus, "-o", corpus / "mine", *options, *more)
+        assert result.exit_code == 0, result.stderr
+        assert load_model(corpus / "mine").summary["sources"][0]["bytes"] == 2 * len(TEXT)
 
 
 def test_a_larger_budget_may_be_given_on_resume(corpus, tmp_path, stop_after):

@@ -35,6 +35,8 @@ from chunker.learning.corpus import (
     Source,
     Streams,
     TextFile,
+    changes,
+    file_digests,
     open_source,
     validation_lanes,
     without_repeats,
@@ -231,8 +233,17 @@ class Run:
         self.resumed = saved is not None
         self.checkpoint_minutes, self.log_seconds = 5.0, 10.0
         if saved is not None:
+            if changed := changes(saved[1].get("files", settings["files"]), settings["files"]):
+                raise CheckpointError(
+                    f"the corpus is not the one of the checkpoint ({changed}); give the same, or begin anew "
+                    "(--force)"
+                )
             if saved[1].get("validate") != settings["validate"]:
-                raise CheckpointError("the text to validate on is not that of the checkpoint; give the same")
+                before, now = ({t[0]: t[1:] for t in given["validate"]} for given in (saved[1], settings))
+                changed = changes(before, now) or "another order"
+                raise CheckpointError(
+                    f"the text to validate on is not that of the checkpoint ({changed}); give the same"
+                )
             if saved[1].get("woken") != settings.get("woken"):
                 raise CheckpointError(
                     "how the stack is woken is not as in the checkpoint; give the same, or begin anew"
@@ -338,11 +349,14 @@ def start_training(
     woken: WokenConfig | None = None,
     foretold: Path_ | None = None,
     advance: Callable[[int, int], None] | None = None,
+    outputs: Iterable[Path] = (),
 ) -> Run:
     """The run behind `train`, ready to begin; settings: levels and budget included.
 
     advance: called with the bytes that level 0 has read so far, and with all that it has to read.
+    outputs: what else is written besides `resume`, `log` and `foretold`; folders are read without these.
     """
+    outputs = _outputs(resume, log, foretold, *outputs)
     place, saved = choose_device(device), _saved(resume)
     _check_known(settings, StackConfig, TrainConfig)
     before = None if saved is None else saved[1]
@@ -353,13 +367,15 @@ def start_training(
     if woken is not None:
         if foretold is None:
             raise UsageError("woken training needs a folder for what level 0 foretells")
-        trainer, texts = _woken_trainer(data, validate, shape, config, woken, Path(foretold), place, advance)
-        return Run(trainer, {**kept, "validate": texts, "woken": asdict(woken)}, saved, resume, log)
-    sources, lanes, texts = _corpus(data, validate, config)
+        trainer, texts = _woken_trainer(
+            data, validate, shape, config, woken, Path(foretold), place, advance, outputs
+        )
+        return Run(trainer, {**kept, **texts, "woken": asdict(woken)}, saved, resume, log)
+    sources, lanes, texts = _corpus(data, validate, config, outputs)
     streams = Streams(sources, config.batch, config.window, config.piece, config.seed)
     torch.manual_seed(config.seed)
     trainer = Trainer(Stack(shape), streams, config, lanes, place)
-    return Run(trainer, {**kept, "validate": texts}, saved, resume, log)
+    return Run(trainer, {**kept, **texts}, saved, resume, log)
 
 
 def _woken_trainer(
@@ -371,10 +387,11 @@ def _woken_trainer(
     folder: Path,
     device: torch.device,
     advance: Callable[[int, int], None] | None,
-) -> tuple[Trainer, list[list[Any]]]:
-    """A trainer of woken stacks, and what tells the texts of `validate` from others."""
-    sources = _sources(data, config.validation)
-    texts = [open_source(path) for path in validate]
+    outputs: Sequence[Path],
+) -> tuple[Trainer, dict[str, Any]]:
+    """A trainer of woken stacks, and what tells its texts from others."""
+    sources = _sources(data, config.validation, outputs)
+    texts = [open_source(path, outputs=outputs) for path in validate]
     without_repeats(sources, texts)
     parts = [(source.name, source.training, source.weight) for source in sources]
     held_out = [(f"{source.name} (end)", source.validation, source.weight) for source in sources]
@@ -398,7 +415,7 @@ def _woken_trainer(
         for text, (_, _, weight) in zip(found[len(parts) :], held_out, strict=True)
         if len(text.steps)
     ]
-    return WokenTrainer(stack, streams, config, scored, device), _digests(texts)
+    return WokenTrainer(stack, streams, config, scored, device), _digests(sources, texts)
 
 
 def start_distillation(
@@ -411,8 +428,10 @@ def start_distillation(
     resume: Path_ | None = None,
     log: Path_ | None = None,
     validate: Iterable[Text] = (),
+    outputs: Iterable[Path] = (),
 ) -> Run:
-    """The run behind `distill`, ready to begin; settings: rounds and budget included."""
+    """The run behind `distill`, ready to begin; settings: rounds and budget included, outputs: as for
+    `start_training`."""
     place, saved = choose_device(device), _saved(resume)
     _check_known(
         {name: value for name, value in settings.items() if name != "rounds"}, DistillConfig, TrainConfig
@@ -431,14 +450,14 @@ def start_distillation(
         raise CheckpointError(f"rounds was {rounds} so far; leave it out, or begin anew (--force)")
     rounds = settings.get("rounds", rounds)
     learner = _student(student, taught, config.seed, before)
-    sources, lanes, texts = _corpus(data, validate, config)
+    sources, lanes, texts = _corpus(data, validate, config, _outputs(resume, log, *outputs))
     trainer = IterativeDistillation(taught, learner, sources, config, objective, lanes, place, rounds)
     kept = {
         "student": [learner.config.to_json(), has_shared_ngrams(learner)],
         "training": asdict(config),
         "distillation": asdict(objective),
         "iterations": rounds,
-        "validate": texts,
+        **texts,
     }
 
     def facts() -> dict[str, Any]:
@@ -529,26 +548,32 @@ def _spelled(value: Any) -> str:
 # ---- text --------------------------------------------------------------------------------------------
 
 
+def _outputs(*paths: Path_ | None) -> list[Path]:
+    return [Path(path) for path in paths if path is not None]
+
+
 def _corpus(
-    data: Data, validate: Iterable[Text], config: TrainConfig
-) -> tuple[list[Source], Lanes | None, list[list[Any]]]:
-    """Sources to train on, lanes to validate on, and a fingerprint of the texts of `validate`."""
-    sources = _sources(data, config.validation)
-    texts = [open_source(path) for path in validate]
+    data: Data, validate: Iterable[Text], config: TrainConfig, outputs: Sequence[Path]
+) -> tuple[list[Source], Lanes | None, dict[str, Any]]:
+    """Sources to train on, lanes to validate on, and what tells the texts from others."""
+    sources = _sources(data, config.validation, outputs)
+    texts = [open_source(path, outputs=outputs) for path in validate]
     without_repeats(sources, texts)
     limit = config.validation_bytes
     if config.bytes is not None:  # with minutes, the trainer bounds the time that validation takes
         limit = min(limit, config.bytes // config.validations)
-    return sources, validation_lanes(sources, texts, limit), _digests(texts)
+    return sources, validation_lanes(sources, texts, limit), _digests(sources, texts)
 
 
-def _digests(texts: Iterable[Source]) -> list[list[Any]]:
-    return [[text.name, text.weight, text.training.size, text.digest()] for text in texts]
+def _digests(sources: Sequence[Source], texts: Sequence[Source]) -> dict[str, Any]:
+    """What a checkpoint keeps of the texts: of those to validate on, and of the files to train on."""
+    held_out = [[text.name, text.weight, text.training.size, text.digest()] for text in texts]
+    return {"validate": held_out, "files": file_digests(sources)}
 
 
-def _sources(data: Data, validation: float) -> list[Source]:
+def _sources(data: Data, validation: float, outputs: Sequence[Path]) -> list[Source]:
     if isinstance(data, (bytes, bytearray, memoryview)):
         symbols = np.frombuffer(data, dtype=np.uint8)
         return [Source("text", [TextFile("text", len(symbols), Path(), symbols)], 1.0, validation)]
     paths = [data] if isinstance(data, (str, os.PathLike)) else data
-    return [open_source(path, validation) for path in paths]
+    return [open_source(path, validation, outputs) for path in paths]
