@@ -48,6 +48,7 @@ from chunker.learning.distillation import (
     share_ngrams,
 )
 from chunker.learning.foretold import foretell
+from chunker.learning.lock import only_training
 from chunker.learning.meter import LogPoint
 from chunker.learning.rounds import IterativeDistillation
 from chunker.learning.stack import Stack
@@ -114,10 +115,11 @@ def train(
     Raises
     ------
     UsageError: a setting out of range or unknown. CorpusError: text that cannot be read. CheckpointError: the
-    checkpoint is of other data or settings. TrainingError: the loss is no longer finite.
+    checkpoint is of other data or settings, or in use. TrainingError: the loss is no longer finite.
     """
     given = _given(settings, levels=levels, minutes=minutes, bytes=bytes)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(only_training(resume))
         if woken is not None and foretold is None:
             foretold = stack.enter_context(tempfile.TemporaryDirectory())
         run = start_training(
@@ -171,10 +173,11 @@ def distill(
     teacher cannot be loaded. CorpusError, CheckpointError, TrainingError: as for `train`.
     """
     given = _given(settings, minutes=minutes, bytes=bytes, rounds=rounds)
-    run = start_distillation(
-        teacher, data, student, given, device=device, resume=resume, log=log, validate=validate
-    )
-    return _finished(run, progress)
+    with only_training(resume):
+        run = start_distillation(
+            teacher, data, student, given, device=device, resume=resume, log=log, validate=validate
+        )
+        return _finished(run, progress)
 
 
 def _finished(run: Run, progress: Progress | None) -> Stack:
