@@ -127,7 +127,7 @@ def read_list(table: Path) -> tuple[list[Listed], list[Listed]]:
     CorpusError: it cannot be read, or is no such table.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8")), delimiter="\t"))
+        rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8-sig")), delimiter="\t"))
     except (OSError, ValueError, csv.Error) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "is no table of text"
         raise CorpusError(f"{table}: {reason}; name a tab-separated list of sources") from exc
