@@ -385,7 +385,7 @@ def test_absurd_weights_are_refused_at_saving_and_at_loading(value, tmp_path, mo
     model = HistoryClassifier((4,), steps=0, heads=[RecurrentHead(steps=1)], random_state=0)
     model.fit(["ab", "cd", "ab", "cd"], ["0", "1", "0", "1"])
     with torch.no_grad():
-        model.stack_.levels[0].recurrent[0, 0] = value
+        model.stack_.level(0).recurrent[0, 0] = value
     with pytest.raises(
         NotAModel, match=r"model: tensor stack\..*recurrent holds numbers that are not finite"
     ):

@@ -79,7 +79,7 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
         self.best_figures: dict[str, Any] = {}  # the log point of the best weights
         self.best_bits = math.inf
-        self.lowest_bits = math.inf  # of all log points and validations
+        self.lowest_bits = math.inf  # of all log points and validations since the start or the checkpoint
         self.previous_figures: dict[str, Any] = {}  # faithful: the best without the growing level
         self.previous_bits = math.inf
         self.stale = 0  # validations in a row without improvement
@@ -357,7 +357,8 @@ class Trainer:
             self.stack.grow()
         self._begin_level()
         for name in _FACTS:
-            setattr(self, name, math.inf if facts.get(name) is None else facts[name])
+            setattr(self, name, math.inf if facts[name] is None else facts[name])
+        self.lowest_bits = self.best_bits
         self.stack.load_state_dict(part(tensors, "stack"))
         best, average = part(tensors, "best"), part(tensors, "average")
         self.best = {k: t.to(self.device) for k, t in best.items()} if best else None
@@ -387,7 +388,6 @@ _FACTS = (
     "level_begun",
     "finished",
     "best_bits",
-    "lowest_bits",
     "best_figures",
     "previous_bits",
     "previous_figures",
