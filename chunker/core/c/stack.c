@@ -196,6 +196,7 @@ struct Stack {
     uint32_t tree[2 * SYMBOLS]; /* sums of the last ones: node n has children 2n and 2n + 1 */
     uint32_t likeliest[CHUNKER_MAX_LEVELS];
     Memory memory;
+    char *saved; /* this struct and its memory, as stack_mark found them */
 };
 
 static void read_out(Stack *s, int index);
@@ -230,7 +231,41 @@ Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const K
 void stack_free(Stack *s) {
     if (!s) return;
     give_back(&s->memory);
+    free(s->saved);
     free(s);
+}
+
+int stack_mark(Stack *s) {
+    size_t size = sizeof *s;
+    for (int i = 0; i < s->memory.pieces; i++) size += s->memory.size[i];
+    if (!s->saved && !(s->saved = malloc(size))) return 0;
+    char *saved = s->saved;
+    memcpy(saved, s, sizeof *s);
+    saved += sizeof *s;
+    for (int i = 0; i < s->memory.pieces; saved += s->memory.size[i++])
+        memcpy(saved, aligned(s->memory.piece[i]), s->memory.size[i]);
+    return 1;
+}
+
+void stack_undo(Stack *s) {
+    const char *saved = s->saved;
+    memcpy(s, saved, sizeof *s);
+    saved += sizeof *s;
+    for (int i = 0; i < s->memory.pieces; saved += s->memory.size[i++])
+        memcpy(aligned(s->memory.piece[i]), saved, s->memory.size[i]);
+}
+
+void stack_copy(Stack *to, const Stack *from) {
+    copy_pieces(&to->memory, &from->memory);
+    to->read_to = from->read_to;
+    memcpy(to->weight, from->weight, sizeof to->weight);
+    memcpy(to->tree, from->tree, sizeof to->tree);
+    memcpy(to->likeliest, from->likeliest, sizeof to->likeliest);
+    for (int i = 0; i < to->model->levels; i++) {
+        State was = to->state[i];
+        to->state[i] = from->state[i];
+        to->state[i].h = was.h, to->state[i].c = was.c, to->state[i].h8 = was.h8;
+    }
 }
 
 static void multiply(Stack *s, const int8_t *x, const Packed *m, int32_t *out) {

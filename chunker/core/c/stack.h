@@ -10,6 +10,11 @@ typedef struct Stack Stack; /* the running state of one block */
 Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const Kernels *kernels, const uint8_t *bytes);
 void stack_free(Stack *s);
 
+/* As level0_mark, level0_undo and level0_copy. */
+int stack_mark(Stack *s);
+void stack_undo(Stack *s);
+void stack_copy(Stack *to, const Stack *from);
+
 /* Level 1 wakes before the byte at `position`: it takes in what passed, and predicts. Returns how many levels moved. */
 int stack_wake(Stack *s, uint32_t position, uint32_t guess, uint32_t confidence);
 
