@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chunker.cli.record_training import train_records
 from chunker.cli.training import train_to_file
 from chunker.cli.training_options import (
     given,
@@ -55,6 +56,17 @@ if TYPE_CHECKING:
     metavar="FOLDER",
     help="With --woken: where to keep what the contexts say of the text. [default: MODEL.foretold]",
 )
+@click.option(
+    "--records",
+    metavar="RULE",
+    help="Make a model of records instead, without torch: lines, json, json:KEY or a separator.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    metavar="BYTES",
+    help="With --records: largest sample. [default: 1 MiB]",
+)
 @training_options
 @click.pass_context
 def train(ctx: click.Context, /, **options: Any) -> None:
@@ -66,7 +78,16 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     With --woken the contexts of an archive read the corpus first, about 100 KB a second, into MODEL.foretold,
     which stays and serves other models, too. Levels then run, and are scored, as in archives: only at bytes
     of which the contexts are unsure, and together with them.
+
+    With --records the files hold small records of one domain, such as log lines, and MODEL becomes one for
+    `chunker records` and chunker.RecordCodec. It takes seconds and prints how many bits the records need
+    after samples of several sizes.
     """
+    if options["records"] is not None:
+        train_records(ctx)
+        return
+    if options["sample"] is not None:
+        raise UsageError("--sample goes with --records")
     from chunker import extras
 
     extras.require("train", "training")

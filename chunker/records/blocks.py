@@ -1,13 +1,13 @@
 """Encoded records in a row, with their lengths: a block. FORMAT.md, "Blocks".
 
-    number of records | size of the lengths | lengths, deflated | encoded records | CRC
+number of records | size of the lengths | lengths, deflated | encoded records | CRC
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from zlib import crc32
 
 from chunker.codec.frames import read_varint, varint
@@ -46,7 +46,7 @@ def parse_block(block: bytes | memoryview) -> list[bytes]:
     ends = [*accumulate(lengths, initial=at + size)]
     if ends[-1] != len(content):
         raise damaged("the lengths of a block's records are not its own")
-    return [content[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
+    return [content[begin:end] for begin, end in pairwise(ends)]
 
 
 def _lengths(packed: bytes, count: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Records to bytes and back, each alone. FORMAT.md has the forms.
 
-    record -- contexts or deflate --> payload -- + checksum --> encoded record
+record -- contexts or deflate --> payload -- + checksum --> encoded record
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ Item = TypeVar("Item", bound=Bytes)
 def damaged(what: str) -> CorruptArchive:
     """The error of an encoded record that cannot be one."""
     return CorruptArchive(
-        f"the encoded record is damaged, or was made with another model ({what}): fetch it again, or name its model"
+        f"the encoded record is damaged, or of another model ({what}): fetch it again, or name its model"
     )
 
 
 class RecordCodec:
     """Codes records one by one with a model of their domain; threads may share it.
 
-    model: a model, or the path of its file; files are read once, and the sample with the first record.
-    check: 0, 1 or 2 bytes of checksum, over the record and the model's fingerprint; without, damage or another
-    model gives other bytes or an error.
+    model: a model, or the path of its file. A file is read once; its sample, with the first record.
+    check: 0, 1 or 2 bytes of checksum, over the record and the model's fingerprint; without, damage or
+    another model gives other bytes or an error.
     max_length: bytes of the longest record; decoding never gives more, whatever it is given.
     workers: threads of `encode_many` and `decode_many`; None for one per core.
 
-    An encoded record is at most 1 byte and the checksum longer than the record. It tells neither its length nor
-    its model: whoever keeps it keeps these.
+    An encoded record is at most 1 byte and the checksum longer than the record. It tells neither its length
+    nor its model: whoever keeps it keeps these.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """A file of records, any of which can be read alone. FORMAT.md, "Files of records".
 
-    header | block | block | .. | index | footer
+header | block | block | .. | index | footer
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -108,8 +108,8 @@ def write(
 ) -> Written:
     """Write records into an open file, encoding them on all cores as they come.
 
-    separator: what stood between them. ended: whether one stood behind the last record, too; asked at the end.
-    advance: called with how many more bytes are done.
+    separator: what stood between them. ended: whether one stood behind the last record, too; asked at the
+    end. advance: called with how many more bytes are done.
 
     Raises
     ------
@@ -132,9 +132,7 @@ def write(
             for record in batch:
                 crc = crc32(separator, crc32(record, crc))
             size = sum(map(len, batch))
-            total = Written(
-                total.records + len(batch), total.bytes_in + size, total.bytes_out + len(block)
-            )
+            total = Written(total.records + len(batch), total.bytes_in + size, total.bytes_out + len(block))
             advance(size + len(batch) * len(separator))
     index = bytes([ended()]) + bytes(heads) + crc.to_bytes(4, "little")
     sized = index + len(index).to_bytes(8, "little")
@@ -143,8 +141,8 @@ def write(
 
 
 class RecordFile:
-    """A file of records as a sequence: `file[7]` is a record, `file[2:5]` a list of them, and iterating decodes
-    all on all cores. Threads must not share it.
+    """A file of records as a sequence: `file[7]` is a record, `file[2:5]` a list of them, and iterating
+    decodes all on all cores. Threads must not share it.
 
     model: a model or the path of its file; None: the file that the header names, beside this one or in the
     current folder. workers: threads; None for one per core.
@@ -174,33 +172,13 @@ class RecordFile:
         self._model, self._folder, self._workers = model, folder, workers
         self._block = lru_cache(CACHED_BLOCKS)(lambda number: parse_block(self._raw(number)))
 
-    @classmethod
-    def open(
-        cls, path: str | os.PathLike[str], model: RecordModel | str | os.PathLike[str] | None = None
-    ) -> RecordFile:
-        """The file at a path; close it, or use it in a `with` statement."""
-        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
-        try:
-            return cls(file, model, folder=Path(path).parent)
-        except BaseException:
-            file.close()
-            raise
-
-    def __enter__(self) -> RecordFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
     @cached_property
     def codec(self) -> RecordCodec:
         """The codec, with the model that the file needs."""
         model = _find_model(self.header, self._model, self._folder)
-        return RecordCodec(model, check=self.header.check, max_length=MAX_BLOCK_BYTES >> 1, workers=self._workers)
+        return RecordCodec(
+            model, check=self.header.check, max_length=MAX_BLOCK_BYTES >> 1, workers=self._workers
+        )
 
     def __len__(self) -> int:
         return self._firsts[-1]
@@ -221,7 +199,8 @@ class RecordFile:
             yield from batch
 
     def each_block(self, function: Callable[[int, list[bytes]], T]) -> Iterator[T]:
-        """function(number of the first record, records) of each block, called in threads, its results in order.
+        """function(number of the first record, records) of each block, called in threads; its results in
+        order.
 
         Raises CorruptArchive: also if the records together fail their checksum, in the end.
         """
@@ -269,7 +248,9 @@ def _at(file: BinaryIO, position: int, size: int) -> bytes:
 def _read_index(file: BinaryIO, size: int, begin: int) -> tuple[bool, list[tuple[int, int]], int]:
     """Whether a separator ends the last record, (records, bytes) of each block, and the content's CRC.
     Raises ArchiveError."""
-    cut = TruncatedArchive("the file of records is cut off, or something follows it: fetch or restore it again")
+    cut = TruncatedArchive(
+        "the file of records is cut off, or something follows it: fetch or restore it again"
+    )
     if size < begin + FOOTER_BYTES:
         raise cut
     footer = _at(file, size - FOOTER_BYTES, FOOTER_BYTES)
@@ -298,11 +279,15 @@ def _find_model(
 ) -> RecordModel:
     """The model that was given, or the one that the header names. Raises WrongModel, ModelError."""
     wanted = header.fingerprint
-    needed = f"the records were packed with the model {wanted[:4].hex()} ({header.name or 'which had no file'})"
+    needed = (
+        f"the records were packed with the model {wanted[:4].hex()} ({header.name or 'which had no file'})"
+    )
     if given is not None:
         model = given if isinstance(given, RecordModel) else load_record_model(given)
         if not model.fingerprint.startswith(wanted):
-            raise WrongModel(f"{needed}, not with the one given ({model.id.hex()}): name that one's file (-m MODEL)")
+            raise WrongModel(
+                f"{needed}, not with the one given ({model.id.hex()}): name that one's file (-m MODEL)"
+            )
         return model
     if header.name and os.path.basename(header.name) == header.name:
         for place in dict.fromkeys((folder or Path(), Path())):
@@ -313,3 +298,15 @@ def _find_model(
             if model.fingerprint.startswith(wanted):
                 return model
     raise WrongModel(f"{needed}, which lies neither beside the file nor here: name its file (-m MODEL)")
+
+
+@contextmanager
+def open_records(
+    path: str | os.PathLike[str],
+    model: RecordModel | str | os.PathLike[str] | None = None,
+    *,
+    workers: int | None = None,
+) -> Iterator[RecordFile]:
+    """The file of records at a path, open as long as the block lasts; arguments and errors of RecordFile."""
+    with open(path, "rb") as file:
+        yield RecordFile(file, model, folder=Path(path).parent, workers=workers)

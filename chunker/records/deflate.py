@@ -1,4 +1,4 @@
-"""Deflate with a preset dictionary (RFC 1950, section 2.2): what general compressors offer for small records."""
+"""Deflate with a preset dictionary (RFC 1950, section 2.2): what general compressors offer for records."""
 
 from __future__ import annotations
 

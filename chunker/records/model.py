@@ -1,9 +1,9 @@
 """Models of records: a sample of a domain and how it is used; read from a file and written to one.
 
-    sample --read once--> state of level 0 (and of the nets) --each record starts from it--> payload
+    sample --read once--> state of level 0 and the nets --each record starts from it--> payload
 
-Nothing is trained into numbers: the contexts learn the domain by reading the sample when the model is used for
-the first time. README.md says what that costs, FORMAT.md what lies in the file.
+Nothing is trained into numbers: the contexts learn the domain by reading the sample when the model is first
+used. README.md says what that costs, FORMAT.md what lies in the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chunker.core import backend as core
 from chunker.core.backend import GATE_ALWAYS, Contexts, Progress, Session, Settings, Stop
 from chunker.core.layout import RawTensor
 from chunker.errors import NotAModel, UsageError, WrongModel
-from chunker.models import modelfile
+from chunker.models import Model, modelfile
 from chunker.records.deflate import Deflate
 from chunker.records.splitting import LINES, Rule, rule_of
 
@@ -173,7 +173,7 @@ class RecordModel:
             self._start = session
         return self._start
 
-    def _stack(self) -> core.Model | None:
+    def _stack(self) -> Model | None:
         if not self.config.stack:
             return None
         from chunker.codec.finder import builtin, builtin_name
@@ -181,8 +181,8 @@ class RecordModel:
         name = builtin_name(bytes.fromhex(self.config.stack))
         if name is None:
             raise WrongModel(
-                f"the records need the built-in model {self.config.stack[:16]}, which this version of chunker "
-                "does not have: train the model again"
+                f"the records need the built-in model {self.config.stack[:16]}, which this chunker lacks: "
+                "train the model again"
             )
         return builtin(name)
 

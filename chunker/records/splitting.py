@@ -56,11 +56,15 @@ def rule_of(name: str) -> Rule:
             raise UsageError("json: lacks a key; write json:KEY, or json for whole documents")
         return Rule(name, b"\n", name.removeprefix("json:"))
     try:
-        separator, _ = codecs.escape_decode(name.encode())  # type: ignore[attr-defined]
+        separator, _ = codecs.escape_decode(name.encode())
     except ValueError as error:
-        raise UsageError(f"the separator {name!r} has an escape that Python does not know ({error})") from None
+        raise UsageError(
+            f"the separator {name!r} has an escape that Python does not know ({error})"
+        ) from None
     if not 1 <= len(separator) <= MAX_SEPARATOR_BYTES:
-        raise UsageError(f"a separator has 1 to {MAX_SEPARATOR_BYTES} bytes; write lines, json or \\n\\n, say")
+        raise UsageError(
+            f"a separator has 1 to {MAX_SEPARATOR_BYTES} bytes; write lines, json or \\n\\n, say"
+        )
     return Rule(name, bytes(separator))
 
 
@@ -141,7 +145,9 @@ def _elements(data: bytes) -> list[bytes]:
         text = data.decode()
         json.loads(text)
     except ValueError as error:
-        raise UsageError(f"there is no JSON array ({error}); check the file, or use --records lines") from None
+        raise UsageError(
+            f"there is no JSON array ({error}); check the file, or use --records lines"
+        ) from None
     decoder = json.JSONDecoder()
     text = _OUTSIDE_OF_STRINGS.sub(lambda match: match[1] or "", text)
     records, at = [], 1

@@ -36,8 +36,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to use the training records. size: of the sample in bytes, at most. shuffled: whether it is read
-    in random order rather than in that of the file."""
+    """One way to use the training records.
+
+    size: of the sample in bytes, at most. shuffled: whether it is read in random order rather than in that of
+    the file.
+    """
 
     contexts: Contexts
     size: int
@@ -58,9 +61,10 @@ class Point:
 class Trained:
     """What training gave.
 
-    model: not saved yet. points: all candidates, in the order in which they were tried; empty if there were too
-    few records to hold some out. validation_records, validation_bytes: what they coded. rivals: name and bytes,
-    None of one that is not installed.
+    model: not saved yet. points: all candidates, in the order in which they were tried; empty if there were
+    too few records to hold some out. validation_records, validation_bytes: what they coded. rivals: each with
+    what it needs for them, None if it is not installed. coded_bytes: what the model needs. chosen: the
+    candidate that it is; None for deflate.
     """
 
     model: RecordModel
@@ -69,6 +73,7 @@ class Trained:
     validation_bytes: int = 0
     rivals: Sequence[tuple[Rival, int | None]] = field(default=())
     coded_bytes: int | None = None
+    chosen: Point | None = None
 
     def bits(self, coded_bytes: int | None) -> float | None:
         """Bits a byte of the validation records."""
@@ -115,16 +120,16 @@ def train(
     peers = [(peer, peer.coded_bytes(held_out)) for peer in rivals(training, base.terminator)]
     deflated = peers[0][1]
     if deflated is not None and deflated < best.coded_bytes:
-        model, coded = _deflating(base, records), deflated
+        model, coded, chosen = _deflating(base, records), deflated, None
     else:
-        model, coded = _model(base, records, best.candidate, seed), best.coded_bytes
-    trained = Trained(model, search.points, len(held_out), sum(map(len, held_out)), peers, coded)
+        model, coded, chosen = _model(base, records, best.candidate, seed), best.coded_bytes, best
+    trained = Trained(model, search.points, len(held_out), sum(map(len, held_out)), peers, coded, chosen)
     model.summary = _summary(trained)
     return trained
 
 
 def terminator_of(records: Sequence[bytes]) -> bytes:
-    """What to put behind each record: a newline, or a newline and a byte that ends the fewest records early."""
+    """What to put behind each record: a newline, or a newline and the byte that is in the fewest records."""
     if not any(b"\n" in record for record in records):
         return b"\n"
     by_rareness = [0, 30, *range(1, 30), 31, *range(127, 256), *range(32, 127)]
@@ -136,13 +141,17 @@ def terminator_of(records: Sequence[bytes]) -> bytes:
 
 
 def hold_out(records: Sequence[bytes], share: float, seed: int) -> tuple[list[bytes], list[bytes]]:
-    """Training and validation records, in order. Half of the latter are the last ones, because what comes later
-    may differ from all before; the others come from all over, because what comes may come from anywhere."""
+    """Training and validation records, in order.
+
+    Half of the latter are the last ones, because what comes later may differ from all before; the others are
+    from all over, because a file may also be sorted by what decides nothing.
+    """
     wanted = max(2, min(round(share * len(records)), VALIDATION_RECORDS))
     last = len(records) - wanted // 2
     chosen = set(random.Random(seed).sample(range(last), wanted - wanted // 2))
     chosen.update(range(last, len(records)))
-    n_bytes, few = 0, []
+    n_bytes = 0
+    few: list[int] = []
     draw = random.Random(seed)
     for number in sorted(chosen, key=lambda _: draw.random()):  # of long records fewer will do
         n_bytes += len(records[number])
