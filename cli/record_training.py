@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +14,11 @@ from chunker.cli.training_options import given
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
+    from chunker.core.backend import Contexts
+    from chunker.records.splitting import Rule
     from chunker.records.training import Trained
 
-OPTIONS = {"corpus", "model", "force", "records", "sample", "seed", "threads", "validation", "quiet"}
+OPTIONS = {"corpus", "model", "force", "records", "sample", "net", "seed", "threads", "validation", "quiet"}
 COLUMNS = ("<contexts", "<order", "sample bytes", "bits/byte", "load s", "<chosen")
 
 
@@ -49,13 +51,18 @@ def train_records(ctx: click.Context) -> None:
         validation=o["validation"] if given(ctx, "validation") else VALIDATION_SHARE,
         seed=o["seed"],
         workers=o["threads"],
+        net=o["net"],
     )
     trained.model.save(target)
     if not o["quiet"]:
         _tell(trained, target)
 
 
-def _read(path: str, rule: Any) -> list[bytes]:
+def _contexts(contexts: Contexts, net: bool) -> str:
+    return contexts.name.lower() + (" and net" if net else "")
+
+
+def _read(path: str, rule: Rule) -> list[bytes]:
     from chunker.records.splitting import split
 
     with files.open_source(path, named_target=True) as source:
@@ -70,7 +77,7 @@ def _tell(trained: Trained, target: Path) -> None:
             COLUMNS,
             [
                 [
-                    point.candidate.contexts.name.lower(),
+                    _contexts(point.candidate.contexts, point.candidate.net),
                     "random" if point.candidate.shuffled else "as it came",
                     f"{point.sample_bytes:,}",
                     number(trained.bits(point.coded_bytes), 3),
@@ -80,12 +87,11 @@ def _tell(trained: Trained, target: Path) -> None:
                 for point in trained.points
             ],
         )
-    how = f"{config.contexts.name.lower()} contexts" if config.method == "contexts" else "deflate"
-    size = target.stat().st_size
-    head = (
-        f"{shown(str(target))}: {how}, level 0 alone, {len(model.sample):,} bytes of sample in {size:,} bytes"
-    )
-    click.echo(f"{head}, id {model.id.hex()}")
+    how = "deflate with a preset dictionary"
+    if config.method == "contexts":
+        how = f"contexts ({_contexts(config.contexts, bool(config.gate))})"
+    sizes = f"{len(model.sample):,} bytes of sample in a file of {target.stat().st_size:,}"
+    click.echo(f"{shown(str(target))}: {how}, {sizes}, id {model.id.hex()}")
     if not trained.points:
         click.echo("too few records to hold some out: nothing was compared")
         return

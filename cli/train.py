@@ -67,6 +67,9 @@ if TYPE_CHECKING:
     metavar="BYTES",
     help="With --records: largest sample. [default: 1 MiB]",
 )
+@click.option(
+    "--net", is_flag=True, help="With --records: also try the built-in model's net, at half the speed."
+)
 @training_options
 @click.pass_context
 def train(ctx: click.Context, /, **options: Any) -> None:
@@ -86,8 +89,9 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     if options["records"] is not None:
         train_records(ctx)
         return
-    if options["sample"] is not None:
-        raise UsageError("--sample goes with --records")
+    for name in ("sample", "net"):
+        if options[name]:
+            raise UsageError(f"--{name} goes with --records")
     from chunker import extras
 
     extras.require("train", "training")

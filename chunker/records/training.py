@@ -12,10 +12,12 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from chunker.codec.finder import builtin
 from chunker.codec.pool import Pool
+from chunker.codec.presets import DEFAULT_PRESET, PRESETS
 from chunker.core.backend import Contexts, Progress, Stop
 from chunker.errors import UsageError
 from chunker.records.codec import RecordCodec
@@ -39,12 +41,13 @@ class Candidate:
     """One way to use the training records.
 
     size: of the sample in bytes, at most. shuffled: whether it is read in random order rather than in that of
-    the file.
+    the file. net: whether the built-in model's net wakes where the contexts are unsure.
     """
 
     contexts: Contexts
     size: int
     shuffled: bool
+    net: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def train(
     rule: Rule = LINES,
     *,
     max_sample: int = MAX_SAMPLE_BYTES,
+    net: bool = False,
     validation: float = VALIDATION_SHARE,
     seed: int = 0,
     workers: int | None = None,
@@ -95,9 +99,9 @@ def train(
     """A model of records like these, in the order in which they came.
 
     rule: how files of them are cut; only noted in the model. max_sample: bytes, of which each costs 3 to 10
-    microseconds when the model is first used. validation: share of the records that is held out, half of them
-    the last ones and half from all over; the model gets them in the end. tried: called with each candidate's
-    figures as they come.
+    microseconds when the model is first used. net: try the built-in model's net as well; the model is then
+    bound to that one. validation: share of the records that is held out, half of them the last ones and half
+    from all over; the model gets them in the end. tried: called with each candidate's figures as they come.
 
     Raises
     ------
@@ -116,10 +120,10 @@ def train(
         return Trained(_model(base, records, candidate, seed))
     training, held_out = hold_out(records, validation, seed)
     search = _Search(base, training, held_out, seed, workers, tried)
-    best = search.best(max_sample)
+    best = search.best(max_sample, net)
     peers = [(peer, peer.coded_bytes(held_out)) for peer in rivals(training, base.terminator)]
-    deflated = peers[0][1]
-    if deflated is not None and deflated < best.coded_bytes:
+    deflated = sum(map(len, RecordCodec(_deflating(base, training)).encode_batch(held_out)))
+    if deflated < best.coded_bytes:
         model, coded, chosen = _deflating(base, records), deflated, None
     else:
         model, coded, chosen = _model(base, records, best.candidate, seed), best.coded_bytes, best
@@ -177,13 +181,14 @@ def sample_of(records: Sequence[bytes], terminator: bytes, candidate: Candidate,
 
 
 def _model(base: RecordConfig, records: Sequence[bytes], candidate: Candidate, seed: int) -> RecordModel:
-    config = RecordConfig(contexts=candidate.contexts, terminator=base.terminator, rule=base.rule)
+    config = replace(base, contexts=candidate.contexts)
+    if candidate.net:
+        config = replace(config, gate=PRESETS[DEFAULT_PRESET].gate, stack=builtin().fingerprint.hex())
     return RecordModel(config, sample_of(records, base.terminator, candidate, seed))
 
 
 def _deflating(base: RecordConfig, records: Sequence[bytes]) -> RecordModel:
-    config = RecordConfig(method="deflate", terminator=base.terminator, rule=base.rule)
-    return RecordModel(config, tail(records, base.terminator))
+    return RecordModel(replace(base, method="deflate"), tail(records, base.terminator))
 
 
 class _Search:
@@ -203,13 +208,15 @@ class _Search:
         self._whole = sum(map(len, training)) + len(base.terminator) * len(training)
         self.points: list[Point] = []
 
-    def best(self, max_sample: int) -> Point:
-        """The chosen candidate: contexts and order first, at one size, then the size."""
+    def best(self, max_sample: int, net: bool) -> Point:
+        """The chosen candidate: contexts, net and order first, at one size, then the size."""
         sizes = sorted({min(size, max_sample, self._whole) for size in SIZES})
         first = max(size for size in sizes if size <= max(FIRST_SIZE, sizes[0]))
         every = [Candidate(each, first, shuffled) for each in Contexts for shuffled in (False, True)]
-        chosen = self._choose_contexts(self._try(every))
-        rest = [Candidate(chosen.contexts, size, chosen.shuffled) for size in sizes if size != first]
+        if net:
+            every += [Candidate(Contexts.MANY, first, shuffled, net=True) for shuffled in (False, True)]
+        chosen = self._cheapest(self._try(every))
+        rest = [replace(chosen, size=size) for size in sizes if size != first]
         points = {point.candidate.size: point for point in self.points if point.candidate == chosen}
         points |= {point.candidate.size: point for point in self._try(rest)}
         best = points[sizes[0]]
@@ -219,17 +226,15 @@ class _Search:
         return best
 
     @staticmethod
-    def _choose_contexts(points: Sequence[Point]) -> Candidate:
-        best: Point | None = None
-        for contexts in Contexts:
-            found = min(
-                (point for point in points if point.candidate.contexts == contexts),
-                key=lambda point: point.coded_bytes,
-            )
-            if best is None or found.coded_bytes < CONTEXTS_SHARE * best.coded_bytes:
+    def _cheapest(points: Sequence[Point]) -> Candidate:
+        """Of pairs that differ in the order alone, the quicker first: the better order of the quickest pair,
+        unless one of a slower pair needs clearly less."""
+        best = points[0]
+        for pair in zip(points[::2], points[1::2], strict=True):
+            found = min(pair, key=lambda point: point.coded_bytes)
+            share = 1.0 if best in pair else CONTEXTS_SHARE
+            if found.coded_bytes < share * best.coded_bytes:
                 best = found
-        if best is None:
-            raise UsageError("there is nothing to choose from")
         return best.candidate
 
     def _try(self, candidates: Sequence[Candidate]) -> list[Point]:
