@@ -43,13 +43,9 @@ def needs(source: str) -> list[str]:
 
 
 def lacks(source: str) -> list[str]:
-    """The packages of `alone` that a block imports and that are not installed: no other block needs it."""
-    alone = ("numcodecs", "zarr")
-    return [
-        name
-        for name in alone
-        if re.search(rf"^import {name}\b", source, re.MULTILINE) and find_spec(name) is None
-    ]
+    """What a block imports and is not installed, of packages whose blocks no other block needs."""
+    imported = re.findall(r"^import (numcodecs|zarr)\b", source, re.MULTILINE)
+    return [name for name in imported if find_spec(name) is None]
 
 
 def run_blocks(name: str, sources: list[str]) -> int:

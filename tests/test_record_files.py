@@ -133,7 +133,7 @@ def test_an_index_that_lies(packed, heads):
     index = packed[begin : begin + 1] + heads + packed[end - 4 : end]
     sized = index + len(index).to_bytes(8, "little")
     file = packed[:begin] + sized + crc32(sized).to_bytes(4, "little") + packed[-3:]
-    with pytest.raises(CorruptArchive, match="index"):
+    with pytest.raises(CorruptArchive):
         RecordFile(io.BytesIO(file), MODEL)
 
 
