@@ -5,6 +5,7 @@ Contents are short, for the reference takes two seconds for a kilobyte.
 
 from __future__ import annotations
 
+import mmap
 from array import array
 from dataclasses import replace
 from functools import cache
@@ -284,6 +285,33 @@ def test_a_long_record_is_as_good_as_a_short_one():
         lines = content.replace(b"\n", b" ") + b"\n"
         assert session.decode(session.encode(lines), end=ord("\n"), limit=10_000) == lines
         assert session.encode(content[:100]) == short
+
+
+@pytest.mark.parametrize("backend", NATIVE, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("settings", [Settings(Contexts.MANY, 0), Settings(Contexts.FEW, 500)], ids=str)
+def test_a_saved_state_goes_on_where_it_was(tiny_model, tmp_path, backend, settings):
+    model, path = model_of(settings, tiny_model), tmp_path / "state"
+    session = after(backend, settings, model)
+    path.write_bytes(session.save())
+
+    def restored(settings: Settings, room: int = 2000) -> Session | None:
+        with path.open("rb") as file:
+            state = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        given = model_of(settings, tiny_model)
+        return backend.restore(settings, given, 150 + room, state, Stop(), Progress())
+
+    other = restored(settings)
+    assert other is not None
+    assert [other.encode(record) for record in RECORDS] == [session.encode(record) for record in RECORDS]
+    assert other.copy().encode(MIXED) == session.encode(MIXED)
+    with pytest.raises(ValueError, match="room for 2,000"):
+        other.encode(bytes(2001))
+    assert same(other.read(MIXED[150:], detail=True), session.read(MIXED[150:], detail=True))
+    assert restored(settings, 2001) is None
+    assert restored(Settings(Contexts.ALL, settings.gate)) is None
+    assert restored(Settings(settings.contexts, 300)) is None
+    path.write_bytes(path.read_bytes()[:-64])
+    assert restored(settings) is None
 
 
 def test_level_bits_are_those_of_the_integer_levels(tiny_model):

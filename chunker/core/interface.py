@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Mapping
 
     from chunker.config import StackConfig
@@ -161,6 +162,11 @@ class Session(Protocol):
     def copy(self) -> Session:
         """Another session in the same state, for another thread. Raises MemoryError."""
 
+    def save(self) -> bytearray:
+        """The state, for `Backend.restore` of the same core on the same machine; empty where a core has none
+        to give. Mostly zeros. Raises MemoryError.
+        """
+
 
 class Model(Protocol):
     """What a core needs of a model; `chunker.models.Model` has it."""
@@ -231,6 +237,21 @@ class Backend(Protocol):
         Raises
         ------
         MemoryError: there is no room for the tables.
+        """
+
+    def restore(
+        self,
+        settings: Settings,
+        model: Model | None,
+        capacity: int,
+        state: mmap.mmap,
+        stop: Stop,
+        progress: Progress,
+    ) -> Session | None:
+        """A session in a state that `Session.save` gave, at once; None if it is not one of such a session.
+
+        state: mapped with ACCESS_COPY from a file whose checksum was compared, for its content is trusted.
+        The other arguments are as for the session that was saved.
         """
 
 

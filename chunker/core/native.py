@@ -21,6 +21,8 @@ from chunker.core.interface import MISFIT, Model, Progress, Settings, Stop, Stop
 from chunker.errors import CorruptArchive, ExactnessError, NotAModel
 
 if TYPE_CHECKING:
+    import mmap
+
     from chunker.config import StackConfig
     from chunker.core.layout import RawTensor
 
@@ -104,6 +106,8 @@ def _declare(library: ctypes.CDLL) -> None:
         "chunker_decode_block": (int64, coding),
         "chunker_session_new": (void_p, (ctypes.POINTER(_Job), int64)),
         "chunker_session_copy": (void_p, (void_p,)),
+        "chunker_session_save": (int64, (void_p, void_p, int64)),
+        "chunker_session_restore": (void_p, (ctypes.POINTER(_Job), int64, void_p, int64)),
         "chunker_session_free": (None, (void_p,)),
         "chunker_session_encode": (int64, (void_p, ctypes.c_char_p, int64, void_p, int64)),
         "chunker_session_decode": (int64, (void_p, ctypes.c_char_p, int64, void_p, int64, int32)),
@@ -197,6 +201,25 @@ class NativeBackend:
             raise ValueError(f"a session reads 0 to {MAX_BLOCK_BYTES:,} bytes")
         address = self._library.chunker_session_new(job, capacity)
         return NativeSession(self._library, address, capacity, levels, (model, stop, progress))
+
+    def restore(
+        self,
+        settings: Settings,
+        model: Model | None,
+        capacity: int,
+        state: mmap.mmap,
+        stop: Stop,
+        progress: Progress,
+    ) -> NativeSession | None:
+        """See Backend.restore."""
+        job = self._job(settings, model, stop, progress)
+        levels = 0 if model is None or not settings.gate else len(model.config.levels)
+        buffer = (ctypes.c_char * len(state)).from_buffer(state)
+        address = self._library.chunker_session_restore(job, capacity, buffer, len(state))
+        if not address:
+            return None
+        left = capacity - int.from_bytes(state[16:24], sys.byteorder)  # less the bytes that it has read
+        return NativeSession(self._library, address, left, levels, (model, stop, progress, buffer))
 
     def decode(
         self,
@@ -294,6 +317,14 @@ class NativeSession:
         """See Session.copy."""
         address = self._library.chunker_session_copy(self._address)
         return NativeSession(self._library, address, self._left, self._levels, self._kept)
+
+    def save(self) -> bytearray:
+        """See Session.save."""
+        size = self._library.chunker_session_save(self._address, None, 0)
+        _check(size)
+        state = bytearray(size)
+        _check(self._library.chunker_session_save(self._address, _address(state), size))
+        return state
 
     def _check_room(self, content: bytes) -> None:
         if len(content) > self._left:

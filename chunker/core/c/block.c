@@ -96,16 +96,17 @@ static int sound(const ChunkerJob *job, int64_t size) {
 
 static int can_code(const ChunkerJob *job, int64_t size) { return sound(job, size) && (job->gate == 0 || job->model); }
 
-static int begin(Block *b, const ChunkerJob *job, const uint8_t *content, int64_t size) {
+/* given: where the states of its level 0 and then of its stack lie, saved from a block made alike; or NULL. */
+static int begin(Block *b, const ChunkerJob *job, const uint8_t *content, int64_t size, char *given) {
     const Kernels *kernels = job->tables->kernels[job->kernels];
     int with_stack = job->gate > 0 && job->model;
     b->job = job, b->tables = job->tables;
     b->coder.high = UINT32_MAX;
     b->level0 = level0_new(job->tables, kernels, content, (uint32_t)size, job->contexts, with_stack, job->without_contexts,
-                           job->without_parts);
+                           job->without_parts, given);
     if (!b->level0) return 0;
     if (!with_stack) return 1;
-    b->stack = stack_new(job->model, job->tables, kernels, content);
+    b->stack = stack_new(job->model, job->tables, kernels, content, given ? given + level0_size(b->level0) : NULL);
     return b->stack != NULL;
 }
 
@@ -180,7 +181,7 @@ int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int6
     Block b = {.mode = ENCODES};
     if (!can_code(job, size) || capacity < 0) return CHUNKER_BAD_JOB;
     b.coder.out = payload, b.coder.out_end = payload + capacity;
-    int64_t result = begin(&b, job, content, size) ? encode(&b, content, size) : CHUNKER_NO_MEMORY;
+    int64_t result = begin(&b, job, content, size, NULL) ? encode(&b, content, size) : CHUNKER_NO_MEMORY;
     end(&b);
     return result < 0 ? result : b.coder.out - payload;
 }
@@ -203,7 +204,7 @@ int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int6
     Block b = {.mode = DECODES};
     if (!can_code(job, size) || payload_size < 0) return CHUNKER_BAD_JOB;
     b.coder.in = payload, b.coder.in_end = payload + payload_size;
-    int64_t result = begin(&b, job, content, size) ? decode(&b, content, size, payload_size) : CHUNKER_NO_MEMORY;
+    int64_t result = begin(&b, job, content, size, NULL) ? decode(&b, content, size, payload_size) : CHUNKER_NO_MEMORY;
     end(&b);
     return result;
 }
@@ -215,6 +216,7 @@ struct ChunkerSession {
     ChunkerJob job;
     uint8_t *content;
     int64_t capacity;
+    int restored;   /* its content and tables lie in memory of its owner */
     int marked;     /* the state is remembered, and everything that changes it is journaled */
 };
 
@@ -224,7 +226,54 @@ ChunkerSession *chunker_session_new(const ChunkerJob *job, int64_t capacity) {
     if (!s) return NULL;
     s->job = *job, s->capacity = capacity, s->block.mode = READS;
     s->content = calloc(1, (size_t)capacity + 1);
-    if (s->content && begin(&s->block, &s->job, s->content, capacity)) return s;
+    if (s->content && begin(&s->block, &s->job, s->content, capacity, NULL)) return s;
+    chunker_session_free(s);
+    return NULL;
+}
+
+/* A state in memory: this, the content, level 0, the stack. */
+typedef struct {
+    uint64_t size, capacity, position;
+    uint32_t abi, level0, reading; /* CHUNKER_ABI, and sizes of structs: states are of one build's layout */
+    int32_t contexts, gate, with_stack;
+    char unused[16];
+} Saved;
+
+static Saved saved(const ChunkerSession *s) {
+    Saved head = {.capacity = (uint64_t)s->capacity, .position = s->block.position, .abi = CHUNKER_ABI};
+    head.level0 = sizeof(Level0), head.reading = sizeof(Reading);
+    head.contexts = s->job.contexts, head.gate = s->job.gate, head.with_stack = s->block.stack != NULL;
+    head.size = sizeof head + padded((size_t)s->capacity + 1) + level0_size(s->block.level0);
+    if (s->block.stack) head.size += stack_size(s->block.stack);
+    return head;
+}
+
+int64_t chunker_session_save(const ChunkerSession *s, uint8_t *state, int64_t room) {
+    Saved head = saved(s);
+    if (s->block.level0->journal.failed) return CHUNKER_NO_MEMORY;
+    if ((int64_t)head.size > room) return (int64_t)head.size;
+    char *to = put((char *)state, &head, sizeof head);
+    to = put(to, s->content, (size_t)s->capacity + 1);
+    level0_save(s->block.level0, to);
+    if (s->block.stack) stack_save(s->block.stack, to + level0_size(s->block.level0));
+    return (int64_t)head.size;
+}
+
+ChunkerSession *chunker_session_restore(const ChunkerJob *job, int64_t capacity, uint8_t *state, int64_t size) {
+    const Saved *head = (const Saved *)(const void *)state;
+    if (!sound(job, capacity) || size < (int64_t)sizeof *head || head->size != (uint64_t)size) return NULL;
+    if (head->capacity != (uint64_t)capacity || head->position > head->capacity || head->abi != CHUNKER_ABI) return NULL;
+    if (head->level0 != sizeof(Level0) || head->reading != sizeof(Reading)) return NULL;
+    if (head->contexts != job->contexts || head->gate != job->gate) return NULL;
+    if (head->with_stack != (job->gate > 0 && job->model)) return NULL;
+    ChunkerSession *s = calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->job = *job, s->capacity = capacity, s->block.mode = READS, s->restored = 1;
+    s->content = state + sizeof *head;
+    s->block.position = (uint32_t)head->position;
+    if (begin(&s->block, &s->job, s->content, capacity, (char *)s->content + padded((size_t)capacity + 1)) &&
+        saved(s).size == head->size)
+        return s;
     chunker_session_free(s);
     return NULL;
 }
@@ -244,7 +293,7 @@ ChunkerSession *chunker_session_copy(const ChunkerSession *s) {
 void chunker_session_free(ChunkerSession *s) {
     if (!s) return;
     end(&s->block);
-    free(s->content);
+    if (!s->restored) free(s->content);
     free(s);
 }
 

@@ -128,6 +128,14 @@ CHUNKER_API int64_t chunker_session_read(ChunkerSession *session, const uint8_t 
 /* A session of its own in the same state; NULL: there is no memory. */
 CHUNKER_API ChunkerSession *chunker_session_copy(const ChunkerSession *session);
 
+/* The session's state, to be kept in a file: returns its size, and writes it if there is room; `state` holds zeros. It is
+ * for this machine and this build of the library, and is trusted: whoever keeps it compares a checksum. */
+CHUNKER_API int64_t chunker_session_save(const ChunkerSession *session, uint8_t *state, int64_t room);
+
+/* A session in a saved state, made with a job and capacity as the saved one's. Its tables lie in `state`, aligned to 64
+ * bytes, which it writes to and which must outlive it. NULL: the state is not one of such a session, or no memory. */
+CHUNKER_API ChunkerSession *chunker_session_restore(const ChunkerJob *job, int64_t capacity, uint8_t *state, int64_t size);
+
 /* Codes a record as what comes next; afterwards the session is as it was before. Returns the payload's size or an error
  * from above. The payload's first byte is below CHUNKER_RESERVED. */
 CHUNKER_API int64_t chunker_session_encode(ChunkerSession *session, const uint8_t *record, int64_t size, uint8_t *payload,

@@ -60,6 +60,8 @@ static inline int probability(uint32_t entry) { return (int)(entry >> 16); }
 
 /* ---- construction ---- */
 
+#define CHANGING offsetof(Level0, hash) /* where in the struct the state begins; it goes to the struct's end */
+
 static int bits_for(uint32_t n, int least, int most) {
     int bits = least;
     while (bits < most && (1u << bits) < n) bits++;
@@ -102,17 +104,13 @@ static size_t set_rows(const Level0 *l, int s) {
     return SET_SIZE[s] <= l->set_mask ? SET_SIZE[s] : (size_t)l->set_mask + 1;
 }
 
-static int make_mixer(Level0 *l, uint32_t size, int with_stack) {
-    int n = l->contexts, k = 3 * n;
+static int make_mixer(Level0 *l, uint32_t size) {
+    int n = l->contexts;
     l->lanes = (n + 15) / 16 * 16;
-    l->inputs = (k + 2 * N_MATCHES + 5 + INPUT_STEP - 1) / INPUT_STEP * INPUT_STEP;
+    l->inputs = (3 * n + 2 * N_MATCHES + 5 + INPUT_STEP - 1) / INPUT_STEP * INPUT_STEP;
     l->x = take(&l->memory, (size_t)l->inputs * 2);
     l->initial = take(&l->memory, (size_t)l->inputs * 4);
     if (!l->x || !l->initial) return 0;
-    for (int i = 0; i < n; i++) l->initial[i] = l->initial[n + i] = (1 << 20) / (n + 8);
-    for (int j = 0; j < N_MATCHES; j++) l->initial[k + j] = (1 << 20) / 4;
-    k += 2 * N_MATCHES + 2;
-    if (with_stack) l->initial[k] = (int32_t)(.35 * (1 << 20));
     l->set_mask = (1u << bits_for(size / BYTES_A_ROW, 3, SET_BITS)) - 1;
     for (int s = 0; s < N_SETS; s++) {
         size_t rows = set_rows(l, s);
@@ -124,25 +122,42 @@ static int make_mixer(Level0 *l, uint32_t size, int with_stack) {
         int rows = f ? FINAL_ROWS_1 : FINAL_ROWS_0;
         l->final[f] = take(&l->memory, sizeof *l->final[f] * (size_t)rows);
         if (!l->final[f]) return 0;
-        for (int i = 0; i < rows; i++)
-            for (int s = 0; s < N_SETS; s++) l->final[f][i][s] = (1 << 20) / N_SETS;
     }
     return 1;
 }
 
+static void set_weights(Level0 *l, int with_stack) {
+    int n = l->contexts, k = 3 * n;
+    for (int i = 0; i < n; i++) l->initial[i] = l->initial[n + i] = (1 << 20) / (n + 8);
+    for (int j = 0; j < N_MATCHES; j++) l->initial[k + j] = (1 << 20) / 4;
+    k += 2 * N_MATCHES + 2;
+    if (with_stack) l->initial[k] = (int32_t)(.35 * (1 << 20));
+    for (int f = 0; f < 2; f++)
+        for (int i = 0; i < (f ? FINAL_ROWS_1 : FINAL_ROWS_0); i++)
+            for (int s = 0; s < N_SETS; s++) l->final[f][i][s] = (1 << 20) / N_SETS;
+}
+
 Level0 *level0_new(const ChunkerTables *tables, const Kernels *kernels, const uint8_t *bytes, uint32_t size, int contexts,
-                   int with_stack, uint64_t without_contexts, uint32_t without_parts) {
+                   int with_stack, uint64_t without_contexts, uint32_t without_parts, char *given) {
     Level0 *l = calloc(1, sizeof *l);
     if (!l) return NULL;
+    if (given) l->memory.given = given + padded(sizeof *l - CHANGING);
     l->tables = tables, l->kernels = kernels, l->without_parts = without_parts;
     reading_start(&l->reading, tables, bytes);
     choose_contexts(l, contexts, without_contexts);
-    if (!make_tables(l, size) || !make_mixer(l, size, with_stack)) {
+    if (!make_tables(l, size) || !make_mixer(l, size)) {
         level0_free(l);
         return NULL;
     }
+    for (int i = 0; i < l->contexts; i++) l->run_at_before[i] = 8 + (uint32_t)i * 18 * 16;
+    for (int i = 0; i < 33; i++) l->apm_initial[i] = (uint16_t)squash(tables, (i - 16) * 128);
+    if (given) {
+        memcpy((char *)l + CHANGING, given, sizeof *l - CHANGING);
+        l->reading.bytes = bytes, l->reading.tables = tables;
+        return l;
+    }
+    set_weights(l, with_stack);
     for (int i = 0; i < l->contexts; i++) {
-        l->run_at_before[i] = 8 + (uint32_t)i * 18 * 16;
         for (int s = 0; s < 256; s++) l->state_map[i * 256 + s] = (uint32_t)tables->state_p[s] << 16 | 6;
         for (uint32_t r = 0; r < 18 * 16; r++) {
             uint32_t n = r / 16;
@@ -155,13 +170,11 @@ Level0 *level0_new(const ChunkerTables *tables, const Kernels *kernels, const ui
         for (uint32_t i = 0; i < 24 * 16; i++) l->match_map[k][i] = (65536 * (i / 16 + 2) / (i / 16 + 3)) << 16 | 2;
     }
     for (int i = 0; i < 256; i++) l->order0[i] = 1u << 31;
-    for (int i = 0; i < 33; i++) l->apm_initial[i] = (uint16_t)squash(tables, (i - 16) * 128);
     return l;
 }
 
 /* ---- going back, and copies ---- */
 
-#define CHANGING offsetof(Level0, hash)
 #define CHANGING_SIZE (offsetof(Level0, reading) + offsetof(Reading, after2) - CHANGING)
 
 static size_t state_map_size(const Level0 *l) { return (size_t)l->contexts * 256 * 4; }
@@ -216,6 +229,10 @@ void level0_copy(Level0 *to, const Level0 *from) {
     memcpy((char *)to + CHANGING, (const char *)from + CHANGING, sizeof *to - CHANGING);
     to->reading.bytes = bytes;
 }
+
+size_t level0_size(const Level0 *l) { return padded(sizeof *l - CHANGING) + pieces_size(&l->memory); }
+
+void level0_save(const Level0 *l, char *to) { put_pieces(put(to, (const char *)l + CHANGING, sizeof *l - CHANGING), &l->memory); }
 
 /* ---- slots ---- */
 

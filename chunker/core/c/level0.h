@@ -117,9 +117,10 @@ typedef struct {
     Reading reading;
 } Level0;
 
-/* NULL: no memory. size: bytes of the block. */
+/* NULL: no memory. size: bytes of the block. given: where level0_save put the state of one made alike, NULL for none; it
+ * must live as long. */
 Level0 *level0_new(const ChunkerTables *tables, const Kernels *kernels, const uint8_t *bytes, uint32_t size, int contexts,
-                   int with_stack, uint64_t without_contexts, uint32_t without_parts);
+                   int with_stack, uint64_t without_contexts, uint32_t without_parts, char *given);
 void level0_free(Level0 *l);
 
 /* Between two bytes: remember the state, go back to the one remembered (level0_mark returns 0 without memory, level0_undo
@@ -127,6 +128,10 @@ void level0_free(Level0 *l);
 int level0_mark(Level0 *l);
 int level0_undo(Level0 *l);
 void level0_copy(Level0 *to, const Level0 *from);
+
+/* Its state in one piece: the size, a multiple of 64, and the state itself, to a place of zeros. */
+size_t level0_size(const Level0 *l);
+void level0_save(const Level0 *l, char *to);
 
 void level0_begin_byte(Level0 *l);
 /* The probability of a 1, 1 .. 65535 of 65536; inputs first, then the mixture, again if the advice changes. */

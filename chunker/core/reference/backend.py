@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
 from math import nan
+from mmap import mmap
 from typing import Protocol
 
 from chunker.core.interface import GATE_ALWAYS, MISFIT, RESERVED, Model, Progress, Settings, Stop, Trace
@@ -185,6 +186,10 @@ class PythonSession:
         session._left, session._stop, session._progress = self._left, self._stop, self._progress
         return session
 
+    def save(self) -> bytearray:
+        """See Session.save: the reference gives none."""
+        return bytearray()
+
 
 class PythonBackend:
     """See chunker.core.backend.Backend."""
@@ -240,6 +245,18 @@ class PythonBackend:
     ) -> PythonSession:
         """See Backend.session."""
         return PythonSession(settings, model, capacity, stop, progress)
+
+    def restore(
+        self,
+        settings: Settings,
+        model: Model | None,
+        capacity: int,
+        state: mmap,
+        stop: Stop,
+        progress: Progress,
+    ) -> PythonSession | None:
+        """See Backend.restore: the reference gives no states, and takes none."""
+        return None
 
 
 def coding_block(settings: Settings, model: Model | None, n_bytes: int, coder: Coder) -> Block:
