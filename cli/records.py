@@ -233,7 +233,7 @@ def evaluate(
 ) -> None:
     """Encode and decode the records of every FILE with MODEL, each alone, and compare.
 
-    Speeds are records a second on all cores, or on --threads of them. Bytes are those of the records, without
+    Speeds are records a second of CPU time: the speed of one core. Bytes are those of the records, without
     what stands between them.
     """
     from chunker.benchmark.records import measure

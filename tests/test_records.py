@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import chunker
-from chunker.core.backend import Contexts
+from chunker.core.backend import Contexts, Progress, Settings, Stop, backend
 from chunker.errors import (
     ChunkerError,
     CorruptArchive,
@@ -26,6 +26,8 @@ from chunker.errors import (
     WrongModel,
 )
 from chunker.models import load_model
+from chunker.records import model as model_module
+from chunker.records import states
 from chunker.records.codec import RecordCodec
 from chunker.records.model import ROOM, RecordConfig, RecordModel, load_record_model
 from chunker.records.splitting import JSON, LINES, Records, likely_rule, rule_of, split
@@ -388,3 +390,69 @@ def test_likely_rules():
     assert likely_rule("a.jsonl", b"") == JSON
     assert likely_rule("a.log", b"one\ntwo\n\nthree\n") == LINES
     assert likely_rule("Packages", b"a: 1\n\na: 2\n\na: 3\n").separator == b"\n\n"
+
+
+# ---- states of large samples -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A model whose sample is large enough to be kept, and a folder for it."""
+    monkeypatch.setenv("CHUNKER_CACHE", str(tmp_path / "cache"))
+    made = RecordModel(RecordConfig(contexts=Contexts.FEW), SAMPLE * (states.LEAST_BYTES // len(SAMPLE) + 1))
+    made.save(tmp_path / "m.safetensors")
+
+    def load() -> RecordCodec:
+        model_module._load.cache_clear()  # as another process would
+        return RecordCodec(tmp_path / "m.safetensors")
+
+    return load
+
+
+@pytest.mark.skipif(backend().name == "python", reason="the reference keeps no states")
+def test_a_large_sample_is_read_once(large, tmp_path, monkeypatch):
+    expected = large().encode_batch(LINES_OF_A_LOG)
+    [kept] = (tmp_path / "cache").iterdir()
+    read: list[bytes] = []
+    session = type(backend().session(Settings(Contexts.FEW, 0), None, 9, Stop(), Progress()))
+    monkeypatch.setattr(session, "read", lambda self, content: read.append(content))
+    codec = large()
+    assert codec.encode_batch(LINES_OF_A_LOG) == expected
+    assert codec.decode_batch(expected) == LINES_OF_A_LOG
+    assert codec.decode_many(expected * 3) == LINES_OF_A_LOG * 3
+    assert read == []
+    assert list((tmp_path / "cache").iterdir()) == [kept]
+
+
+@pytest.mark.skipif(backend().name == "python", reason="the reference keeps no states")
+@pytest.mark.parametrize(
+    "harm", [lambda data: data[:-9], lambda data: b"x" * len(data), lambda data: b"", bytes]
+)
+def test_a_damaged_state_does_no_harm(large, tmp_path, harm):
+    expected = large().encode(NEW)
+    [kept] = (tmp_path / "cache").iterdir()
+    kept.write_bytes(harm(kept.read_bytes()))
+    assert large().encode(NEW) == expected
+
+
+def test_without_a_folder_nothing_is_kept(large, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for place in ("", str(tmp_path / "file" / "in a file")):
+        monkeypatch.setenv("CHUNKER_CACHE", place)
+        codec = large()
+        assert codec.decode(codec.encode(NEW)) == NEW
+    assert not (tmp_path / "cache").exists()
+
+
+def test_few_states_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHUNKER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(states, "MOST_FILES", 2)
+    for number in range(4):
+        RecordCodec(_saved(tmp_path, number)).encode(NEW)
+    assert len(list((tmp_path / "cache").iterdir())) == (0 if backend().name == "python" else 2)
+
+
+def _saved(folder: Path, number: int) -> Path:
+    made = RecordModel(RecordConfig(contexts=Contexts.FEW), b"%d\n" % number + b"x\n" * states.LEAST_BYTES)
+    made.save(folder / f"{number}.safetensors")
+    return folder / f"{number}.safetensors"

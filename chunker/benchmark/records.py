@@ -22,8 +22,8 @@ from chunker.records.training import VALIDATION_SHARE, hold_out, train
 class Measured:
     """Records that were encoded, each alone, decoded and compared.
 
-    bytes_in: without separators. load_seconds: wall time until the first record was encoded.
-    encode_seconds, decode_seconds: of the rest.
+    bytes_in: without separators. Seconds are CPU time of all threads: load_seconds until the first record was
+    encoded, encode_seconds and decode_seconds for all of them.
     """
 
     records: int
@@ -40,12 +40,12 @@ class Measured:
 
     @property
     def encoded_per_second(self) -> float | None:
-        """Records; None if it took no measurable time."""
+        """Records a second of one core; None if it took no measurable time."""
         return self.records / self.encode_seconds if self.encode_seconds else None
 
     @property
     def decoded_per_second(self) -> float | None:
-        """Records; None if it took no measurable time."""
+        """Records a second of one core; None if it took no measurable time."""
         return self.records / self.decode_seconds if self.decode_seconds else None
 
 
@@ -56,13 +56,13 @@ def measure(codec: RecordCodec, records: Sequence[bytes]) -> Measured:
     ------
     ChunkerError: they do not come back as they were. UsageError: one is longer than the codec takes.
     """
-    times = [time.perf_counter()]
+    times = [time.process_time()]
     codec.encode(b"")
-    times.append(time.perf_counter())
+    times.append(time.process_time())
     encoded = codec.encode_many(records)
-    times.append(time.perf_counter())
+    times.append(time.process_time())
     decoded = codec.decode_many(encoded)
-    times.append(time.perf_counter())
+    times.append(time.process_time())
     for number, (before, after) in enumerate(zip(records, decoded, strict=True)):
         if before != after:
             raise ChunkerError(f"record {number} did not come back as it was: please report it")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import lzma
+import mmap
 import os
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from chunker.core.backend import GATE_ALWAYS, Contexts, Progress, Session, Setti
 from chunker.core.layout import RawTensor
 from chunker.errors import NotAModel, UsageError, WrongModel
 from chunker.models import Model, modelfile
+from chunker.records import states
 from chunker.records.deflate import Deflate
 from chunker.records.splitting import LINES, Rule, rule_of
 
@@ -142,7 +144,8 @@ class RecordModel:
     def session(self) -> Iterator[Session]:
         """A session that has read the sample, for this thread alone as long as the block lasts.
 
-        The first one reads the sample; one thread at a time needs no other, and each more gets a copy.
+        The first one reads the sample, or finds the state that a large one leaves in a file (states.py). One
+        thread at a time needs no other; each more gets a copy.
 
         Raises
         ------
@@ -166,12 +169,29 @@ class RecordModel:
 
     def _started(self) -> Session:
         if self._start is None:
-            config = self.config
-            settings, capacity = Settings(config.contexts, config.gate), len(self.sample) + ROOM
-            session = core.backend().session(settings, self._stack(), capacity, Stop(), Progress())
-            session.read(self.sample)
-            self._start = session
+            kept = self.path is not None and len(self.sample) >= states.LEAST_BYTES
+            self._start = (
+                states.started(self.fingerprint, self._read, self._restore) if kept else self._read()
+            )
         return self._start
+
+    @property
+    def _settings(self) -> Settings:
+        return Settings(self.config.contexts, self.config.gate)
+
+    @property
+    def _capacity(self) -> int:
+        return len(self.sample) + ROOM
+
+    def _read(self) -> Session:
+        session = core.backend().session(self._settings, self._stack(), self._capacity, Stop(), Progress())
+        session.read(self.sample)
+        return session
+
+    def _restore(self, state: mmap.mmap) -> Session | None:
+        return core.backend().restore(
+            self._settings, self._stack(), self._capacity, state, Stop(), Progress()
+        )
 
     def _stack(self) -> Model | None:
         if not self.config.stack:
