@@ -263,6 +263,18 @@ def test_configurations_that_make_no_sense(fields):
         RecordConfig(**fields)
 
 
+def test_the_net_of_the_built_in_model_takes_part():
+    """A sentence that the contexts have not read costs less where the net knows English."""
+    stack = load_model("text").fingerprint.hex()
+    english = b"there is nothing that they would rather have done"
+    coded = []
+    for fields in ({}, {"gate": 1200, "stack": stack}):
+        codec = RecordCodec(model(**fields), check=1)
+        coded.append(codec.encode(english))
+        assert codec.decode(coded[-1]) == english
+    assert len(coded[1]) < len(coded[0])
+
+
 def test_a_stack_that_is_not_there(tmp_path):
     found = RecordModel(RecordConfig(gate=1200, stack="ab" * 32), SAMPLE)
     with pytest.raises(WrongModel, match="train the model again"):
@@ -288,6 +300,13 @@ def test_a_sample_is_no_longer_than_it_may_be():
     trained = train(LINES_OF_A_LOG, max_sample=300, workers=1)
     assert 0 < len(trained.model.sample) <= 300
     assert trained.model.sample.endswith(b"\n")
+
+
+def test_training_tries_the_net_if_it_is_told_to():
+    found = {
+        net: {point.candidate.net for point in train(LINES_OF_A_LOG, net=net).points} for net in (False, True)
+    }
+    assert found == {False: {False}, True: {False, True}}
 
 
 def test_training_falls_back_on_deflate():
