@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import doctest
 import io
 import json
 import pickle
@@ -26,6 +27,7 @@ from chunker.errors import (
     WrongModel,
 )
 from chunker.models import load_model
+from chunker.records import codec as codec_module
 from chunker.records import model as model_module
 from chunker.records import states
 from chunker.records.codec import RecordCodec
@@ -179,6 +181,12 @@ def test_a_record_that_is_too_long_is_refused(name, record):
 def test_arguments_that_make_no_sense(plain, check, max_length):
     with pytest.raises(UsageError):
         RecordCodec(plain, check=check, max_length=max_length)
+
+
+def test_the_example_of_the_codec_runs():
+    result = doctest.testmod(codec_module)
+    assert result.attempted
+    assert not result.failed
 
 
 # ---- files of models -------------------------------------------------------------------------------

@@ -298,7 +298,8 @@ def test_a_saved_state_goes_on_where_it_was(tiny_model, tmp_path, backend, setti
         with path.open("rb") as file:
             state = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         given = model_of(settings, tiny_model)
-        return backend.restore(settings, given, 150 + room, state, Stop(), Progress())
+        found: Session | None = backend.restore(settings, given, 150 + room, state, Stop(), Progress())
+        return found
 
     other = restored(settings)
     assert other is not None

@@ -1,6 +1,8 @@
-"""Encoded records in a row, with their lengths: a block. FORMAT.md, "Blocks".
+"""Encoded records in a row, with their lengths: a block.
 
-number of records | size of the lengths | lengths, deflated | encoded records | CRC
+    number of records | size of the lengths | lengths, deflated | encoded records | CRC
+
+FORMAT.md, "A block".
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Records to bytes and back, each alone. FORMAT.md has the forms.
+"""Records to bytes and back, each alone.
 
-record -- contexts or deflate --> payload -- + checksum --> encoded record
+    record -- contexts or deflate --> payload -- + checksum --> encoded record
+
+FORMAT.md, "An encoded record".
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""A file of records, any of which can be read alone. FORMAT.md, "Files of records".
+"""A file of records, any of which can be read alone.
 
-header | block | block | .. | index | footer
+    header | block | block | .. | index | footer
+
+FORMAT.md, "A file of records".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A dictionary whose values are kept as encoded records: over dbm, shelf-like stores, caches."""
+"""A dictionary whose values are kept as encoded records: over dbm, caches, a dict."""
 
 from __future__ import annotations
 
