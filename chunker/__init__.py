@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from chunker.config import GateRule, StackConfig
     from chunker.learning.stack import Stack
     from chunker.models import Model, builtin_models, load_model
+    from chunker.records.codec import RecordCodec
 
 _HOMES = {
     "Compressor": "chunker.codec.stream",
@@ -40,6 +41,7 @@ _HOMES = {
     "HistoryTranscriber": "chunker.classification",
     "HistoryTransformer": "chunker.classification",
     "Model": "chunker.models",
+    "RecordCodec": "chunker.records.codec",
     "Stack": "chunker.learning.stack",
     "StackConfig": "chunker.config",
     "builtin_models": "chunker.models",
@@ -59,6 +61,7 @@ __all__ = [
     "HistoryTranscriber",
     "HistoryTransformer",
     "Model",
+    "RecordCodec",
     "Stack",
     "StackConfig",
     "builtin_models",

@@ -12,6 +12,7 @@ EXTRAS = {
     "plot": ("matplotlib",),
     "sklearn": ("torch", "sklearn"),
     "train": ("torch",),
+    "zarr": ("numcodecs", "zarr"),
 }
 
 

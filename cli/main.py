@@ -24,6 +24,7 @@ COMMANDS = {
     "quantize": "Write the integer model of a trained one.",
     "experiment": "Run one of the method's experiments.",
     "classify": "Tell classes of sequences apart.",
+    "records": "Small records, each decodable alone.",
     "surprise": "Bits per line, and the unusual lines.",
 }
 

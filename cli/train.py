@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chunker.cli.record_training import train_records
 from chunker.cli.training import train_to_file
 from chunker.cli.training_options import (
     given,
@@ -40,6 +41,20 @@ if TYPE_CHECKING:
 )
 @ngram_options
 @woken_options
+@click.option(
+    "--records",
+    metavar="RULE",
+    help="Make a model of records instead, without torch: lines, json, json:KEY or a separator.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    metavar="BYTES",
+    help="With --records: largest sample. [default: 1 MiB]",
+)
+@click.option(
+    "--net", is_flag=True, help="With --records: also try the built-in model's net, at half the speed."
+)
 @training_options
 @click.pass_context
 def train(ctx: click.Context, /, **options: Any) -> None:
@@ -51,7 +66,17 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     With --woken the contexts of an archive read the corpus first, about 100 KB a second, into MODEL.foretold,
     which stays and serves other models, too. Levels then run, and are scored, as in archives: only at bytes
     of which the contexts are unsure, and together with them.
+
+    With --records the files hold small records of one domain, such as log lines, and MODEL becomes one for
+    `chunker records` and chunker.RecordCodec. It takes seconds and prints how many bits the records need
+    after samples of several sizes.
     """
+    if options["records"] is not None:
+        train_records(ctx)
+        return
+    for name in ("sample", "net"):
+        if options[name]:
+            raise UsageError(f"--{name} goes with --records")
     from chunker import extras
 
     extras.require("train", "training")

@@ -110,7 +110,8 @@ ROOMS = {
     "chunker.core": LOWEST,
     "chunker.models": CORE,
     "chunker.codec": MODELS,
-    "chunker.benchmark": MODELS | {"chunker.codec"},
+    "chunker.records": MODELS | {"chunker.codec"},
+    "chunker.benchmark": MODELS | {"chunker.codec", "chunker.records"},
     "chunker.data": {"chunker.errors"},
     "chunker.learning": MODELS,
     "chunker.classification": MODELS | {"chunker.learning"},
@@ -123,6 +124,7 @@ FORBIDDEN = {
     "chunker.core": {"torch"},
     "chunker.models": {"torch"},
     "chunker.codec": {"numpy", "torch"},
+    "chunker.records": {"torch"},
     # Blocks and streams reach the core through its interface alone; the container knows neither blocks nor
     # models.
     "chunker.codec.blocks": {"chunker.core.native", "chunker.core.reference", "chunker.core.levels"},

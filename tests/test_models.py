@@ -20,7 +20,8 @@ from chunker.config import GateRule, StackConfig, Wake
 from chunker.core.layout import float_shapes
 from chunker.core.quantize import quantize
 from chunker.errors import ModelError, ModelNotFound, ModelVersionError, NotAModel, UsageError
-from chunker.models import METADATA_KEY, load_model, raw, save_model
+from chunker.models import load_model, raw, save_model
+from chunker.models.modelfile import METADATA_KEY
 
 CONFIG = StackConfig(levels=(6, 5), gate=GateRule("surprise", 2.0))
 

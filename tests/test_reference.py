@@ -5,6 +5,7 @@ Contents are short, for the reference takes two seconds for a kilobyte.
 
 from __future__ import annotations
 
+import mmap
 from array import array
 from dataclasses import replace
 from functools import cache
@@ -18,6 +19,7 @@ from chunker.config import GateRule, NGrams, StackConfig, Wake
 from chunker.core import native
 from chunker.core.backend import GATE_ALWAYS, Backend, Contexts, Progress, Settings, Stop, Stopped, Trace
 from chunker.core.history import compress_history
+from chunker.core.interface import RESERVED, Session
 from chunker.core.quantize import quantize
 from chunker.core.reference import PythonBackend, tables
 from chunker.errors import CorruptArchive, UsageError
@@ -211,6 +213,106 @@ def test_a_session_reads_in_as_many_parts_as_one_likes(tiny_model, backend):
     assert session.read(b"") == Trace(array("f"), b"", b"", array("H"), b"", array("H"), array("f"))
     with pytest.raises(ValueError, match="has room for 0 bytes"):
         session.read(b"x")
+
+
+# ---- records ---------------------------------------------------------------------------------------
+
+RECORDS = [b"", b"id=17, name=chunker\n", bytes(range(246, 256)), MIXED[40:90], b"id=17, name=chunker\n"]
+
+
+def after(backend: Backend, settings: Settings, model: Model | None, room: int = 2000) -> Session:
+    """A session that has read something."""
+    session = backend.session(settings, model, 150 + room, Stop(), Progress())
+    session.read(MIXED[:150])
+    return session
+
+
+@needs_library
+@pytest.mark.parametrize("settings", EVERY_SETTING[::2], ids=str)
+def test_records_and_the_way_back(tiny_model, settings):
+    model = model_of(settings, tiny_model)
+    reference = after(REFERENCE, settings, model)
+    payloads = [reference.encode(record) for record in RECORDS]
+    for session in (after(backend, settings, model) for backend in NATIVE):
+        assert [session.encode(record) for record in RECORDS] == payloads
+        for record, payload in zip(RECORDS[::-1], payloads[::-1], strict=True):
+            assert session.decode(payload, end=None, limit=len(record)) == record
+    for record, payload in zip(RECORDS[:3], payloads, strict=False):
+        assert reference.decode(payload, end=None, limit=len(record)) == record
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_a_record_is_coded_as_what_comes_next_and_leaves_no_trace(tiny_model, backend):
+    settings, record = Settings(Contexts.FEW, 500), MIXED[90:150]
+    session = after(backend, settings, tiny_model)
+    payload = session.encode(record)
+    assert payload[0] < RESERVED
+    other = session.copy()
+    trace = session.read(record, detail=True)
+    assert 8 * len(payload) == pytest.approx(sum(trace.bits), abs=16)
+    assert same(after(backend, settings, tiny_model).read(record, detail=True), trace)
+    assert other.encode(record) == payload
+    assert other.decode(payload, end=None, limit=len(record)) == record
+    assert same(other.read(record, detail=True), trace)
+    assert session.encode(record) == other.encode(record) != payload
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_a_record_ends_with_its_last_byte_or_by_its_length(backend):
+    session = after(backend, Settings(Contexts.FEW, 0), None)
+    payload = session.encode(b"one line\n")
+    assert session.decode(payload, end=ord("\n"), limit=9) == b"one line\n"
+    for end, limit in ((ord("\n"), 8), (ord("x"), 100), (None, 10**6)):
+        with pytest.raises(CorruptArchive):
+            session.decode(payload, end=end, limit=limit)
+    for damaged in (payload + b"\0", b"", b"\xfe" + payload, b"\xff"):
+        with pytest.raises(CorruptArchive):
+            session.decode(damaged, end=None, limit=9)
+    assert session.decode(payload, end=None, limit=9) == b"one line\n"
+    with pytest.raises(ValueError, match="has room for 2,000 bytes"):
+        session.encode(bytes(2001))
+
+
+@needs_library
+def test_a_long_record_is_as_good_as_a_short_one():
+    content = table(9000)
+    for backend in NATIVE:
+        session = after(backend, Settings(Contexts.FEW, 0), None, 10_000)
+        short = session.encode(content[:100])
+        payload = session.encode(content)
+        assert 8 * len(payload) == pytest.approx(sum(session.copy().read(content).bits), abs=16)
+        assert session.decode(payload, end=None, limit=len(content)) == content
+        lines = content.replace(b"\n", b" ") + b"\n"
+        assert session.decode(session.encode(lines), end=ord("\n"), limit=10_000) == lines
+        assert session.encode(content[:100]) == short
+
+
+@pytest.mark.parametrize("backend", NATIVE, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("settings", [Settings(Contexts.MANY, 0), Settings(Contexts.FEW, 500)], ids=str)
+def test_a_saved_state_goes_on_where_it_was(tiny_model, tmp_path, backend, settings):
+    model, path = model_of(settings, tiny_model), tmp_path / "state"
+    session = after(backend, settings, model)
+    path.write_bytes(session.save())
+
+    def restored(settings: Settings, room: int = 2000) -> Session | None:
+        with path.open("rb") as file:
+            state = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        given = model_of(settings, tiny_model)
+        found: Session | None = backend.restore(settings, given, 150 + room, state, Stop(), Progress())
+        return found
+
+    other = restored(settings)
+    assert other is not None
+    assert [other.encode(record) for record in RECORDS] == [session.encode(record) for record in RECORDS]
+    assert other.copy().encode(MIXED) == session.encode(MIXED)
+    with pytest.raises(ValueError, match="room for 2,000"):
+        other.encode(bytes(2001))
+    assert same(other.read(MIXED[150:], detail=True), session.read(MIXED[150:], detail=True))
+    assert restored(settings, 2001) is None
+    assert restored(Settings(Contexts.ALL, settings.gate)) is None
+    assert restored(Settings(settings.contexts, 300)) is None
+    path.write_bytes(path.read_bytes()[:-64])
+    assert restored(settings) is None
 
 
 def test_level_bits_are_those_of_the_integer_levels(tiny_model):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Mapping
 
     from chunker.config import StackConfig
@@ -120,8 +121,16 @@ class Trace:
     level_bits: array[float] = field(default_factory=lambda: array("f"))
 
 
+RESERVED = 0xFE
+"""A record's payload does not begin with this byte or the one above, which mark what is stored otherwise."""
+
+
 class Session(Protocol):
-    """A block that is read and predicted as in coding, in any number of calls, but not coded."""
+    """A block that is read and predicted as in coding, in any number of calls, but not coded.
+
+    From where it stands it codes records, each as if it came next, and none the wiser for the others. One
+    call at a time.
+    """
 
     def read(self, content: bytes, *, detail: bool = False) -> Trace:
         """Read the next bytes.
@@ -129,6 +138,33 @@ class Session(Protocol):
         Raises
         ------
         Stopped: the session's `stop` was set. ValueError: it has no room left for so many.
+        """
+
+    def encode(self, record: bytes) -> bytes:
+        """The payload of bytes coded as what comes next; afterwards the session is as it was.
+
+        Raises
+        ------
+        Stopped, MemoryError. ValueError: the session has no room for so many.
+        """
+
+    def decode(self, payload: bytes, *, end: int | None, limit: int) -> bytes:
+        """What `encode` was given by a session in the same state; afterwards the session is as it was.
+
+        end: the byte with which the record ends, and that came nowhere before in it; None: it has exactly
+        `limit` bytes. limit: it has so many at most.
+
+        Raises
+        ------
+        CorruptArchive: the payload is none of such a record. Stopped, MemoryError.
+        """
+
+    def copy(self) -> Session:
+        """Another session in the same state, for another thread. Raises MemoryError."""
+
+    def save(self) -> bytearray:
+        """The state, for `Backend.restore` of the same core on the same machine; empty where a core has none
+        to give. Mostly zeros. Raises MemoryError.
         """
 
 
@@ -201,6 +237,21 @@ class Backend(Protocol):
         Raises
         ------
         MemoryError: there is no room for the tables.
+        """
+
+    def restore(
+        self,
+        settings: Settings,
+        model: Model | None,
+        capacity: int,
+        state: mmap.mmap,
+        stop: Stop,
+        progress: Progress,
+    ) -> Session | None:
+        """A session in a state that `Session.save` gave, at once; None if it is not one of such a session.
+
+        state: mapped with ACCESS_COPY from a file whose checksum was compared, for its content is trusted.
+        The other arguments are as for the session that was saved.
         """
 
 

@@ -21,10 +21,12 @@ from chunker.core.interface import MISFIT, Model, Progress, Settings, Stop, Stop
 from chunker.errors import CorruptArchive, ExactnessError, NotAModel
 
 if TYPE_CHECKING:
+    import mmap
+
     from chunker.config import StackConfig
     from chunker.core.layout import RawTensor
 
-ABI = 2
+ABI = 3
 TABLES_DIGEST = 0x2CE88AFFFE9CB473
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
@@ -103,7 +105,12 @@ def _declare(library: ctypes.CDLL) -> None:
         "chunker_encode_block": (int64, coding),
         "chunker_decode_block": (int64, coding),
         "chunker_session_new": (void_p, (ctypes.POINTER(_Job), int64)),
+        "chunker_session_copy": (void_p, (void_p,)),
+        "chunker_session_save": (int64, (void_p, void_p, int64)),
+        "chunker_session_restore": (void_p, (ctypes.POINTER(_Job), int64, void_p, int64)),
         "chunker_session_free": (None, (void_p,)),
+        "chunker_session_encode": (int64, (void_p, ctypes.c_char_p, int64, void_p, int64)),
+        "chunker_session_decode": (int64, (void_p, ctypes.c_char_p, int64, void_p, int64, int32)),
         "chunker_session_read": (int64, (void_p, ctypes.c_char_p, int64, ctypes.POINTER(_Readings))),
     }
     for name, (result, arguments) in signatures.items():
@@ -190,7 +197,29 @@ class NativeBackend:
         job = self._job(settings, model, stop, progress)
         job.without_contexts, job.without_parts = without_contexts, without_parts
         levels = 0 if model is None or not settings.gate else len(model.config.levels)
-        return NativeSession(self._library, job, capacity, levels, (model, stop, progress))
+        if not 0 <= capacity <= MAX_BLOCK_BYTES:
+            raise ValueError(f"a session reads 0 to {MAX_BLOCK_BYTES:,} bytes")
+        address = self._library.chunker_session_new(job, capacity)
+        return NativeSession(self._library, address, capacity, levels, (model, stop, progress))
+
+    def restore(
+        self,
+        settings: Settings,
+        model: Model | None,
+        capacity: int,
+        state: mmap.mmap,
+        stop: Stop,
+        progress: Progress,
+    ) -> NativeSession | None:
+        """See Backend.restore."""
+        job = self._job(settings, model, stop, progress)
+        levels = 0 if model is None or not settings.gate else len(model.config.levels)
+        buffer = (ctypes.c_char * len(state)).from_buffer(state)
+        address = self._library.chunker_session_restore(job, capacity, buffer, len(state))
+        if not address:
+            return None
+        left = capacity - int.from_bytes(state[16:24], sys.byteorder)  # less the bytes that it has read
+        return NativeSession(self._library, address, left, levels, (model, stop, progress, buffer))
 
     def decode(
         self,
@@ -228,22 +257,21 @@ class NativeSession:
     """See chunker.core.interface.Session."""
 
     def __init__(
-        self, library: ctypes.CDLL, job: _Job, capacity: int, levels: int, kept: tuple[Any, ...]
+        self, library: ctypes.CDLL, address: int | None, left: int, levels: int, kept: tuple[Any, ...]
     ) -> None:
-        """kept: the objects that `job` points to, which must live as long."""
-        self._library, self._levels, self._left, self._kept = library, levels, capacity, kept
-        if not 0 <= capacity <= MAX_BLOCK_BYTES:
-            raise ValueError(f"a session reads 0 to {MAX_BLOCK_BYTES:,} bytes")
-        self._address = library.chunker_session_new(job, capacity)
-        if not self._address:
+        """address: of the library's session, which this frees; None: it had no memory. left: the bytes that
+        it has room for. kept: the objects that its job points to, which must live as long.
+        """
+        if not address:
             raise MemoryError
-        weakref.finalize(self, library.chunker_session_free, self._address).atexit = False
+        self._library, self._levels, self._left, self._kept = library, levels, left, kept
+        self._address = address
+        weakref.finalize(self, library.chunker_session_free, address).atexit = False
 
     def read(self, content: bytes, *, detail: bool = False) -> Trace:
         """See Session.read."""
+        self._check_room(content)
         n = len(content)
-        if n > self._left:
-            raise ValueError(f"the session has room for {self._left:,} bytes")
         bits, levels, woke = array("f", bytes(4 * n)), bytearray(n), bytearray(n)
         guesses, confidences = array("H", bytes(2 * n * detail)), bytearray(n * detail)
         probabilities = array("H", bytes(16 * n * detail))
@@ -262,6 +290,45 @@ class NativeSession:
         _check(result)
         self._left -= n
         return Trace(bits, bytes(levels), bytes(woke), guesses, bytes(confidences), probabilities, level_bits)
+
+    def encode(self, record: bytes) -> bytes:
+        """See Session.encode."""
+        self._check_room(record)
+        capacity = 16 * len(record) + 16  # no bit costs more than 16
+        payload = ctypes.create_string_buffer(capacity)
+        result = self._library.chunker_session_encode(self._address, record, len(record), payload, capacity)
+        _check(result)
+        return ctypes.string_at(payload, result)
+
+    def decode(self, payload: bytes, *, end: int | None, limit: int) -> bytes:
+        """See Session.decode."""
+        limit = limit if end is None else min(limit, self._left)
+        if limit > self._left:
+            raise CorruptArchive(MISFIT)
+        record = (ctypes.c_char * max(limit, 1))()
+        last = -1 if end is None else end
+        result = self._library.chunker_session_decode(
+            self._address, payload, len(payload), record, limit, last
+        )
+        _check(result)
+        return ctypes.string_at(record, result)
+
+    def copy(self) -> NativeSession:
+        """See Session.copy."""
+        address = self._library.chunker_session_copy(self._address)
+        return NativeSession(self._library, address, self._left, self._levels, self._kept)
+
+    def save(self) -> bytearray:
+        """See Session.save."""
+        size = self._library.chunker_session_save(self._address, None, 0)
+        _check(size)
+        state = bytearray(size)
+        _check(self._library.chunker_session_save(self._address, _address(state), size))
+        return state
+
+    def _check_room(self, content: bytes) -> None:
+        if len(content) > self._left:
+            raise ValueError(f"the session has room for {self._left:,} bytes")
 
 
 def _address(buffer: array[Any] | bytearray) -> int | None:

@@ -1,6 +1,4 @@
-"""Model files: safetensors with one metadata key of canonical JSON.
-
-A checksum over everything finds damage; a damaged model would make archives that no sound one opens.
+"""Models of files: stacks of recurrent levels, as modelfile.py reads and writes them.
 
 A file holds a stack either as trained ("float": float32 tensors) or as coded ("integer": what quantize.py
 makes of them, a quarter of the size). The fingerprint is over the configuration and the *integer* tensors,
@@ -12,17 +10,15 @@ An integer model is read, checked and fingerprinted without numpy, whose import 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sys
 from array import array
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from chunker.config import StackConfig, canonical_json
+from chunker.config import StackConfig
 from chunker.core.layout import (
     BIAS_LIMIT,
     MATRICES,
@@ -32,8 +28,9 @@ from chunker.core.layout import (
     integer_layout,
     kind,
 )
-from chunker.errors import ModelNotFound, ModelVersionError, NotAModel, UsageError
-from chunker.wholefile import write_whole
+from chunker.errors import ModelNotFound, NotAModel, UsageError
+from chunker.models import modelfile
+from chunker.models.modelfile import RawTensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,18 +39,9 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, NDArray[Any]]
 
-VERSION = 1
-METADATA_KEY = "chunker"
 DEFAULT_MODEL = "text"
 BUILTIN = Path(__file__).parent
-MAX_HEADER = 2**20  # of JSON in a safetensors file; checked before it is read
-
-# Types of safetensors and numpy's names for them, little-endian; a model has no others.
-_TYPES = {"I8": "|i1", "I32": "<i4", "F32": "<f4"}
 _MAGNITUDES = bytes(min(byte, 256 - byte) for byte in range(256))  # |q| of an int8's byte
-
-
-RawTensors = dict[str, RawTensor]
 
 
 class Model:
@@ -128,12 +116,7 @@ def _arrays(tensors: RawTensors) -> Tensors:
 
 def fingerprint(config: StackConfig, tensors: RawTensors) -> bytes:
     """32 bytes over everything that decides a coded bit, if these are integer tensors."""
-    hasher = hashlib.blake2b(digest_size=32, person=b"chunker model v1")
-    hasher.update(canonical_json(config.to_json()).encode())
-    for name, tensor in sorted(tensors.items()):
-        hasher.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        hasher.update(tensor.data)
-    return hasher.digest()
+    return modelfile.digest(config.to_json(), tensors)
 
 
 def builtin_models() -> list[str]:
@@ -159,12 +142,7 @@ def load_model(name_or_path: str | bytes | os.PathLike[str] | None = None) -> Mo
             return _load(BUILTIN / f"{wanted}.safetensors", wanted)
         known = ", ".join(builtin_models()) or "none"
         raise ModelNotFound(f"no built-in model {wanted!r} (there is {known}); write a file as ./{wanted}")
-    if not path.is_file():
-        if path.is_dir():
-            raise ModelNotFound(f"{wanted} is a directory; name the model file in it")
-        if path.exists():
-            raise ModelNotFound(f"{wanted} is no regular file, as a model has to be; name another")
-        raise ModelNotFound(f"no model file {wanted!r}; check the name")
+    modelfile.find(path)
     return _load(path, path.stem)
 
 
@@ -178,79 +156,24 @@ def save_model(
     OSError: the folder cannot be written to. NotAModel: the tensors do not fit the configuration, or hold
         what no model can. UsageError: the path is that of a device, say, or of a directory.
     """
-    from safetensors.numpy import save
-
     stored = raw(tensors)
     _check_tensors(Path(path), config, stored)
-    fields = {
-        "checksum": fingerprint(config, stored).hex(),
-        "config": config.to_json(),
-        "summary": summary,
-        "version": VERSION,
-    }
-    arrays = _arrays(dict(sorted(stored.items())))
-    write_whole(path, save(arrays, metadata={METADATA_KEY: canonical_json(fields)}))
+    modelfile.write(Path(path), "stack", config.to_json(), stored, summary)
 
 
 def _load(path: Path, name: str) -> Model:
-    from safetensors import SafetensorError, deserialize
-
+    content = modelfile.read(path, "stack")
     try:
-        content = _read(path)
-        entries = deserialize(content)  # type: ignore[no-untyped-call]  # safetensors leaves it untyped
-    except SafetensorError as error:
-        raise NotAModel(f"{path} is not a model file, or is cut ({error}); fetch it again") from error
-    fields = _parse(path, content)
-    tensors = {
-        key: RawTensor(_TYPES.get(t["dtype"], t["dtype"]), tuple(t["shape"]), bytes(t["data"]))
-        for key, t in entries
-    }
-    _check_tensors(path, fields.config, tensors)
-    found = fingerprint(fields.config, tensors)
-    if found.hex() != fields.checksum:
-        raise NotAModel(f"{path} is damaged (it fails its checksum); fetch it again")
-    model = Model(name, path, fields.config, fields.summary, tensors)
+        config = StackConfig.from_json(content.config)
+    except UsageError as error:
+        raise modelfile.unreadable(path, error) from error
+    _check_tensors(path, config, content.tensors)
+    found = fingerprint(config, content.tensors)
+    content.check(path, found)
+    model = Model(name, path, config, content.summary, content.tensors)
     if not model.is_float:
         model.__dict__["fingerprint"] = found
     return model
-
-
-def _read(path: Path) -> bytes:
-    """The whole file, once its first bytes look like a model's."""
-    with open(path, "rb") as file:
-        start = file.read(8)
-        if not 2 <= int.from_bytes(start, "little") <= MAX_HEADER:
-            raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
-        return start + file.read()
-
-
-class _Fields(NamedTuple):
-    """What the metadata of a model file tells."""
-
-    config: StackConfig
-    summary: dict[str, Any]
-    checksum: str
-
-
-def _parse(path: Path, content: bytes) -> _Fields:
-    """Raises NotAModel, ModelVersionError."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header.get("__metadata__", {}).get(METADATA_KEY)
-    if metadata is None:
-        raise NotAModel(f"{path} is a safetensors file but not a chunker model; see `chunker train`")
-    try:
-        fields = json.loads(metadata)
-        version = fields["version"]
-        if not isinstance(version, int) or version > VERSION:
-            raise ModelVersionError(
-                f"{path} is a model of format {version}, this chunker reads up to {VERSION}; upgrade chunker"
-            )
-        config = StackConfig.from_json(fields["config"])
-        return _Fields(config, dict(fields["summary"]), str(fields["checksum"]))
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise NotAModel(
-            f"{path}: the model's description cannot be read ({error}); fetch it again"
-        ) from error
 
 
 # ---- whether tensors are a model's -----------------------------------------------------------------

@@ -4,8 +4,8 @@
  *
  * Each case codes a made-up content with made-up settings, with or without a model, harms the payload, and decodes it,
  * half of the time with two instruction sets. Both must give the same bytes and the same result, the size or
- * CHUNKER_CORRUPT, and an unharmed payload its content. Other cases read a content in a session, or give the library
- * too little room, a stop flag, a model or a job that is wrong. A case depends on SEED and its number alone: `fuzz 1 SEED CASE` repeats it. MODEL: a file of blob.py, used beside those
+ * CHUNKER_CORRUPT, and an unharmed payload its content. Other cases read a content in a session, code records from one,
+ * or give the library too little room, a stop flag, a model or a job that is wrong. A case depends on SEED and its number alone: `fuzz 1 SEED CASE` repeats it. MODEL: a file of blob.py, used beside those
  * that are made up in every sixteenth group of 256 cases. */
 #include "common.h"
 
@@ -160,6 +160,40 @@ static void read_session(const Setup *s, Random *r) {
     free(content);
 }
 
+/* Records from a session come back, harmed ones are refused or other bytes, and the session stays as it was. */
+static void code_records(const Setup *s, Random *r) {
+    size_t size = some_size(r), room = below(r, 200) ? 100 : 6000, capacity = 16 * room + 16, first_size = 0;
+    uint8_t *content = allocate(size), *record = allocate(room), *back = allocate(room);
+    uint8_t *first = allocate(room), *first_payload = allocate(capacity);
+    fill(r, content, size), fill(r, first, room);
+    ChunkerJob job = some_job(s, r);
+    if (!job.model) job.gate = 0;
+    ChunkerSession *session = chunker_session_new(&job, (int64_t)(size + room));
+    if (!session) wrong(s, "a session was refused");
+    if (chunker_session_read(session, content, (int64_t)size, &(ChunkerReadings){0}) != (int64_t)size) wrong(s, "a session's result");
+    for (int k = 0; k < 4; k++) {
+        size_t n = k == 0 || k == 3 ? room : below(r, (uint32_t)room + 1);
+        uint8_t *payload = allocate(capacity);
+        fill(r, record, n);
+        if (k == 0 || k == 3) memcpy(record, first, room);
+        int64_t result = chunker_session_encode(session, record, (int64_t)n, payload, (int64_t)capacity);
+        if (result < 1 || payload[0] >= CHUNKER_RESERVED) wrong(s, "a record's payload");
+        size_t payload_size = (size_t)result;
+        if (k == 0) first_size = payload_size, memcpy(first_payload, payload, payload_size);
+        if (k == 3 && (payload_size != first_size || memcmp(first_payload, payload, payload_size))) wrong(s, "a record left a trace");
+        ChunkerSession *decoder = below(r, 4) ? session : chunker_session_copy(session);
+        if (chunker_session_decode(decoder, payload, result, back, (int64_t)n, -1) != (int64_t)n || memcmp(back, record, n))
+            wrong(s, "a record did not come back");
+        payload = harm(r, payload, &payload_size);
+        result = chunker_session_decode(decoder, payload, (int64_t)payload_size, back, (int64_t)room, (int32_t)below(r, 257) - 1);
+        if (result != CHUNKER_CORRUPT && (result < 0 || result > (int64_t)room)) wrong(s, "a harmed record's result");
+        if (decoder != session) chunker_session_free(decoder);
+        free(payload);
+    }
+    chunker_session_free(session);
+    free(content), free(record), free(back), free(first), free(first_payload);
+}
+
 /* Too little room: never a byte beyond it, and the payload whole or CHUNKER_TOO_LARGE. Or a stop flag that is set. */
 static void cut_short(const Setup *s, Random *r) {
     size_t size = some_size(r), capacity = below(r, (uint32_t)size + 8);
@@ -270,6 +304,7 @@ int main(int count, char **arguments) {
         case 1: wrong_job(&s, &random); break;
         case 2: wrong_model(&s, &random); break;
         case 3: case 4: read_session(&s, &random); break;
+        case 5: case 6: code_records(&s, &random); break;
         default: code_and_decode(&s, &random);
         }
         double taken = (double)(clock() - start) / CLOCKS_PER_SEC;

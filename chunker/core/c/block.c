@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define LOOK_EVERY 64 /* bytes between two looks at the stop flag */
+#define JOURNALED 4096 /* a session keeps what the first bytes of a record change; longer ones are coded by a copy of it */
 
 /* A carryless binary arithmetic coder. The interval [low, high] is cut at the probability of a 1, which is the lower
  * part; bytes on which both ends agree are shifted out. */
@@ -95,16 +96,17 @@ static int sound(const ChunkerJob *job, int64_t size) {
 
 static int can_code(const ChunkerJob *job, int64_t size) { return sound(job, size) && (job->gate == 0 || job->model); }
 
-static int begin(Block *b, const ChunkerJob *job, const uint8_t *content, int64_t size) {
+/* given: where the states of its level 0 and then of its stack lie, saved from a block made alike; or NULL. */
+static int begin(Block *b, const ChunkerJob *job, const uint8_t *content, int64_t size, char *given) {
     const Kernels *kernels = job->tables->kernels[job->kernels];
     int with_stack = job->gate > 0 && job->model;
     b->job = job, b->tables = job->tables;
     b->coder.high = UINT32_MAX;
     b->level0 = level0_new(job->tables, kernels, content, (uint32_t)size, job->contexts, with_stack, job->without_contexts,
-                           job->without_parts);
+                           job->without_parts, given);
     if (!b->level0) return 0;
     if (!with_stack) return 1;
-    b->stack = stack_new(job->model, job->tables, kernels, content);
+    b->stack = stack_new(job->model, job->tables, kernels, content, given ? given + level0_size(b->level0) : NULL);
     return b->stack != NULL;
 }
 
@@ -179,7 +181,7 @@ int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int6
     Block b = {.mode = ENCODES};
     if (!can_code(job, size) || capacity < 0) return CHUNKER_BAD_JOB;
     b.coder.out = payload, b.coder.out_end = payload + capacity;
-    int64_t result = begin(&b, job, content, size) ? encode(&b, content, size) : CHUNKER_NO_MEMORY;
+    int64_t result = begin(&b, job, content, size, NULL) ? encode(&b, content, size) : CHUNKER_NO_MEMORY;
     end(&b);
     return result < 0 ? result : b.coder.out - payload;
 }
@@ -202,7 +204,7 @@ int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int6
     Block b = {.mode = DECODES};
     if (!can_code(job, size) || payload_size < 0) return CHUNKER_BAD_JOB;
     b.coder.in = payload, b.coder.in_end = payload + payload_size;
-    int64_t result = begin(&b, job, content, size) ? decode(&b, content, size, payload_size) : CHUNKER_NO_MEMORY;
+    int64_t result = begin(&b, job, content, size, NULL) ? decode(&b, content, size, payload_size) : CHUNKER_NO_MEMORY;
     end(&b);
     return result;
 }
@@ -214,6 +216,8 @@ struct ChunkerSession {
     ChunkerJob job;
     uint8_t *content;
     int64_t capacity;
+    int restored;   /* its content and tables lie in memory of its owner */
+    int marked;     /* the state is remembered, and everything that changes it is journaled */
 };
 
 ChunkerSession *chunker_session_new(const ChunkerJob *job, int64_t capacity) {
@@ -222,21 +226,82 @@ ChunkerSession *chunker_session_new(const ChunkerJob *job, int64_t capacity) {
     if (!s) return NULL;
     s->job = *job, s->capacity = capacity, s->block.mode = READS;
     s->content = calloc(1, (size_t)capacity + 1);
-    if (s->content && begin(&s->block, &s->job, s->content, capacity)) return s;
+    if (s->content && begin(&s->block, &s->job, s->content, capacity, NULL)) return s;
     chunker_session_free(s);
     return NULL;
+}
+
+/* A state in memory: this, the content, level 0, the stack. */
+typedef struct {
+    uint64_t size, capacity, position;
+    uint32_t abi, level0, reading; /* CHUNKER_ABI, and sizes of structs: states are of one build's layout */
+    int32_t contexts, gate, with_stack;
+    char unused[16];
+} Saved;
+
+static Saved saved(const ChunkerSession *s) {
+    Saved head = {.capacity = (uint64_t)s->capacity, .position = s->block.position, .abi = CHUNKER_ABI};
+    head.level0 = sizeof(Level0), head.reading = sizeof(Reading);
+    head.contexts = s->job.contexts, head.gate = s->job.gate, head.with_stack = s->block.stack != NULL;
+    head.size = sizeof head + padded((size_t)s->capacity + 1) + level0_size(s->block.level0);
+    if (s->block.stack) head.size += stack_size(s->block.stack);
+    return head;
+}
+
+int64_t chunker_session_save(const ChunkerSession *s, uint8_t *state, int64_t room) {
+    Saved head = saved(s);
+    if (s->block.level0->journal.failed) return CHUNKER_NO_MEMORY;
+    if ((int64_t)head.size > room) return (int64_t)head.size;
+    char *to = put((char *)state, &head, sizeof head);
+    to = put(to, s->content, (size_t)s->capacity + 1);
+    level0_save(s->block.level0, to);
+    if (s->block.stack) stack_save(s->block.stack, to + level0_size(s->block.level0));
+    return (int64_t)head.size;
+}
+
+ChunkerSession *chunker_session_restore(const ChunkerJob *job, int64_t capacity, uint8_t *state, int64_t size) {
+    const Saved *head = (const Saved *)(const void *)state;
+    if (!sound(job, capacity) || size < (int64_t)sizeof *head || head->size != (uint64_t)size) return NULL;
+    if (head->capacity != (uint64_t)capacity || head->position > head->capacity || head->abi != CHUNKER_ABI) return NULL;
+    if (head->level0 != sizeof(Level0) || head->reading != sizeof(Reading)) return NULL;
+    if (head->contexts != job->contexts || head->gate != job->gate) return NULL;
+    if (head->with_stack != (job->gate > 0 && job->model)) return NULL;
+    ChunkerSession *s = calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->job = *job, s->capacity = capacity, s->block.mode = READS, s->restored = 1;
+    s->content = state + sizeof *head;
+    s->block.position = (uint32_t)head->position;
+    if (begin(&s->block, &s->job, s->content, capacity, (char *)s->content + padded((size_t)capacity + 1)) &&
+        saved(s).size == head->size)
+        return s;
+    chunker_session_free(s);
+    return NULL;
+}
+
+ChunkerSession *chunker_session_copy(const ChunkerSession *s) {
+    if (s->block.level0->journal.failed) return NULL;
+    ChunkerSession *copy = chunker_session_new(&s->job, s->capacity);
+    if (!copy) return NULL;
+    Block *b = &copy->block;
+    b->position = s->block.position;
+    memcpy(copy->content, s->content, b->position);
+    level0_copy(b->level0, s->block.level0);
+    if (b->stack) stack_copy(b->stack, s->block.stack);
+    return copy;
 }
 
 void chunker_session_free(ChunkerSession *s) {
     if (!s) return;
     end(&s->block);
-    free(s->content);
+    if (!s->restored) free(s->content);
     free(s);
 }
 
 int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t size, const ChunkerReadings *to) {
     Block *b = &s->block;
     if (size < 0 || size > s->capacity - b->position) return CHUNKER_BAD_JOB;
+    if (b->level0->journal.failed) return CHUNKER_NO_MEMORY;
+    s->marked = b->level0->journal.writing = 0;
     int levels = b->stack ? stack_levels(b->stack) : 0;
     for (int64_t i = 0; i < size; i++) {
         if (look(b, i)) return CHUNKER_STOPPED;
@@ -254,4 +319,93 @@ int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t si
     }
     if (s->job.done) *s->job.done = size;
     return size;
+}
+
+/* ---- records ---- */
+
+static int mark(ChunkerSession *s) {
+    if (s->marked) return 1;
+    s->marked = level0_mark(s->block.level0) && (!s->block.stack || stack_mark(s->block.stack));
+    return s->marked;
+}
+
+/* Back to where the record began. */
+static int go_back(ChunkerSession *s, uint32_t position) {
+    s->block.position = position;
+    s->block.mode = READS;
+    if (s->block.stack) stack_undo(s->block.stack);
+    return level0_undo(s->block.level0);
+}
+
+static void start_coder(Block *b, int mode) {
+    memset(&b->coder, 0, sizeof b->coder);
+    b->coder.high = ((uint32_t)CHUNKER_RESERVED << 24) - 1;
+    b->mode = mode;
+}
+
+static int64_t encode_record(ChunkerSession *s, const uint8_t *record, int64_t size, uint8_t *payload, int64_t capacity) {
+    Block *b = &s->block;
+    start_coder(b, ENCODES);
+    b->coder.out = payload, b->coder.out_end = payload + capacity;
+    for (int64_t i = 0; i < size; i++) {
+        if (look(b, i)) return CHUNKER_STOPPED;
+        if (b->coder.beyond) return CHUNKER_TOO_LARGE;
+        s->content[b->position] = record[i];
+        code_byte(b, record[i], NULL);
+        end_byte(b);
+    }
+    finish(&b->coder);
+    return b->coder.beyond ? CHUNKER_TOO_LARGE : b->coder.out - payload;
+}
+
+/* BAD_JOB: the record goes on after `most` bytes. */
+static int64_t decode_record(ChunkerSession *s, const uint8_t *payload, int64_t payload_size, uint8_t *record, int64_t size,
+                             int32_t end, int64_t most) {
+    Block *b = &s->block;
+    start_coder(b, DECODES);
+    b->coder.in = payload, b->coder.in_end = payload + payload_size;
+    for (int k = 0; k < 4; k++) b->coder.code = b->coder.code << 8 | next_byte(&b->coder);
+    int64_t n = 0;
+    for (int ended = end < 0 && !size; !ended; ended = end < 0 ? n == size : record[n - 1] == end) {
+        if (n == size) return CHUNKER_CORRUPT;
+        if (n == most) return CHUNKER_BAD_JOB;
+        if (look(b, n)) return CHUNKER_STOPPED;
+        s->content[b->position] = record[n] = (uint8_t)code_byte(b, 0, NULL);
+        end_byte(b);
+        n++;
+        if (b->coder.beyond > 3) return CHUNKER_CORRUPT;
+    }
+    uint32_t value;
+    return b->coder.shifted + last_bytes(&b->coder, &value) == payload_size ? n : CHUNKER_CORRUPT;
+}
+
+int64_t chunker_session_encode(ChunkerSession *s, const uint8_t *record, int64_t size, uint8_t *payload, int64_t capacity) {
+    uint32_t position = s->block.position;
+    if (size < 0 || size > s->capacity - position || capacity < 0) return CHUNKER_BAD_JOB;
+    if (s->job.gate && !s->job.model) return CHUNKER_BAD_JOB;
+    if (size > JOURNALED) {
+        ChunkerSession *copy = chunker_session_copy(s);
+        int64_t result = copy ? encode_record(copy, record, size, payload, capacity) : CHUNKER_NO_MEMORY;
+        chunker_session_free(copy);
+        return result;
+    }
+    if (!mark(s)) return CHUNKER_NO_MEMORY;
+    int64_t result = encode_record(s, record, size, payload, capacity);
+    return go_back(s, position) ? result : CHUNKER_NO_MEMORY;
+}
+
+int64_t chunker_session_decode(ChunkerSession *s, const uint8_t *payload, int64_t payload_size, uint8_t *record, int64_t size,
+                               int32_t end) {
+    uint32_t position = s->block.position;
+    if (size < 0 || payload_size < 0 || end > 255 || (s->job.gate && !s->job.model)) return CHUNKER_BAD_JOB;
+    if (size > s->capacity - position) size = s->capacity - position;
+    if (payload_size && payload[0] >= CHUNKER_RESERVED) return CHUNKER_CORRUPT;
+    if (!mark(s)) return CHUNKER_NO_MEMORY;
+    int64_t result = decode_record(s, payload, payload_size, record, size, end, JOURNALED);
+    if (!go_back(s, position)) return CHUNKER_NO_MEMORY;
+    if (result != CHUNKER_BAD_JOB) return result;
+    ChunkerSession *copy = chunker_session_copy(s);
+    result = copy ? decode_record(copy, payload, payload_size, record, size, end, size) : CHUNKER_NO_MEMORY;
+    chunker_session_free(copy);
+    return result;
 }

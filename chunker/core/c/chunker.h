@@ -19,19 +19,20 @@
 #define CHUNKER_API __attribute__((visibility("default")))
 #endif
 
-#define CHUNKER_ABI 2                     /* changes with every change of this header */
+#define CHUNKER_ABI 3                     /* changes with every change of this header */
 #define CHUNKER_MAX_BLOCK (1 << 22)       /* bytes of a block */
 #define CHUNKER_GATE_ALWAYS 4095          /* the recurrent levels wake at the first bit of every byte */
 #define CHUNKER_MAX_LEVELS 16
 #define CHUNKER_MAX_WIDTH 16384
 #define CHUNKER_MAX_ORDERS 8
+#define CHUNKER_RESERVED 0xfe             /* a record's payload does not begin with this byte or the one above */
 
 /* What a function returns. Values from 0 on are sizes in bytes. */
 enum {
     CHUNKER_STOPPED = -1,    /* *stop became non-zero */
     CHUNKER_NO_MEMORY = -2,
     CHUNKER_TOO_LARGE = -3,  /* the payload would not fit into the capacity given */
-    CHUNKER_CORRUPT = -4,    /* the payload ends too early or too late for what it claims */
+    CHUNKER_CORRUPT = -4,    /* the payload ends too early or too late for what it claims, or holds no record */
     CHUNKER_BAD_JOB = -5     /* a field is out of range: the caller's mistake */
 };
 
@@ -123,5 +124,26 @@ CHUNKER_API void chunker_session_free(ChunkerSession *session);
  * that many. */
 CHUNKER_API int64_t chunker_session_read(ChunkerSession *session, const uint8_t *bytes, int64_t size,
                                          const ChunkerReadings *readings);
+
+/* A session of its own in the same state; NULL: there is no memory. */
+CHUNKER_API ChunkerSession *chunker_session_copy(const ChunkerSession *session);
+
+/* The session's state, to be kept in a file: returns its size, and writes it if there is room; `state` holds zeros. It is
+ * for this machine and this build of the library, and is trusted: whoever keeps it compares a checksum. */
+CHUNKER_API int64_t chunker_session_save(const ChunkerSession *session, uint8_t *state, int64_t room);
+
+/* A session in a saved state, made with a job and capacity as the saved one's. Its tables lie in `state`, aligned to 64
+ * bytes, which it writes to and which must outlive it. NULL: the state is not one of such a session, or no memory. */
+CHUNKER_API ChunkerSession *chunker_session_restore(const ChunkerJob *job, int64_t capacity, uint8_t *state, int64_t size);
+
+/* Codes a record as what comes next; afterwards the session is as it was before. Returns the payload's size or an error
+ * from above. The payload's first byte is below CHUNKER_RESERVED. */
+CHUNKER_API int64_t chunker_session_encode(ChunkerSession *session, const uint8_t *record, int64_t size, uint8_t *payload,
+                                           int64_t capacity);
+
+/* Decodes a record: up to its first byte that is `end`, or where `end` is -1 exactly `size` bytes. There are `size` bytes
+ * at most, else it is corrupt. Returns the record's size or an error. */
+CHUNKER_API int64_t chunker_session_decode(ChunkerSession *session, const uint8_t *payload, int64_t payload_size,
+                                           uint8_t *record, int64_t size, int32_t end);
 
 #endif

@@ -1,5 +1,6 @@
 #include "level0.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,8 @@ enum { SET_STACK, SET_CLASSES, SET_ORDER, SET_THIRD, SET_CLASS, SET_LENGTH, SET_
 #define SURE_ERROR 200    /* errors up to this, of 65536, train nothing */
 #define MIXED_LIMIT 2047  /* of a set's output, in 1/256 nat */
 #define FINAL_MAX (1 << 22)
+#define FINAL_ROWS_0 256  /* of the first final mixer: the partial byte */
+#define FINAL_ROWS_1 (13 * 3 * 8) /* of the second: lengths of matches, which match, the bit */
 #define BYTES_A_ROW 32    /* of a block, for each row of a set of weights: few rows learn faster */
 #define SET_BITS 12       /* of a row's number, at most */
 #define APM_BITS 16
@@ -36,6 +39,9 @@ enum { SET_STACK, SET_CLASSES, SET_ORDER, SET_THIRD, SET_CLASS, SET_LENGTH, SET_
 void level0_free(Level0 *l) {
     if (!l) return;
     give_back(&l->memory);
+    free(l->journal.bytes);
+    free(l->saved);
+    for (int s = 0; s < N_SETS; s++) free(l->kept[s]);
     free(l);
 }
 
@@ -53,6 +59,8 @@ static inline void adapt(const ChunkerTables *t, uint32_t *entry, int bit, uint3
 static inline int probability(uint32_t entry) { return (int)(entry >> 16); }
 
 /* ---- construction ---- */
+
+#define CHANGING offsetof(Level0, hash) /* where in the struct the state begins; it goes to the struct's end */
 
 static int bits_for(uint32_t n, int least, int most) {
     int bits = least;
@@ -92,46 +100,64 @@ static int make_tables(Level0 *l, uint32_t size) {
     return l->state_map && l->run_map && l->order1;
 }
 
-static int make_mixer(Level0 *l, uint32_t size, int with_stack) {
-    int n = l->contexts, k = 3 * n;
+static size_t set_rows(const Level0 *l, int s) {
+    return SET_SIZE[s] <= l->set_mask ? SET_SIZE[s] : (size_t)l->set_mask + 1;
+}
+
+static int make_mixer(Level0 *l, uint32_t size) {
+    int n = l->contexts;
     l->lanes = (n + 15) / 16 * 16;
-    l->inputs = (k + 2 * N_MATCHES + 5 + INPUT_STEP - 1) / INPUT_STEP * INPUT_STEP;
+    l->inputs = (3 * n + 2 * N_MATCHES + 5 + INPUT_STEP - 1) / INPUT_STEP * INPUT_STEP;
     l->x = take(&l->memory, (size_t)l->inputs * 2);
     l->initial = take(&l->memory, (size_t)l->inputs * 4);
     if (!l->x || !l->initial) return 0;
-    for (int i = 0; i < n; i++) l->initial[i] = l->initial[n + i] = (1 << 20) / (n + 8);
-    for (int j = 0; j < N_MATCHES; j++) l->initial[k + j] = (1 << 20) / 4;
-    k += 2 * N_MATCHES + 2;
-    if (with_stack) l->initial[k] = (int32_t)(.35 * (1 << 20));
     l->set_mask = (1u << bits_for(size / BYTES_A_ROW, 3, SET_BITS)) - 1;
     for (int s = 0; s < N_SETS; s++) {
-        size_t rows = SET_SIZE[s] <= l->set_mask ? SET_SIZE[s] : (size_t)l->set_mask + 1;
+        size_t rows = set_rows(l, s);
         l->weights[s] = take(&l->memory, rows * (size_t)l->inputs * 4);
         l->trained[s] = take(&l->memory, rows * 2);
         if (!l->weights[s] || !l->trained[s]) return 0;
     }
     for (int f = 0; f < 2; f++) {
-        l->final[f] = take(&l->memory, sizeof *l->final[f] * (f ? 13 * 3 * 8 : 256));
+        int rows = f ? FINAL_ROWS_1 : FINAL_ROWS_0;
+        l->final[f] = take(&l->memory, sizeof *l->final[f] * (size_t)rows);
         if (!l->final[f]) return 0;
-        for (int i = 0; i < (f ? 13 * 3 * 8 : 256); i++)
-            for (int s = 0; s < N_SETS; s++) l->final[f][i][s] = (1 << 20) / N_SETS;
     }
     return 1;
 }
 
+static void set_weights(Level0 *l, int with_stack) {
+    int n = l->contexts, k = 3 * n;
+    for (int i = 0; i < n; i++) l->initial[i] = l->initial[n + i] = (1 << 20) / (n + 8);
+    for (int j = 0; j < N_MATCHES; j++) l->initial[k + j] = (1 << 20) / 4;
+    k += 2 * N_MATCHES + 2;
+    if (with_stack) l->initial[k] = (int32_t)(.35 * (1 << 20));
+    for (int f = 0; f < 2; f++)
+        for (int i = 0; i < (f ? FINAL_ROWS_1 : FINAL_ROWS_0); i++)
+            for (int s = 0; s < N_SETS; s++) l->final[f][i][s] = (1 << 20) / N_SETS;
+}
+
 Level0 *level0_new(const ChunkerTables *tables, const Kernels *kernels, const uint8_t *bytes, uint32_t size, int contexts,
-                   int with_stack, uint64_t without_contexts, uint32_t without_parts) {
+                   int with_stack, uint64_t without_contexts, uint32_t without_parts, char *given) {
     Level0 *l = calloc(1, sizeof *l);
     if (!l) return NULL;
+    if (given) l->memory.given = given + padded(sizeof *l - CHANGING);
     l->tables = tables, l->kernels = kernels, l->without_parts = without_parts;
     reading_start(&l->reading, tables, bytes);
     choose_contexts(l, contexts, without_contexts);
-    if (!make_tables(l, size) || !make_mixer(l, size, with_stack)) {
+    if (!make_tables(l, size) || !make_mixer(l, size)) {
         level0_free(l);
         return NULL;
     }
+    for (int i = 0; i < l->contexts; i++) l->run_at_before[i] = 8 + (uint32_t)i * 18 * 16;
+    for (int i = 0; i < 33; i++) l->apm_initial[i] = (uint16_t)squash(tables, (i - 16) * 128);
+    if (given) {
+        memcpy((char *)l + CHANGING, given, sizeof *l - CHANGING);
+        l->reading.bytes = bytes, l->reading.tables = tables;
+        return l;
+    }
+    set_weights(l, with_stack);
     for (int i = 0; i < l->contexts; i++) {
-        l->run_at_before[i] = 8 + (uint32_t)i * 18 * 16;
         for (int s = 0; s < 256; s++) l->state_map[i * 256 + s] = (uint32_t)tables->state_p[s] << 16 | 6;
         for (uint32_t r = 0; r < 18 * 16; r++) {
             uint32_t n = r / 16;
@@ -144,9 +170,69 @@ Level0 *level0_new(const ChunkerTables *tables, const Kernels *kernels, const ui
         for (uint32_t i = 0; i < 24 * 16; i++) l->match_map[k][i] = (65536 * (i / 16 + 2) / (i / 16 + 3)) << 16 | 2;
     }
     for (int i = 0; i < 256; i++) l->order0[i] = 1u << 31;
-    for (int i = 0; i < 33; i++) l->apm_initial[i] = (uint16_t)squash(tables, (i - 16) * 128);
     return l;
 }
+
+/* ---- going back, and copies ---- */
+
+#define CHANGING_SIZE (offsetof(Level0, reading) + offsetof(Reading, after2) - CHANGING)
+
+static size_t state_map_size(const Level0 *l) { return (size_t)l->contexts * 256 * 4; }
+static size_t run_map_size(const Level0 *l) { return ((size_t)l->contexts * 18 * 16 + 8) * 4; }
+static size_t final_size(const Level0 *l, int f) { return sizeof *l->final[f] * (f ? FINAL_ROWS_1 : FINAL_ROWS_0); }
+
+/* Small tables of which every bit changes much are saved whole, the others entry by entry in the journal. */
+static void save(Level0 *l, int back) {
+    struct {
+        void *at;
+        size_t size;
+    } part[] = {{(char *)l + CHANGING, CHANGING_SIZE},
+                {l->state_map, state_map_size(l)},
+                {l->run_map, run_map_size(l)},
+                {l->final[0], final_size(l, 0)},
+                {l->final[1], final_size(l, 1)}};
+    char *saved = l->saved;
+    for (size_t i = 0; i < sizeof part / sizeof *part; saved += part[i++].size)
+        memcpy(back ? part[i].at : saved, back ? saved : part[i].at, part[i].size);
+}
+
+static void next_record(Level0 *l) {
+    if (++l->record) return;
+    for (int s = 0; s < N_SETS; s++) memset(l->kept[s], 0, set_rows(l, s) * sizeof *l->kept[s]);
+    l->record = 1;
+}
+
+int level0_mark(Level0 *l) {
+    if (!l->saved) {
+        l->saved = malloc(CHANGING_SIZE + state_map_size(l) + run_map_size(l) + final_size(l, 0) + final_size(l, 1));
+        int sound = l->saved != NULL;
+        for (int s = 0; s < N_SETS; s++) sound = (l->kept[s] = calloc(set_rows(l, s), sizeof *l->kept[s])) && sound;
+        if (!sound) return 0;
+    }
+    save(l, 0);
+    next_record(l);
+    l->journal.writing = 1;
+    return 1;
+}
+
+int level0_undo(Level0 *l) {
+    if (l->journal.failed) return 0;
+    undo(&l->journal);
+    save(l, 1);
+    next_record(l);
+    return 1;
+}
+
+void level0_copy(Level0 *to, const Level0 *from) {
+    const uint8_t *bytes = to->reading.bytes;
+    copy_pieces(&to->memory, &from->memory);
+    memcpy((char *)to + CHANGING, (const char *)from + CHANGING, sizeof *to - CHANGING);
+    to->reading.bytes = bytes;
+}
+
+size_t level0_size(const Level0 *l) { return padded(sizeof *l - CHANGING) + pieces_size(&l->memory); }
+
+void level0_save(const Level0 *l, char *to) { put_pieces(put(to, (const char *)l + CHANGING, sizeof *l - CHANGING), &l->memory); }
 
 /* ---- slots ---- */
 
@@ -154,17 +240,20 @@ static inline Bucket *bucket_of(const Level0 *l, uint32_t hash) {
     return l->buckets + (hash * 0x9e3779b1u >> (32 - l->bucket_bits));
 }
 
-static inline Slot *find(const Level0 *l, uint32_t hash) {
+static inline Slot *find(Level0 *l, uint32_t hash) {
     Slot *s = bucket_of(l, hash)->slot;
     uint16_t check = (uint16_t)(hash & 65535);
     if (!check) check = 1;
-    if (s[0].check == check) return s;
-    if (s[1].check == check) return s + 1;
-    if (s[2].check == check) return s + 2;
+    for (int i = 0; i < 3; i++)
+        if (s[i].check == check) {
+            keep(&l->journal, s + i, sizeof *s);
+            return s + i;
+        }
     const uint8_t *count = l->tables->state_count;
     Slot *least = s;
     if (count[s[1].state[0]] < count[least->state[0]]) least = s + 1;
     if (count[s[2].state[0]] < count[least->state[0]]) least = s + 2;
+    keep(&l->journal, least, sizeof *least);
     memset(least, 0, sizeof *least);
     least->check = check;
     return least;
@@ -343,6 +432,16 @@ static int refine(Level0 *l, const Advice *advice, int odds, int p) {
     return n ? (p + 3 * (sum / n) + 2) >> 2 : p;
 }
 
+/* Keeps a row of weights the first time that a record uses it. */
+static void keep_row(Level0 *l, int s) {
+    uint32_t row = l->selected[s];
+    if (l->kept[s][row] == l->record) return;
+    l->kept[s][row] = l->record;
+    keep(&l->journal, &l->trained[s][row], sizeof l->trained[s][row]);
+    if (l->trained[s][row])
+        keep(&l->journal, l->weights[s] + (size_t)row * (size_t)l->inputs, (size_t)l->inputs * sizeof *l->weights[s]);
+}
+
 int level0_mix(Level0 *l, const Advice *advice) {
     const ChunkerTables *t = l->tables;
     int k = 3 * l->contexts + 2 * N_MATCHES + 2;
@@ -352,6 +451,7 @@ int level0_mix(Level0 *l, const Advice *advice) {
     for (int s = 0; s < N_SETS; s++) {
         if (l->without_parts & (uint32_t)PART_SETS << s) { l->output[s] = 0; continue; }
         int32_t *w = l->weights[s] + (size_t)l->selected[s] * (size_t)l->inputs;
+        if (l->journal.writing) keep_row(l, s);
         if (!l->trained[s][l->selected[s]]) memcpy(w, l->initial, (size_t)l->inputs * 4);
         l->output[s] = clamp(l->kernels->dot(l->x, w, l->inputs) >> 12, MIXED_LIMIT);
     }
@@ -419,12 +519,14 @@ void level0_update(Level0 *l, int bit) {
     adapt(t, &l->order0[l->partial], bit, STATE_LIMIT);
     uint32_t *order1 = &l->order1[(l->reading.last4 & 255) << 8 | l->partial], v = *order1 ^ 1u << 31;
     adapt(t, &v, bit, STATE_LIMIT);
+    keep(&l->journal, order1, sizeof *order1);
     *order1 = v ^ 1u << 31;
     for (int a = 0; a < N_APMS; a++) {
         if (l->without_parts & (uint32_t)PART_APMS << a) continue;
         uint16_t *q = l->apm[a] + l->apm_used[a], initial = l->apm_initial[l->apm_node[a]];
         int v16 = *q ^ initial;
         v16 += ((bit ? 65535 : 0) - v16) >> 4;
+        keep(&l->journal, q, sizeof *q);
         *q = (uint16_t)v16 ^ initial;
     }
     l->partial = l->partial << 1 | (uint32_t)bit;
@@ -457,6 +559,7 @@ static void find_match(Level0 *l, int k) {
     for (uint32_t i = 1; i <= least; i++) h = (h + end[-(int)i] + 1) * 0x2f0b4c47u;
     h = (h ^ h >> 15) * 0x1b873593u >> (32 - l->match_bits);
     uint32_t at = l->match_table[k][h];
+    keep(&l->journal, &l->match_table[k][h], sizeof at);
     l->match_table[k][h] = n;
     if (m->length >= least || !at) return;
     uint32_t length = 0;
@@ -479,7 +582,11 @@ void level0_end_byte(Level0 *l) {
         }
     }
     for (int k = 0; k < N_MATCHES; k++) follow_match(l, &l->match[k], byte);
-    reading_add(&l->reading, byte);
+    Reading *r = &l->reading;
+    keep(&l->journal, &r->after2[r->last4 & 65535], sizeof *r->after2);
+    keep(&l->journal, &r->after3[r->seen_after3], sizeof *r->after3);
+    keep(&l->journal, &r->after_word[r->seen_after_word], sizeof *r->after_word);
+    reading_add(r, byte);
     if (!(l->without_parts & PART_MATCH))
         for (int k = 0; k < N_MATCHES; k++) find_match(l, k);
     for (int k = 0; k < N_MATCHES; k++) {

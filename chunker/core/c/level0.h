@@ -3,6 +3,7 @@
 #define CHUNKER_LEVEL0_H
 
 #include "contexts.h"
+#include "journal.h"
 #include "kernels.h"
 #include "memory.h"
 
@@ -53,35 +54,20 @@ typedef struct {
 } Advice;
 
 typedef struct {
+    /* what does not change after construction, and tables */
     const ChunkerTables *tables;
     const Kernels *kernels;
     uint32_t without_parts;
-    Reading reading;
-    /* contexts */
     int contexts, orders;      /* how many; how many of them are the last n bytes */
     uint8_t context[N_CONTEXTS]; /* their numbers */
-    uint32_t hash[N_CONTEXTS];
-    Slot *slot[N_CONTEXTS], *first[N_CONTEXTS]; /* of this nibble, of this byte's first nibble */
     Bucket *buckets;
     int bucket_bits;
     uint32_t *state_map;       /* (contexts, 256) adaptive probabilities */
     uint32_t *run_map;         /* (contexts, 18, 2, 8) of the run's byte being right, and one that stands for no run */
-    /* per context, N_LANES of them, those beyond `contexts` being zero: */
-    uint32_t run_last[N_LANES], run_before[N_LANES]; /* the byte seen last and the one before, with a leading 1; 0: none */
-    uint32_t run_at[N_LANES], run_at_before[N_LANES]; /* where their entries begin in run_map */
-    uint32_t run_used[N_LANES], run_bit[N_LANES];    /* the entry that takes part, the bit that it expects */
-    uint32_t run_entry[N_LANES];
-    uint32_t state_used[N_LANES], state_entry[N_LANES];
-    int32_t state[N_LANES], mixed[N_LANES], odds_of[N_LANES];
-    /* matches */
-    Match match[N_MATCHES];
+    uint32_t run_at_before[N_LANES]; /* where a context's entries for a run of none begin in run_map */
     uint32_t *match_table[N_MATCHES];
     int match_bits;
-    uint32_t match_map[N_MATCHES][24 * 8 * 2];
-    uint32_t longest_expected, longest_length; /* of the first match that expects a byte: byte + 1 or 0 */
-    /* direct probabilities */
-    uint32_t order0[256], *order1; /* order1: (256, 256), exclusive-or 2^31 */
-    /* mixer */
+    uint32_t *order1;          /* (256, 256) direct probabilities, exclusive-or 2^31 */
     int lanes;                 /* contexts, padded to a multiple of 16 */
     uint32_t set_mask;         /* rows of every set less 1, a power of two less 1; SET_SIZE may be less */
     int inputs;                /* padded */
@@ -89,16 +75,38 @@ typedef struct {
     int32_t *initial;          /* (inputs,) weights of a set that was never used */
     int32_t *weights[N_SETS];  /* (rows, inputs) */
     uint16_t *trained[N_SETS]; /* (rows,) how often; 0: not initialized */
+    int32_t (*final[2])[FINAL_WEIGHTS];
+    uint32_t apm_mask;         /* rows of a map less 1, a power of two less 1 */
+    uint16_t *apm[N_APMS];     /* (rows, 33), exclusive-or their initial values */
+    uint16_t apm_initial[33];
+    Memory memory;
+    /* what a session needs to go back: the journal, what was saved, and in which record each row of weights was kept */
+    Journal journal;
+    char *saved;
+    uint32_t *kept[N_SETS], record;
+
+    /* what changes with every byte, from here to the tables of `reading` (CHANGING in level0.c) */
+    uint32_t hash[N_CONTEXTS];
+    Slot *slot[N_CONTEXTS], *first[N_CONTEXTS]; /* of this nibble, of this byte's first nibble */
+    /* per context, N_LANES of them, those beyond `contexts` being zero: */
+    uint32_t run_last[N_LANES], run_before[N_LANES]; /* the byte seen last and the one before, with a leading 1; 0: none */
+    uint32_t run_at[N_LANES];  /* where the run's entries begin in run_map */
+    uint32_t run_used[N_LANES], run_bit[N_LANES];    /* the entry that takes part, the bit that it expects */
+    uint32_t run_entry[N_LANES];
+    uint32_t state_used[N_LANES], state_entry[N_LANES];
+    int32_t state[N_LANES], mixed[N_LANES], odds_of[N_LANES];
+    /* matches */
+    Match match[N_MATCHES];
+    uint32_t match_map[N_MATCHES][24 * 8 * 2];
+    uint32_t longest_expected, longest_length; /* of the first match that expects a byte: byte + 1 or 0 */
+    uint32_t order0[256];      /* direct probabilities */
+    /* mixer */
     uint32_t selected[N_SETS];
     int output[N_SETS];        /* in 1/256 nat */
-    int32_t (*final[2])[FINAL_WEIGHTS];
     uint32_t final_selected[2];
     int final_p[2];
     /* adaptive maps */
-    uint32_t apm_mask;         /* rows of a map less 1, a power of two less 1 */
-    uint16_t *apm[N_APMS];     /* (rows, 33), exclusive-or their initial values */
     uint32_t apm_place[N_APMS], apm_used[N_APMS], apm_node[N_APMS];
-    uint16_t apm_initial[33];
     /* the bit at hand */
     uint32_t partial;          /* bits of this byte so far, with a leading 1 */
     int bit;                   /* 0 .. 7 */
@@ -106,13 +114,24 @@ typedef struct {
     int seen_orders;           /* of the last n bytes: contexts in which something was seen here */
     int p;                     /* 16 bits, of a 1 */
     int odds;                  /* its logarithm of odds before the adaptive maps */
-    Memory memory;
+    Reading reading;
 } Level0;
 
-/* NULL: no memory. size: bytes of the block. */
+/* NULL: no memory. size: bytes of the block. given: where level0_save put the state of one made alike, NULL for none; it
+ * must live as long. */
 Level0 *level0_new(const ChunkerTables *tables, const Kernels *kernels, const uint8_t *bytes, uint32_t size, int contexts,
-                   int with_stack, uint64_t without_contexts, uint32_t without_parts);
+                   int with_stack, uint64_t without_contexts, uint32_t without_parts, char *given);
 void level0_free(Level0 *l);
+
+/* Between two bytes: remember the state, go back to the one remembered (level0_mark returns 0 without memory, level0_undo
+ * if the journal found none), and take over the state of one that was made alike. */
+int level0_mark(Level0 *l);
+int level0_undo(Level0 *l);
+void level0_copy(Level0 *to, const Level0 *from);
+
+/* Its state in one piece: the size, a multiple of 64, and the state itself, to a place of zeros. */
+size_t level0_size(const Level0 *l);
+void level0_save(const Level0 *l, char *to);
 
 void level0_begin_byte(Level0 *l);
 /* The probability of a 1, 1 .. 65535 of 65536; inputs first, then the mixture, again if the advice changes. */

@@ -196,13 +196,28 @@ struct Stack {
     uint32_t tree[2 * SYMBOLS]; /* sums of the last ones: node n has children 2n and 2n + 1 */
     uint32_t likeliest[CHUNKER_MAX_LEVELS];
     Memory memory;
+    char *saved; /* this struct and its memory, as stack_mark found them */
 };
 
 static void read_out(Stack *s, int index);
 
-Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const Kernels *kernels, const uint8_t *bytes) {
+/* All but what lies in the memory. */
+static void take_over(Stack *to, const Stack *from) {
+    to->read_to = from->read_to;
+    memcpy(to->weight, from->weight, sizeof to->weight);
+    memcpy(to->tree, from->tree, sizeof to->tree);
+    memcpy(to->likeliest, from->likeliest, sizeof to->likeliest);
+    for (int i = 0; i < to->model->levels; i++) {
+        State was = to->state[i];
+        to->state[i] = from->state[i];
+        to->state[i].h = was.h, to->state[i].c = was.c, to->state[i].h8 = was.h8;
+    }
+}
+
+Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const Kernels *kernels, const uint8_t *bytes, char *given) {
     Stack *s = calloc(1, sizeof *s);
     if (!s) return NULL;
+    if (given) s->memory.given = given + padded(sizeof *s);
     s->model = model, s->tables = tables, s->kernels = kernels, s->bytes = bytes;
     size_t widest = SYMBOLS;
     int sound = 1;
@@ -223,15 +238,47 @@ Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const K
         stack_free(s);
         return NULL;
     }
-    for (int i = 0; i < model->levels; i++) read_out(s, i);
+    if (given) take_over(s, (const Stack *)(const void *)given);
+    else
+        for (int i = 0; i < model->levels; i++) read_out(s, i);
     return s;
 }
 
 void stack_free(Stack *s) {
     if (!s) return;
     give_back(&s->memory);
+    free(s->saved);
     free(s);
 }
+
+int stack_mark(Stack *s) {
+    size_t size = sizeof *s;
+    for (int i = 0; i < s->memory.pieces; i++) size += s->memory.size[i];
+    if (!s->saved && !(s->saved = malloc(size))) return 0;
+    char *saved = s->saved;
+    memcpy(saved, s, sizeof *s);
+    saved += sizeof *s;
+    for (int i = 0; i < s->memory.pieces; saved += s->memory.size[i++])
+        memcpy(saved, aligned(s->memory.piece[i]), s->memory.size[i]);
+    return 1;
+}
+
+void stack_undo(Stack *s) {
+    const char *saved = s->saved;
+    memcpy(s, saved, sizeof *s);
+    saved += sizeof *s;
+    for (int i = 0; i < s->memory.pieces; saved += s->memory.size[i++])
+        memcpy(aligned(s->memory.piece[i]), saved, s->memory.size[i]);
+}
+
+void stack_copy(Stack *to, const Stack *from) {
+    copy_pieces(&to->memory, &from->memory);
+    take_over(to, from);
+}
+
+size_t stack_size(const Stack *s) { return padded(sizeof *s) + pieces_size(&s->memory); }
+
+void stack_save(const Stack *s, char *to) { put_pieces(put(to, s, sizeof *s), &s->memory); }
 
 static void multiply(Stack *s, const int8_t *x, const Packed *m, int32_t *out) {
     s->kernels->product(x, m->q, m->offset, m->rows, m->columns, s->sums);

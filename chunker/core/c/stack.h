@@ -6,9 +6,16 @@
 
 typedef struct Stack Stack; /* the running state of one block */
 
-/* NULL: no memory. */
-Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const Kernels *kernels, const uint8_t *bytes);
+/* NULL: no memory. given: as level0_new has it. */
+Stack *stack_new(const ChunkerModel *model, const ChunkerTables *tables, const Kernels *kernels, const uint8_t *bytes, char *given);
 void stack_free(Stack *s);
+
+/* As those of level 0. */
+int stack_mark(Stack *s);
+void stack_undo(Stack *s);
+void stack_copy(Stack *to, const Stack *from);
+size_t stack_size(const Stack *s);
+void stack_save(const Stack *s, char *to);
 
 /* Level 1 wakes before the byte at `position`: it takes in what passed, and predicts. Returns how many levels moved. */
 int stack_wake(Stack *s, uint32_t position, uint32_t guess, uint32_t confidence);

@@ -6,12 +6,14 @@ Plain rather than quick: some hundred bytes a second.
 from __future__ import annotations
 
 from array import array
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
 from math import nan
+from mmap import mmap
 from typing import Protocol
 
-from chunker.core.interface import GATE_ALWAYS, MISFIT, Model, Progress, Settings, Stop, Trace
+from chunker.core.interface import GATE_ALWAYS, MISFIT, RESERVED, Model, Progress, Settings, Stop, Trace
 from chunker.core.reference.coder import Decoder, Encoder
 from chunker.core.reference.level0 import Advice, Level0
 from chunker.core.reference.stack import Stack
@@ -20,6 +22,7 @@ from chunker.errors import CorruptArchive
 
 LOOK_EVERY = 64  # bytes between two looks at the stop flag
 MAX_BEYOND = 3  # zeros that a decoder of a valid payload reads behind its end
+RECORD_HIGH = (RESERVED << 24) - 1  # the end of the first interval of a record's coder
 ASLEEP = 8  # in place of the bit before which they woke, 0 .. 7: the recurrent levels slept
 
 
@@ -42,6 +45,13 @@ class Block:
         self._level0 = Level0(settings.contexts, n_bytes, with_stack)
         self.content = self._level0.content
         self.stack = Stack(model, self.content) if with_stack and model is not None else None
+
+    def copy(self, coder: Coder) -> Block:
+        """A block in the same state, with another coder."""
+        shared = [self._coder, *(self.stack.weights if self.stack is not None else [])]
+        block = deepcopy(self, {id(each): each for each in shared})
+        block._coder = coder
+        return block
 
     def code(self, byte: int = 0) -> Coded:
         """Code the next byte; a decoder ignores `byte`."""
@@ -134,6 +144,52 @@ class PythonSession:
             array("f", chain.from_iterable(each.level_bits for each in coded) if detail else ()),
         )
 
+    def encode(self, record: bytes) -> bytes:
+        """See Session.encode."""
+        if len(record) > self._left:
+            raise ValueError(f"the session has room for {self._left:,} bytes")
+        encoder = Encoder(RECORD_HIGH)
+        block = self._block.copy(encoder)
+        for position, byte in enumerate(record):
+            look(position, self._stop, self._progress)
+            block.code(byte)
+        encoder.finish()
+        return bytes(encoder.payload)
+
+    def decode(self, payload: bytes, *, end: int | None, limit: int) -> bytes:
+        """See Session.decode."""
+        if payload[:1] >= bytes([RESERVED]):
+            raise CorruptArchive(MISFIT)
+        decoder = Decoder(payload, RECORD_HIGH)
+        block = self._block.copy(decoder)
+        begin, most = len(block.content), min(limit, self._left)
+        while (
+            (len(block.content) - begin < limit)
+            if end is None
+            else (block.content[begin:][-1:] != bytes([end]))
+        ):
+            position = len(block.content) - begin
+            if position == most:
+                raise CorruptArchive(MISFIT)
+            look(position, self._stop, self._progress)
+            block.code()
+            if decoder.beyond > MAX_BEYOND:
+                raise CorruptArchive(MISFIT)
+        if not decoder.complete:
+            raise CorruptArchive(MISFIT)
+        return bytes(block.content[begin:])
+
+    def copy(self) -> PythonSession:
+        """See Session.copy."""
+        session = PythonSession.__new__(PythonSession)
+        session._block = self._block.copy(NoCoder())
+        session._left, session._stop, session._progress = self._left, self._stop, self._progress
+        return session
+
+    def save(self) -> bytearray:
+        """See Session.save: the reference gives none."""
+        return bytearray()
+
 
 class PythonBackend:
     """See chunker.core.backend.Backend."""
@@ -189,6 +245,18 @@ class PythonBackend:
     ) -> PythonSession:
         """See Backend.session."""
         return PythonSession(settings, model, capacity, stop, progress)
+
+    def restore(
+        self,
+        settings: Settings,
+        model: Model | None,
+        capacity: int,
+        state: mmap,
+        stop: Stop,
+        progress: Progress,
+    ) -> PythonSession | None:
+        """See Backend.restore: the reference gives no states, and takes none."""
+        return None
 
 
 def coding_block(settings: Settings, model: Model | None, n_bytes: int, coder: Coder) -> Block:

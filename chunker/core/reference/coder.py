@@ -13,10 +13,10 @@ from chunker.core.reference.reading import MASK
 
 
 class Interval:
-    """low .. high, both included. shifted: how many bytes left it."""
+    """low .. high, both included, from 0 to a first `high`. shifted: how many bytes left it."""
 
-    def __init__(self) -> None:
-        self.low, self.high = 0, MASK
+    def __init__(self, high: int) -> None:
+        self.low, self.high = 0, high
         self.shifted = 0
 
     def middle(self, p: int) -> int:
@@ -46,11 +46,11 @@ class Interval:
 
 
 class Encoder:
-    """payload: what is written so far."""
+    """payload: what is written so far. high: the end of the first interval."""
 
-    def __init__(self) -> None:
+    def __init__(self, high: int = MASK) -> None:
         self.payload = bytearray()
-        self._interval = Interval()
+        self._interval = Interval(high)
 
     def code(self, p: int, bit: int) -> int:
         """Write a bit to which the probability of a 1, p / 65536, was given; returns it."""
@@ -63,11 +63,11 @@ class Encoder:
 
 
 class Decoder:
-    """The bits of a payload. Behind its end it reads zeros."""
+    """The bits of a payload. Behind its end it reads zeros. high: as the encoder had it."""
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: bytes, high: int = MASK) -> None:
         self._payload, self._taken = payload, 0
-        self._interval = Interval()
+        self._interval = Interval(high)
         self._code = 0
         for _ in range(4):
             self._take_byte()

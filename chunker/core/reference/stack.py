@@ -34,7 +34,7 @@ class Level:
     """
 
     def __init__(self, level: IntegerLevel, index: int) -> None:
-        self._level, self._index = level, index
+        self.weights, self._index = level, index
         self.h: Integers = np.zeros((1, level.width), dtype=np.int32)
         self.c = np.zeros((1, level.width), dtype=np.int64) if level.cell == "lstm" else None
         self.logits = self._read_out()
@@ -47,12 +47,12 @@ class Level:
     ) -> None:
         """Take in a byte, `time` after the last one. below: (1, K), -127 .. 127."""
         told = time_bucket(time), below, np.array([guess]), np.array([confidence])
-        self.h, self.c = self._level.step(self.h, self.c, np.array([byte]), *told)
+        self.h, self.c = self.weights.step(self.h, self.c, np.array([byte]), *told)
         self.logits = self._read_out()
 
     def _read_out(self) -> Integers:
-        logits = self._level.readout(narrow(self.h))
-        return logits + self._level.readout_bias if self._index == 0 else logits
+        logits = self.weights.readout(narrow(self.h))
+        return logits + self.weights.readout_bias if self._index == 0 else logits
 
 
 class Stack:
@@ -74,6 +74,11 @@ class Stack:
         self._levels = [Level(level, index) for index, level in enumerate(stack.levels)]
         self._read_to = 0  # bytes that level 1 has taken in or slept through
         self._pmfs: list[UnnormalizedPmf] = []  # what levels 1 .. l predict together, for every l
+
+    @property
+    def weights(self) -> list[object]:
+        """What is the same for all blocks."""
+        return [self._ngrams, *(level.weights for level in self._levels)]
 
     def wake(self, guess: int, confidence: int) -> int:
         """Take in what passed, and predict the next byte. Returns how many levels moved, at least 1.

@@ -1,0 +1,157 @@
+"""The file that every kind of model lies in: safetensors with one metadata key of canonical JSON.
+
+    {"checksum": .., "config": {..}, "kind": .., "summary": {..}, "version": 1}
+
+The checksum is over the configuration and the tensors, and finds damage. The kind says what the rest means; a
+file of a stack has none. Reading needs no numpy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from chunker.config import canonical_json
+from chunker.core.layout import RawTensor
+from chunker.errors import ModelNotFound, ModelVersionError, NotAModel
+from chunker.wholefile import write_whole
+
+VERSION = 1
+METADATA_KEY = "chunker"
+MAX_HEADER = 2**20  # of JSON in a safetensors file; checked before it is read
+
+# Kind -> what it is called, and what it is for.
+KINDS = {
+    "stack": ("a model of files", "compress files with it (`chunker compress -m`)"),
+    "records": ("a model of records", "use it with chunker.RecordCodec or `chunker records`"),
+}
+
+# Types of safetensors and numpy's names for them, little-endian; a model has no others.
+_TYPES = {"I8": "|i1", "I32": "<i4", "F32": "<f4", "U8": "|u1"}
+
+RawTensors = dict[str, RawTensor]
+
+
+class Content(NamedTuple):
+    """What a model file holds. summary: what training wrote down, free JSON."""
+
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    tensors: RawTensors
+    checksum: str
+
+    def check(self, path: Path, digest: bytes) -> None:
+        """Raise NotAModel unless the file's checksum is this one."""
+        if digest.hex() != self.checksum:
+            raise NotAModel(f"{path} is damaged (it fails its checksum); fetch it again")
+
+
+def digest(config: Mapping[str, Any], tensors: Mapping[str, RawTensor]) -> bytes:
+    """32 bytes over configuration and tensors (BLAKE2b)."""
+    hasher = hashlib.blake2b(digest_size=32, person=b"chunker model v1")
+    hasher.update(canonical_json(config).encode())
+    for name, tensor in sorted(tensors.items()):
+        hasher.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        hasher.update(tensor.data)
+    return hasher.digest()
+
+
+def find(path: Path) -> None:
+    """Raise ModelNotFound unless there is a regular file of that name."""
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise ModelNotFound(f"{path} is a directory; name the model file in it")
+    if path.exists():
+        raise ModelNotFound(f"{path} is no regular file, as a model has to be; name another")
+    raise ModelNotFound(f"no model file {str(path)!r}; check the name")
+
+
+def read(path: Path, kind: str) -> Content:
+    """What a file of that kind holds; the checksum is still to be compared.
+
+    Raises
+    ------
+    NotAModel: cut, no model, or one of another kind. ModelVersionError: too new. OSError.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        content = _read(path)
+        entries = deserialize(content)  # type: ignore[no-untyped-call]  # safetensors leaves it untyped
+    except SafetensorError as error:
+        raise NotAModel(f"{path} is not a model file, or is cut ({error}); fetch it again") from error
+    fields = _fields(path, content)
+    found = fields.get("kind", "stack")
+    if found != kind:
+        name, use = KINDS.get(str(found), (f"a model of another kind ({found})", "upgrade chunker"))
+        raise NotAModel(f"{path} is {name}, and here one is needed that is {KINDS[kind][0]}; {use}")
+    tensors = {
+        key: RawTensor(_TYPES.get(t["dtype"], t["dtype"]), tuple(t["shape"]), bytes(t["data"]))
+        for key, t in entries
+    }
+    try:
+        return Content(dict(fields["config"]), dict(fields["summary"]), tensors, str(fields["checksum"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> NotAModel:
+    """The error of a description that makes no sense."""
+    return NotAModel(f"{path}: the model's description cannot be read ({error}); fetch it again")
+
+
+def write(
+    path: Path, kind: str, config: dict[str, Any], tensors: RawTensors, summary: dict[str, Any]
+) -> None:
+    """Write a model file, whole or not at all.
+
+    Raises
+    ------
+    OSError: the folder cannot be written to. UsageError: the path is that of a device or directory.
+    """
+    import numpy as np
+    from safetensors.numpy import save
+
+    fields = {
+        "checksum": digest(config, tensors).hex(),
+        "config": config,
+        "summary": summary,
+        "version": VERSION,
+    }
+    if kind != "stack":
+        fields["kind"] = kind
+    arrays = {
+        name: np.frombuffer(t.data, dtype=t.dtype).reshape(t.shape) for name, t in sorted(tensors.items())
+    }
+    write_whole(path, save(arrays, metadata={METADATA_KEY: canonical_json(fields)}))
+
+
+def _read(path: Path) -> bytes:
+    """The whole file, once its first bytes look like a model's."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+        if not 2 <= int.from_bytes(start, "little") <= MAX_HEADER:
+            raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
+        return start + file.read()
+
+
+def _fields(path: Path, content: bytes) -> dict[str, Any]:
+    """The metadata, of a version that is known. Raises NotAModel, ModelVersionError."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__", {}).get(METADATA_KEY)
+    if metadata is None:
+        raise NotAModel(f"{path} is a safetensors file but not a chunker model; see `chunker train`")
+    try:
+        fields = json.loads(metadata)
+        version = fields["version"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if not isinstance(version, int) or version > VERSION:
+        raise ModelVersionError(
+            f"{path} is a model of format {version}, this chunker reads up to {VERSION}; upgrade chunker"
+        )
+    return dict(fields)

@@ -1,0 +1,1 @@
+"""Small records: one message, row or log line at a time, each decodable alone. See README.md."""
