@@ -232,7 +232,7 @@ def test_a_student_of_archives(teacher, corpus, tmp_path):
     assert (tmp_path / "s.foretold" / "foretold.json").exists()
     summary = load_model(student).summary
     assert summary["teacher"] == load_model(teacher).fingerprint.hex()
-    assert summary["woken"] == {"contexts": "few", "gate": 1200}
+    assert summary["woken"] == {"contexts": "few", "gate": 600}
     assert summary["distillation"]["state_weight"] == 0
 
 

@@ -8,7 +8,7 @@ from chunker.errors import UsageError
 # Tuned on files of many kinds; a reader needs none of this.
 PRESETS = {
     "fast": Settings(Contexts.FEW, 0),
-    "default": Settings(Contexts.MANY, 1200),
+    "default": Settings(Contexts.MANY, 600),
     "best": Settings(Contexts.ALL, GATE_ALWAYS),
 }
 DEFAULT_PRESET = "default"

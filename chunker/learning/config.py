@@ -121,7 +121,7 @@ class WokenConfig:
     """
 
     contexts: str = "many"
-    gate: int = 1200
+    gate: int = 600
 
     def __post_init__(self) -> None:
         if self.contexts not in WOKEN_CONTEXTS:
