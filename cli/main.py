@@ -24,7 +24,7 @@ COMMANDS = {
     "quantize": "Write the integer model of a trained one.",
     "experiment": "Run one of the method's experiments.",
     "classify": "Tell classes of sequences apart.",
-    "surprise": "Bits per line, and the unusual lines.",
+    "surprise": "Bits of each character or line, in colours or as a page.",
 }
 
 

@@ -112,6 +112,7 @@ ROOMS = {
     "chunker.codec": MODELS,
     "chunker.benchmark": MODELS | {"chunker.codec"},
     "chunker.data": {"chunker.errors"},
+    "chunker.views": {"chunker.errors"},
     "chunker.learning": MODELS,
     "chunker.classification": MODELS | {"chunker.learning"},
     "chunker.experiments": MODELS
