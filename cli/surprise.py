@@ -91,11 +91,13 @@ def surprise(paths: tuple[str, ...], by: str | None, job: Job, **asked: Any) -> 
     after those behind it, whichever is less: the first of many alike is not unusual.
     """
     view = Asked(_unit(by, **asked), **asked)
-    _check(paths, by, view, job.force)
+    _check(paths, by, view)
     worker = Worker(job)
     against = None if view.against is None else Worker(replace(job, model=_model_of(view.against)))
 
     def one(path: str) -> None:
+        if view.html is not None and view.html.is_file() and not job.force:  # before the work, not after it
+            raise UsageError(f"{files.shown(str(view.html))} exists; replace it with -f")
         with files.open_source(path, named_target=True) as source:
             data = _part(source.stream.read(), view)
             if view.by == "line" and against is None:
@@ -131,15 +133,13 @@ def _unit(by: str | None, **o: Any) -> str:
     return "char" if not as_rows and coloured.has_colours(o["color"]) else "line"
 
 
-def _check(paths: tuple[str, ...], by: str | None, view: Asked, force: bool) -> None:
+def _check(paths: tuple[str, ...], by: str | None, view: Asked) -> None:
     """Raise click.UsageError if the options do not go together."""
     if view.html is not None:
         if len(paths) > 1:
             raise click.UsageError("--html names one page, so it takes one file")
         if view.as_json or by not in (None, "char") or view.unusual or view.most is not None:
             raise click.UsageError("a page shows every character; leave out what chooses rows")
-        if view.html.is_file() and not force:  # before the work rather than after it
-            raise UsageError(f"{files.shown(str(view.html))} exists; replace it with -f")
     if view.unusual and (view.by != "line" or view.against is not None):
         raise click.UsageError("--unusual is of lines under one model; leave out --by and --against")
     if view.to is not None and view.to < view.first:
@@ -185,7 +185,9 @@ def _part(data: bytes, view: Asked) -> bytes:
     lines = data.splitlines(keepends=True)
     chosen = lines[view.first - 1 : view.to]
     if not chosen:
-        raise UsageError(f"has {len(lines):,} lines, so there is no line {view.first:,}; choose another --from")
+        raise UsageError(
+            f"has {len(lines):,} lines, so there is no line {view.first:,}; choose another --from"
+        )
     return b"".join(chosen)
 
 

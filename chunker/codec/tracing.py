@@ -40,7 +40,11 @@ def trace(
     chosen = as_model(model) if settings.needs_model else None
 
     def one(content: bytes, stop: Stop, progress: Progress) -> Trace:
-        return core.backend().session(settings, chosen, len(content), stop, progress).read(content, detail=detail)
+        return (
+            core.backend()
+            .session(settings, chosen, len(content), stop, progress)
+            .read(content, detail=detail)
+        )
 
     blocks, at = [], 0
     for size in presets.plan(len(data)):

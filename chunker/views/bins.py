@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 
 EDGES_BITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Bin k of surprise begins at EDGES_BITS[k - 1]: 1 bit is one chance in two, 8 bits one in 256."""
@@ -81,5 +82,5 @@ def difference_bin_of(bits: float) -> int:
 
 def labels(edges: tuple[float, ...]) -> list[str]:
     """What a legend says of each bin: "below 0.5", "0.5 to 1", .., "8 or more"."""
-    inner = [f"{low:g} to {high:g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
     return [f"below {edges[0]:g}", *inner, f"{edges[-1]:g} or more"]

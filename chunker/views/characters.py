@@ -1,4 +1,4 @@
-"""A text as characters with the bits that each of them cost, and as words, lines and fields.
+"""A text as characters with the bits that each cost, and as words, lines and fields.
 
     bytes --decode--> characters --partition--> units: every character is in exactly one
 
@@ -13,7 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TypeVar
 
 from chunker.errors import CorpusError, UsageError
@@ -101,7 +101,7 @@ def decode(
     """
     text = data.decode("utf-8", "surrogateescape")
     starts = array("I", [0, *accumulate(map(_size, text))])
-    spans = None if len(text) == len(data) else [*zip(starts[:-1], starts[1:], strict=True)]
+    spans = None if len(text) == len(data) else [*pairwise(starts)]
 
     def joined(values: Sequence[Number], join: Callable[[Sequence[Number]], Number]) -> Sequence[Number]:
         if spans is None or not values:
@@ -164,7 +164,7 @@ def check_text(data: bytes, *, binary: bool = False) -> None:
 
 
 def needs_name(character: str) -> bool:
-    """Whether it is shown by name, as by `less`: what moves the cursor or shows nothing must not be printed."""
+    """Whether it is shown by name, as by `less`: it moves the cursor, or shows nothing."""
     return not _PRINTABLE.match(character) and unicodedata.category(character) in _NAMED
 
 

@@ -139,7 +139,7 @@ def hundredths(bits: Iterable[float]) -> array[int]:
 
 def _rounded(bits: Iterable[float]) -> array[int]:
     """(n,) hundredths, one by one; ASLEEP for NaN."""
-    return array("H", [ASLEEP if b != b else min(round(HUNDREDTHS * b), _MOST) for b in bits])
+    return array("H", [ASLEEP if math.isnan(b) else min(round(HUNDREDTHS * b), _MOST) for b in bits])
 
 
 def _planes(values: array[int]) -> list[bytes]:
@@ -204,13 +204,7 @@ def _totals(characters: Characters) -> str:
 def _totals_by_level(characters: Characters) -> list[tuple[str, int, float]]:
     found = []
     for level in sorted(set(characters.reach)):
-        mine = [
-            bits
-            for reach, bits in zip(characters.reach, characters.bits, strict=True)
-            if reach == level
-        ]
+        mine = [bits for reach, bits in zip(characters.reach, characters.bits, strict=True) if reach == level]
         name = "contexts alone" if not level else f"reached level {level}"
         found.append((name, len(mine), math.fsum(mine)))
     return found
-
-
