@@ -112,9 +112,9 @@ ROOMS = {
     "chunker.codec": MODELS,
     "chunker.benchmark": MODELS | {"chunker.codec"},
     "chunker.data": {"chunker.errors"},
-    "chunker.views": {"chunker.errors"},
-    "chunker.learning": MODELS,
-    "chunker.classification": MODELS | {"chunker.learning"},
+    "chunker.views": {"chunker.errors", "chunker.extras"},
+    "chunker.learning": MODELS | {"chunker.views"},
+    "chunker.classification": MODELS | {"chunker.learning", "chunker.views"},
     "chunker.experiments": MODELS
     | {"chunker.codec", "chunker.classification", "chunker.data", "chunker.learning"},
 }
