@@ -273,6 +273,15 @@ def test_on_a_terminal(odd, more):
     assert b"last" in printed
 
 
+def test_the_picture_in_the_readme(monkeypatch):
+    """Whoever changes the first lines, or the built-in model, makes it again with the command above it."""
+    monkeypatch.chdir(cli_support.ROOT)
+    text = Path("README.md").read_text(encoding="utf-8")
+    command, rest = text.split("`chunker surprise README.md ", 1)[1].split("`", 1)
+    picture = rest.split("```text\n", 1)[1].split("```", 1)[0]
+    assert call("README.md", *command.split()).stdout == picture
+
+
 # ---- two models ----------------------------------------------------------------------------------------
 
 
