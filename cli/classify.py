@@ -293,10 +293,10 @@ def evaluate(model_path: str, labelled: str, as_json: bool) -> None:
 
 def _cases(path: str, lines: bool) -> list[Any]:
     """The sequences of a file, without labels: a .ts file's, else its bytes, or one for each line."""
-    from chunker.classification.labelled import is_vectors, read_vectors
+    from chunker.classification.labelled import is_vectors, read_vectors, without_mark
 
     if is_vectors(path):
         return list(read_vectors(path)[0])
     with files.open_source(path, named_target=True) as source:
         data = source.stream.read()
-    return data.splitlines() if lines else [data]
+    return without_mark(data, path).splitlines() if lines else [data]

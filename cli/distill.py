@@ -17,6 +17,8 @@ from chunker.cli.training_options import (
     numbers,
     settings_of,
     training_options,
+    woken_of,
+    woken_options,
 )
 from chunker.cli.watch import Watch
 from chunker.config import CELLS
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     default=1,
     help="How many times to distill; in between, the upper levels are retrained on the inputs that are left.",
 )
+@woken_options
 @training_options
 @click.pass_context
 def distill(ctx: click.Context, /, **options: Any) -> None:
@@ -60,6 +63,9 @@ def distill(ctx: click.Context, /, **options: Any) -> None:
     The student predicts its own next input, the distribution that the teacher gives it, and the state of the
     teacher's upper levels. The budget is for all rounds together. Beside MODEL lie MODEL.jsonl, the log, and
     until the end MODEL.checkpoint, from which --resume goes on.
+
+    With --woken both run as in archives, and the student learns how probable the mixture of the teacher and
+    the contexts holds each bit.
     """
     from chunker import extras
 
@@ -72,10 +78,13 @@ def distill(ctx: click.Context, /, **options: Any) -> None:
         settings = settings_of(ctx, DistillConfig, TrainConfig)
         if given(ctx, "rounds"):
             settings["rounds"] = options["rounds"]
+        woken = woken_of(ctx)
+        if woken:  # a woken student learns no states
+            settings.setdefault("state_weight", 0.0)
         chosen = any(given(ctx, name) for name in ("student", "levels", "cell", "ngrams"))
         resumes = files["resume"] is not None and files["resume"].exists()
         student = _student(ctx, teacher) if chosen or not resumes else None
-        return start_distillation(teacher, files.pop("data"), student, settings, **files)
+        return start_distillation(teacher, files.pop("data"), student, settings, **files, **woken)
 
     train_to_file(ctx, begin, _tell)
 
@@ -90,7 +99,7 @@ def _student(ctx: click.Context, teacher: Any) -> Stack:
 
 
 def _tell(stack: Stack, watch: Watch) -> None:
-    skill = stack.summary["skill"]
+    skill = stack.summary.get("skill")
     if skill is None:
         return
     recovered = skill["recovered"]

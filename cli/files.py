@@ -30,12 +30,17 @@ class Skipped(UsageError):
     another suffix."""
 
 
+class NotDeleted(UsageError):
+    """A source that stays although --rm was given; what was made of it is complete."""
+
+
 @dataclass(frozen=True)
 class Source:
     """An open input.
 
     size: bytes, None if it cannot be known before the end (a pipe).
-    status: None for standard input; else what a target takes its mode and times from.
+    status: as it was before the first byte was read, None for standard input; a target takes its mode and
+    times from it.
     """
 
     path: str
@@ -358,22 +363,28 @@ def _sync_directory(directory: str) -> None:
 
 
 def remove_source(source: Source, target: str) -> None:
-    """Delete a source that was used up, unless its name means another file by now.
+    """Delete a source that was used up, if it is still the file that was read: by its inode, size and time.
+
+    A program that writes to it later than this looks is not noticed, as nobody can.
 
     Raises
     ------
-    UsageError: it stays; what was made of it is in `target`.
+    NotDeleted: it stays; what was read of it is in `target`.
     """
     if source.status is None:
         return
     try:
-        if os.path.samestat(os.lstat(source.path), source.status):
+        now = os.lstat(source.path)
+        if not os.path.samestat(now, source.status):
+            reason, remedy = "it was replaced meanwhile", "delete it yourself"
+        elif (now.st_size, now.st_mtime_ns) != (source.status.st_size, source.status.st_mtime_ns):
+            reason, remedy = "it changed while it was read", "do it again with -f when nothing writes to it"
+        else:
             os.unlink(source.path)
             return
-        reason = "it was replaced meanwhile"
     except OSError as error:
-        reason = str(error.strerror)
-    raise UsageError(f"is not deleted ({reason}), but {shown(target)} is complete; delete it yourself")
+        reason, remedy = str(error.strerror), "delete it yourself"
+    raise NotDeleted(f"is not deleted ({reason}); {shown(target)} has what was read of it; {remedy}")
 
 
 def remove_temporaries() -> None:

@@ -2,7 +2,8 @@
 
 0   done
 1   at least one file failed; of nhc also: the command line makes no sense
-2   the command line makes no sense (click's own code); of nhc, as of gzip: some files were left as they are
+2   the command line makes no sense (click's own code); all is done, but --rm did not delete a source; of nhc,
+    as of gzip: some files were left as they are
 130 interrupted by Ctrl-C; 143, 129: SIGTERM, SIGHUP
 141 whoever read standard output went away (the process dies of SIGPIPE, as tar and shells expect)
 """
@@ -130,7 +131,8 @@ def _guarded(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
 
 
 Failure = dict[str, Any]
-"""{"name": path, "error": message, "skipped": whether the file was only left as it is}"""
+"""{"name": path, "error": message, "skipped": whether the file was only left as it is, "kept": whether its
+result is complete and only the source was not deleted}"""
 
 
 def each_file(paths: Iterable[str], action: Callable[[str], None], *, quiet: bool = False) -> list[Failure]:
@@ -148,9 +150,10 @@ def each_file(paths: Iterable[str], action: Callable[[str], None], *, quiet: boo
             raise
         except FILE_ERRORS as error:
             message, skipped = describe(error, path), isinstance(error, files.Skipped)
+            kept = isinstance(error, files.NotDeleted)
             if not (skipped and quiet):
                 complain(f"{files.shown(path)}: {message}")
-            failures.append({"name": path, "error": message, "skipped": skipped})
+            failures.append({"name": path, "error": message, "skipped": skipped, "kept": kept})
     return failures
 
 
@@ -159,9 +162,9 @@ def leave(failures: list[Failure], skipped_code: int = FAILURE) -> None:
 
     skipped_code: where files were left as they are, and none failed otherwise.
     """
-    if failures:
-        only_skipped = all(failure["skipped"] for failure in failures)
-        click.get_current_context().exit(skipped_code if only_skipped else FAILURE)
+    codes = {WARNING if each["kept"] else skipped_code if each["skipped"] else FAILURE for each in failures}
+    if codes:
+        click.get_current_context().exit(FAILURE if FAILURE in codes else WARNING)
 
 
 def describe(error: BaseException, path: str | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from chunker.cli.files import shown
+from chunker.cli.files import NotDeleted, shown
 from chunker.errors import ChunkerError
 
 
@@ -47,6 +47,7 @@ class Outcome:
     """One file that was compressed, decompressed or tested.
 
     target: where the result is, None if nothing was written. model: its name, None if the archive needs none.
+    kept: why the source stays although it was to be deleted.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Outcome:
     target: str | None = None
     model: str | None = None
     unpacking: bool = False
+    kept: NotDeleted | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For --json."""

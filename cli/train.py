@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,11 +14,12 @@ from chunker.cli.training_options import (
     numbers,
     settings_of,
     training_options,
+    woken_of,
+    woken_options,
 )
-from chunker.cli.watch import Foretelling
 from chunker.config import CELLS, MODES, RULES, GateRule, StackConfig
 from chunker.errors import UsageError
-from chunker.learning.config import WOKEN_CONTEXTS, TrainConfig, WokenConfig
+from chunker.learning.config import TrainConfig
 
 if TYPE_CHECKING:
     from chunker.learning.run import Run
@@ -39,22 +39,7 @@ if TYPE_CHECKING:
     "--time-code/--no-time-code", default=True, help="Upper levels read the time since their last input."
 )
 @ngram_options
-@click.option("--woken", is_flag=True, help="Train as archives run it: only where the contexts are unsure.")
-@click.option(
-    "--wake-contexts",
-    default=WokenConfig.contexts,
-    type=click.Choice(WOKEN_CONTEXTS),
-    help="With --woken: how many contexts.",
-)
-@click.option(
-    "--wake-gate", default=WokenConfig.gate, help="With --woken: level 1 wakes below this, in 1/256 nat."
-)
-@click.option(
-    "--foretold",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="With --woken: where to keep what the contexts say of the text. [default: MODEL.foretold]",
-)
+@woken_options
 @training_options
 @click.pass_context
 def train(ctx: click.Context, /, **options: Any) -> None:
@@ -74,29 +59,12 @@ def train(ctx: click.Context, /, **options: Any) -> None:
 
     def begin(**files: Any) -> Run:
         settings = settings_of(ctx, StackConfig, TrainConfig)
-        files |= _woken(ctx)
+        files |= woken_of(ctx)
         found = {"gate": _gate(ctx), "ngrams": ngrams_of(ctx)}
         settings |= {name: value for name, value in found.items() if value is not None}
         return start_training(files.pop("data"), settings, **files)
 
     train_to_file(ctx, begin)
-
-
-def _woken(ctx: click.Context) -> dict[str, Any]:
-    """What `start_training` is told of waking. Raises UsageError."""
-    o = ctx.params
-    if not o["woken"]:
-        for name in ("wake_contexts", "wake_gate", "foretold"):
-            if given(ctx, name):
-                raise UsageError(f"--{name.replace('_', '-')} goes with --woken")
-        return {}
-    if given(ctx, "piece"):
-        raise UsageError(
-            "--piece does not go with --woken: streams start cold at the blocks that level 0 read"
-        )
-    folder = o["foretold"] or o["model"].with_name(o["model"].name + ".foretold")
-    config = WokenConfig(o["wake_contexts"], o["wake_gate"])
-    return {"woken": config, "foretold": folder, "advance": None if o["quiet"] else Foretelling()}
 
 
 def _gate(ctx: click.Context) -> GateRule | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,23 +32,35 @@ def train_to_file(
 ) -> None:
     """Train, from the beginning or from the checkpoint, and write the model.
 
-    begin: makes the run, with the keywords data, device, resume, log and validate of `start_training`. tell:
-    says more of the trained stack.
+    begin: makes the run, with the keywords data, device, resume, log, validate and outputs of
+    `start_training`. tell: says more of the trained stack.
     """
-    import torch
-
     from chunker.learning.checkpoint import checkpoint_path
 
-    o = ctx.params
-    model: Path = o["model"]
+    model: Path = ctx.params["model"]
+    if not model.name:
+        raise UsageError(f"{shown(str(model))} is a folder; name a file with -o")
     checkpoint = checkpoint_path(model)
-    _refuse_bad_target(o, model, checkpoint)
-    if o["plot"] is not None:
-        from chunker.views.curves import check_picture
+    with _only_training(model, checkpoint):
+        _refuse_bad_target(ctx.params, model, checkpoint)
+        if ctx.params["plot"] is not None:
+            from chunker.views.curves import check_picture
 
-        check_picture(o["plot"])
-    if o["tensorboard"] is not None:
-        extras.require("tensorboard", "--tensorboard")
+            check_picture(ctx.params["plot"])
+        if ctx.params["tensorboard"] is not None:
+            extras.require("tensorboard", "--tensorboard")
+        _train(ctx.params, model, checkpoint, begin, tell)
+
+
+def _train(
+    o: dict[str, Any],
+    model: Path,
+    checkpoint: Path,
+    begin: Callable[..., Run],
+    tell: Callable[[Stack, Watch], None],
+) -> None:
+    import torch
+
     if o["threads"]:
         torch.set_num_threads(o["threads"])
     data, validate = _texts(o)
@@ -60,6 +71,7 @@ def train_to_file(
         resume=checkpoint if o["resume"] else None,
         log=log,
         validate=validate,
+        outputs=[model, checkpoint, *(path for path in (o["plot"], o["tensorboard"]) if path is not None)],
     )
     if not run.resumed:
         checkpoint.unlink(missing_ok=True)
@@ -131,7 +143,7 @@ def _texts(o: dict[str, Any]) -> tuple[list[str | Listed], list[str | Listed]]:
 
 
 def _refuse_bad_target(o: dict[str, Any], model: Path, checkpoint: Path) -> None:
-    """Find out now, not after hours, that the model cannot be written. Raises UsageError."""
+    """Find out now, not after hours, that the model may not be written. Raises UsageError."""
     if o["force"] and o["resume"]:
         raise UsageError("--force starts afresh and --resume goes on; give one of them")
     if model.is_dir():
@@ -143,16 +155,26 @@ def _refuse_bad_target(o: dict[str, Any], model: Path, checkpoint: Path) -> None
         for path in (model, checkpoint):
             if path.exists():
                 raise UsageError(f"{shown(str(path))} exists; replace it with --force or go on with --resume")
-    probe = model.with_name(f".{os.getpid()}.part")
-    try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except FileNotFoundError:
-        raise UsageError(f"the folder {shown(str(model.parent))} does not exist; make it") from None
-    except OSError as exc:
-        raise UsageError(
-            f"nothing can be written to {shown(str(model.parent))} ({exc.strerror}); choose another -o"
-        ) from exc
+
+
+@contextlib.contextmanager
+def _only_training(model: Path, checkpoint: Path) -> Iterator[None]:
+    """Refuse now, not after hours, another training's model, and a folder that cannot be written to.
+
+    Raises UsageError, CheckpointError.
+    """
+    from chunker.learning.lock import only_training
+
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(only_training(checkpoint))
+        except FileNotFoundError:
+            raise UsageError(f"the folder {shown(str(model.parent))} does not exist; make it") from None
+        except OSError as exc:
+            raise UsageError(
+                f"nothing can be written to {shown(str(model.parent))} ({exc.strerror}); choose another -o"
+            ) from exc
+        yield
 
 
 def _opening(run: Run) -> str:

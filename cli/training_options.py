@@ -9,9 +9,17 @@ from typing import Any, TypeVar
 
 import click
 
+from chunker.cli.watch import Foretelling
 from chunker.config import NGrams
 from chunker.errors import UsageError
-from chunker.learning.config import PRECISIONS, SCHEDULES, DistillConfig, TrainConfig
+from chunker.learning.config import (
+    PRECISIONS,
+    SCHEDULES,
+    WOKEN_CONTEXTS,
+    DistillConfig,
+    TrainConfig,
+    WokenConfig,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Option = Callable[[Command], Command]
@@ -102,6 +110,27 @@ _DISTILL_OPTIONS: tuple[Any, ...] = (
     setting(DistillConfig, "ramp", "Share of the budget in which the teacher's weights rise."),
 )
 
+_WOKEN_OPTIONS = (
+    click.option(
+        "--woken", is_flag=True, help="Train as archives run it: only where the contexts are unsure."
+    ),
+    click.option(
+        "--wake-contexts",
+        default=WokenConfig.contexts,
+        type=click.Choice(WOKEN_CONTEXTS),
+        help="With --woken: how many contexts.",
+    ),
+    click.option(
+        "--wake-gate", default=WokenConfig.gate, help="With --woken: level 1 wakes below this, in 1/256 nat."
+    ),
+    click.option(
+        "--foretold",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="With --woken: where to keep what the contexts say of the text. [default: MODEL.foretold]",
+    ),
+)
+
 
 def _with(options: Iterable[Any]) -> Callable[[Command], Command]:
     """Adds the options in this order to a command's --help."""
@@ -114,7 +143,9 @@ def _with(options: Iterable[Any]) -> Callable[[Command], Command]:
     return add
 
 
-training_options, ngram_options, distill_options = map(_with, (_OPTIONS, _NGRAM_OPTIONS, _DISTILL_OPTIONS))
+training_options, ngram_options, distill_options, woken_options = map(
+    _with, (_OPTIONS, _NGRAM_OPTIONS, _DISTILL_OPTIONS, _WOKEN_OPTIONS)
+)
 
 
 def given(ctx: click.Context, name: str) -> bool:
@@ -137,3 +168,20 @@ def ngrams_of(ctx: click.Context) -> NGrams | None:
         if given(ctx, name):
             raise UsageError(f"--{name.replace('_', '-')} goes with --ngrams")
     return None
+
+
+def woken_of(ctx: click.Context) -> dict[str, Any]:
+    """What a run is told of waking. Raises UsageError."""
+    o = ctx.params
+    if not o["woken"]:
+        for name in ("wake_contexts", "wake_gate", "foretold"):
+            if given(ctx, name):
+                raise UsageError(f"--{name.replace('_', '-')} goes with --woken")
+        return {}
+    if given(ctx, "piece"):
+        raise UsageError(
+            "--piece does not go with --woken: streams start cold at the blocks that level 0 read"
+        )
+    folder = o["foretold"] or o["model"].with_name(o["model"].name + ".foretold")
+    config = WokenConfig(o["wake_contexts"], o["wake_gate"])
+    return {"woken": config, "foretold": folder, "advance": None if o["quiet"] else Foretelling()}

@@ -104,6 +104,8 @@ def report_each(
         outcomes.append(action(path))
         if not (job.quiet or as_json):
             lines.print(line(outcomes[-1]))
+        if outcomes[-1].kept is not None:
+            raise outcomes[-1].kept
 
     if as_json and data_on_stdout:
         raise click.UsageError("--json and data cannot both go to standard output; name the output with -o")
@@ -190,10 +192,9 @@ class Worker:
                         workers=job.threads,
                         advance=bar.advance,
                     )
-        if job.remove:
-            files.remove_source(source, name)
-        return Outcome(
-            path, Figures(bar.done, packed.bytes_out), bar.seconds, target=name, model=packed.model
+        figures = Figures(bar.done, packed.bytes_out)
+        return self._source_removed(
+            source, Outcome(path, figures, bar.seconds, target=name, model=packed.model)
         )
 
     def decompress(self, path: str) -> Outcome:
@@ -206,9 +207,7 @@ class Worker:
             name = job.output or files.target_for_decompressing(path, job.suffix)
             with self._open_target(name, source) as target:
                 outcome = self._unpack(source, target, copy=job.force and name == files.STANDARD)
-        if job.remove:
-            files.remove_source(source, name)
-        return replace(outcome, target=name, unpacking=True)
+        return self._source_removed(source, replace(outcome, target=name, unpacking=True))
 
     def test(self, path: str) -> Outcome:
         """Decode one archive and throw the content away; raises what `decompress` raises."""
@@ -229,6 +228,15 @@ class Worker:
         named = job.output is not None
         durable = job.remove and source.status is not None  # standard input does not go away
         return files.open_target(name, source, force=job.force, durable=durable, named=named)
+
+    def _source_removed(self, source: files.Source, outcome: Outcome) -> Outcome:
+        """The outcome, its source deleted where that was asked for."""
+        if self.job.remove and outcome.target is not None:
+            try:
+                files.remove_source(source, outcome.target)
+            except files.NotDeleted as kept:
+                return replace(outcome, kept=kept)
+        return outcome
 
     def _unpack(self, source: files.Source, target: BinaryIO | None, *, copy: bool = False) -> Outcome:
         """copy: write what is no archive as it is."""

@@ -402,6 +402,34 @@ def test_targets_that_do_not_fit(targets, words):
         HistoryTranscriber((4,), steps=0).fit(["xy", "yz"], targets)
 
 
+@pytest.mark.parametrize(
+    ("target", "needed"),
+    [("abab", None), ("abcd", None), ("aab", None), ("abb", None), ("aabb", 6), ("ababc", 5)],
+)
+def test_a_target_that_its_inputs_cannot_express_is_named(target, needed):
+    """Equal labels in a row need a blank between them."""
+    head = RecurrentHead(steps=1, batch_size=2)
+    model = HistoryTranscriber((4,), features="all", head=head, steps=0)
+    rows, targets = [np.arange(9.0), np.arange(4.0)], ["ab", target]
+    if needed is None:
+        model.fit(rows, targets)
+        return
+    message = f"target 1 of {len(target)} labels needs {needed} events, but has 4 inputs; leave it out"
+    with pytest.raises(UsageError, match=message):
+        model.fit(rows, targets)
+    assert not hasattr(model, "stack_")
+
+
+def test_a_target_that_the_top_levels_events_cannot_express_is_named():
+    head = RecurrentHead(steps=1)
+    model = HistoryTranscriber((4,), gate=GateRule("rate", 0.05), steps=5, head=head, random_state=0)
+    rows, targets = [np.sin(np.arange(40) / 3 + k) for k in range(3)], ["ab", "ab" * 15, "ab"]
+    with pytest.raises(
+        UsageError, match=r"target 1 .* events at the level that transcribes; give features='all'"
+    ):
+        model.set_params(levels=(4, 4)).fit(rows, targets)
+
+
 # ---- files -------------------------------------------------------------------------------------------
 
 

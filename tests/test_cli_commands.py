@@ -17,14 +17,15 @@ import pytest
 from cli_support import TEXT, one_line
 from click.testing import Result
 from small_blocks import cut_small
-from stand_in import StandIn, skewed
+from stand_in import StandIn, skewed, use
 
 from chunker.benchmark import measure, peers
 from chunker.benchmark.planted import plant
 from chunker.cli import report
 from chunker.cli.main import COMMANDS, chunker
+from chunker.cli.nhc import nhc
 from chunker.codec.info import frame_info
-from chunker.codec.stream import compress
+from chunker.codec.stream import compress, decompress
 from chunker.core.backend import backend
 from chunker.errors import ChunkerError, UsageError
 from chunker.models import load_model, save_model
@@ -72,6 +73,62 @@ def test_odd_content(model, content):
     call("decompress", "odd.nhc", "-m", model, "--rm")
     assert Path("odd").read_bytes() == content
     assert not Path("odd.nhc").exists()
+
+
+def grow(name: str) -> None:
+    with open(name, "ab") as file:
+        file.write(b"one more line\n")
+
+
+def change(name: str) -> None:
+    with open(name, "r+b") as file:
+        file.write(b"x")
+
+
+def replace(name: str) -> None:
+    Path("newer").write_bytes(Path(name).read_bytes())
+    os.replace("newer", name)
+
+
+@pytest.mark.parametrize(
+    ("program", "args", "happens"),
+    [
+        (chunker, ["compress", "a.txt"], grow),
+        (chunker, ["compress", "a.txt"], change),
+        (chunker, ["compress", "a.txt"], replace),
+        (chunker, ["decompress", "a.nhc"], change),
+        (nhc, ["a.txt"], grow),
+        (nhc, ["-d", "a.nhc"], change),
+    ],
+)
+def test_a_source_that_changed_while_it_was_read_is_not_deleted(program, args, happens, monkeypatch):
+    use(monkeypatch, StandIn())
+    call("compress", "a.txt", "-o", "a.nhc", "--fast")
+    source = args[-1]
+    target = {"a.txt": "a.txt.nhc", "a.nhc": "a"}[source]
+    for name in ("a.txt", "a.nhc"):
+        os.utime(name, (1e9, 1e9))
+    use(monkeypatch, StandIn(before=lambda block, stop: happens(source)))
+    result = cli_support.call(program, *args, "--rm", code=2)
+    assert one_line(result.stderr.encode()).startswith(f"{program.name}: {source}: is not deleted (it ")
+    assert f"{target} has what was read" in result.stderr
+    assert Path(source).exists()
+    use(monkeypatch, StandIn())
+    if source == "a.txt":
+        assert decompress(Path(target).read_bytes()) == TEXT
+    else:
+        assert Path(target).read_bytes() == TEXT
+
+
+def test_a_source_that_is_kept_is_told_of_in_json(monkeypatch):
+    Path("b.txt").write_bytes(TEXT)
+    use(monkeypatch, StandIn(before=lambda block, stop: grow("a.txt") if block == 1 else None))
+    done = document(call("compress", "a.txt", "b.txt", "--fast", "--rm", "--json", code=2))
+    assert [file["target"] for file in done["files"]] == ["a.txt.nhc", "b.txt.nhc"]
+    assert [(error["name"], error["kept"]) for error in done["errors"]] == [("a.txt", True)]
+    assert sorted(os.listdir()) == ["a.txt", "a.txt.nhc", "b.txt.nhc"]
+    done = document(call("compress", "a.txt", "nothing", "-f", "--fast", "--rm", "--json", code=1))
+    assert [error["kept"] for error in done["errors"]] == [False]
 
 
 def test_json_of_compress_decompress_and_test(model):

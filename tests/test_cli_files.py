@@ -227,9 +227,7 @@ def test_source_that_was_replaced_is_not_deleted():
     with files.open_source("source", remove=True) as source:
         Path("newer").write_bytes(b"newer")
         os.replace("newer", "source")
-    with pytest.raises(
-        UsageError, match=r"not deleted \(it was replaced meanwhile\), but target is complete"
-    ):
+    with pytest.raises(files.NotDeleted, match=r"not deleted \(it was replaced meanwhile\); target has what"):
         files.remove_source(source, "target")
     assert Path("source").read_bytes() == b"newer"
 
@@ -237,7 +235,7 @@ def test_source_that_was_replaced_is_not_deleted():
 def test_source_that_cannot_be_deleted():
     with files.open_source("source", remove=True) as source:
         os.unlink("source")
-    with pytest.raises(UsageError, match=r"No such file or directory\), but target is complete; delete it"):
+    with pytest.raises(files.NotDeleted, match=r"No such file or directory\); target has what .*; delete it"):
         files.remove_source(source, "target")
 
 

@@ -222,6 +222,20 @@ def test_a_student_goes_on_from_a_model_and_narrower(teacher, corpus, tmp_path):
     assert {model.summary["teacher"] for model in models} == {load_model(teacher).fingerprint.hex()}
 
 
+def test_a_student_of_archives(teacher, corpus, tmp_path):
+    student, tiny = tmp_path / "s", [option for option in TINY if option not in ("--piece", "100")]
+    result = call(
+        "distill", teacher, corpus, "-o", student, "--woken", "--wake-contexts", "few", "--student", "fresh",
+        *tiny, *BUDGET,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "s.foretold" / "foretold.json").exists()
+    summary = load_model(student).summary
+    assert summary["teacher"] == load_model(teacher).fingerprint.hex()
+    assert summary["woken"] == {"contexts": "few", "gate": 1200}
+    assert summary["distillation"]["state_weight"] == 0
+
+
 def test_a_missing_teacher_is_named(corpus, tmp_path):
     assert "no-such-model" in one_line(distill("no-such-model", corpus, tmp_path / "s"))
 

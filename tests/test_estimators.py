@@ -380,6 +380,24 @@ def test_golden_classifiers_find_what_they_found(kind):
     assert np.allclose(model.predict_proba(rows), expected["probabilities"], atol=1e-6)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_absurd_weights_are_refused_at_saving_and_at_loading(value, tmp_path, monkeypatch):
+    model = HistoryClassifier((4,), steps=0, heads=[RecurrentHead(steps=1)], random_state=0)
+    model.fit(["ab", "cd", "ab", "cd"], ["0", "1", "0", "1"])
+    with torch.no_grad():
+        model.stack_.level(0).recurrent[0, 0] = value
+    with pytest.raises(
+        NotAModel, match=r"model: tensor stack\..*recurrent holds numbers that are not finite"
+    ):
+        save_classifier(tmp_path / "model", model)
+    assert not list(tmp_path.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(safefile, "_refuse_absurd", lambda *arguments: None)
+        save_classifier(tmp_path / "model", model)
+    with pytest.raises(NotAModel, match="absurdly large; fit it again"):
+        load_classifier(tmp_path / "model")
+
+
 def test_what_is_not_fitted_is_not_saved(tmp_path):
     with pytest.raises(UsageError, match="call fit"):
         save_classifier(tmp_path / "model", HistoryClassifier())

@@ -69,6 +69,79 @@ def test_bad_rows_are_named(tmp_path, row, words):
         read_vectors(tmp_path / "a.ts")
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "case"),
+    [
+        ("@classLabel false\n", "1,2:3,4", [[1, 3], [2, 4]]),
+        ("@classLabel FALSE\n@targetLabel false\n", "1,2", [[1], [2]]),
+        ("@targetLabel true\n", "1,2:3,4:0.5", [[1, 3], [2, 4]]),
+        ("@classLabel false\n@targetLabel true\n", "1,2:0.5", [[1], [2]]),
+    ],
+)
+def test_files_without_classes_can_be_read_but_not_learnt_from(tmp_path, header, row, case):
+    (tmp_path / "a.ts").write_text(f"{header}@data\n{row}\n")
+    cases, labels = read_vectors(tmp_path / "a.ts")
+    assert [np.asarray(each).tolist() for each in cases] == [case]
+    assert labels is None
+    with pytest.raises(CorpusError, match="no classes"):
+        read_labelled(tmp_path / "a.ts")
+    result = call(classify, "fit", str(tmp_path / "a.ts"), "-o", str(tmp_path / "model"), code=1)
+    assert "a.ts has no classes (@classLabel false" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "header", ["@classLabel true Yes no\n@targetLabel false\n", "@classLabel true 1.0 2"]
+)
+def test_labels_are_those_of_the_header(tmp_path, header):
+    first = "yes" if "Yes" in header else "1"
+    (tmp_path / "a.ts").write_text(f"{header}\n@data\n1,2:{first}\n")
+    assert read_labelled(tmp_path / "a.ts")[1] == [first]
+    (tmp_path / "a.ts").write_text(f"{header}\n@data\n1,2:{first}\n1,2:3,4\n")
+    with pytest.raises(CorpusError, match=r"'3,4' is none of the labels that @classLabel names"):
+        read_labelled(tmp_path / "a.ts")
+
+
+def test_a_header_that_says_nothing(tmp_path):
+    (tmp_path / "a.ts").write_text("@classLabel perhaps\n@data\n1,2:a\n")
+    with pytest.raises(CorpusError, match=r"line 1 .*neither true nor false"):
+        read_labelled(tmp_path / "a.ts")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    (tmp_path / "a.ts").write_text("@data\n1,2:a\u2028b\n", encoding="utf-8-sig")
+    assert read_labelled(tmp_path / "a.ts")[1] == ["a\u2028b"]
+    (tmp_path / "a.tsv").write_text("a\tx\n", encoding="utf-8-sig")
+    assert read_labelled(tmp_path / "a.tsv") == ([b"x"], ["a"])
+    (tmp_path / "a.tsv").write_text("a\tx\n", encoding="utf-16")
+    with pytest.raises(CorpusError, match="save it as UTF-8"):
+        read_labelled(tmp_path / "a.tsv")
+
+
+def test_numbers_that_no_net_can_read_are_one_line(tmp_path):
+    few = ["--levels", "4", "--steps", "2", "--head-steps", "2", "-f", "-o", str(tmp_path / "model")]
+    (tmp_path / "huge.ts").write_text("@data\n1,2,3:a\n1,1e300,2:b\n")
+    result = call(classify, "fit", str(tmp_path / "huge.ts"), *few, code=1)
+    assert "sequence 1 holds a number beyond 3.4e+38" in result.stderr
+    (tmp_path / "large.ts").write_text("@data\n1,2,3:a\n1,1e38,2:b\n")
+    call(classify, "fit", str(tmp_path / "large.ts"), *few)
+    (tmp_path / "good.ts").write_text("@data\n1,2,3:a\n1,4,2:b\n")
+    call(classify, "fit", str(tmp_path / "good.ts"), *few)
+    for name in ("huge", "large"):
+        result = call(classify, "predict", str(tmp_path / "model"), str(tmp_path / f"{name}.ts"), code=1)
+        assert "sequence 1 holds a number" in result.stderr
+
+
+def test_folders_as_classes(tmp_path):
+    for name in ("cat/1.txt", "cat/.DS_Store", "dog/1.txt", ".ipynb_checkpoints/1.txt", ".DS_Store"):
+        (tmp_path / "cases" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cases" / name).write_text(name)
+    assert read_labelled(tmp_path / "cases") == ([b"cat/1.txt", b"dog/1.txt"], ["cat", "dog"])
+    (tmp_path / "cases" / "eel").mkdir()
+    (tmp_path / "cases" / "eel" / ".gitkeep").touch()
+    with pytest.raises(CorpusError, match=r"eel is a class without a file in it; add one for each case"):
+        read_labelled(tmp_path / "cases")
+
+
 def test_files_that_hold_no_cases(tmp_path):
     (tmp_path / "a.ts").write_text("@problemName None\n")
     with pytest.raises(CorpusError, match="no case"):

@@ -417,11 +417,29 @@ def test_diverged_weights_are_refused():
     tensors["0.recurrent"][0, 0] = math.nan
     with pytest.raises(NotAModel, match="not finite"):
         quantize(tensors)
-    tensors["0.recurrent"][:] = 1e6
+    tensors["0.recurrent"][:] = 1e3
     quantize(tensors)  # a sum of 7 is far beyond every table, and still fits
-    tensors["0.recurrent"] = np.full((100, 21), 1e6, dtype=np.float32)
+    tensors["0.recurrent"] = np.full((100, 21), 1e3, dtype=np.float32)
     with pytest.raises(NotAModel, match=r"0\.recurrent holds weights too large"):
         quantize(tensors)
+
+
+@pytest.mark.parametrize("value", [1e6, 1e30])
+@pytest.mark.parametrize(
+    "name", ["recurrent", "symbol_input", "bias", "candidate_bias", "readout_bias", "readout"]
+)
+def test_absurd_weights_are_refused_at_saving_and_at_loading(name, value, tmp_path, monkeypatch):
+    config = StackConfig(levels=(7,), symbols=11)
+    tensors = random_tensors(config)
+    tensors[f"0.{name}"].flat[0] = value
+    with pytest.raises(NotAModel, match=rf"m: tensor 0\.{name} holds weights too large"):
+        save_model(tmp_path / "m", tensors, config, {})
+    assert not list(tmp_path.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr("chunker.models._check_tensors", lambda *arguments: None)
+        save_model(tmp_path / "m", tensors, config, {})
+    with pytest.raises(NotAModel, match=rf"m: tensor 0\.{name} holds weights too large"):
+        load_model(tmp_path / "m")
 
 
 @pytest.mark.parametrize("peak", [0.0, 1e-30, 1e-6, 1e-5, 2.0**-10])

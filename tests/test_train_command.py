@@ -6,15 +6,20 @@ import inspect
 import json
 import os
 import signal
+import subprocess
+import sys
 import textwrap
 from typing import Any
 
 import pytest
+from cli_support import environment
 from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
+from chunker import learning
 from chunker.cli.main import chunker
+from chunker.errors import CheckpointError
 from chunker.learning.trainer import Trainer
 from chunker.models import load_model
 
@@ -147,8 +152,35 @@ def test_resuming_with_other_options_is_refused(corpus, tmp_path, stop_after):
         assert result.exit_code == 1
         assert message in one_line(result)
     (corpus / "a.txt").write_text("other")
+    (corpus / "c.txt").write_text("more")
+    (corpus / "b.txt").rename(corpus / "d.txt")
     result = call("train", corpus, "-o", tmp_path / "m", "--resume")
-    assert "corpus is not the one" in one_line(result)
+    changed = "corpus/a.txt changed, corpus/c.txt is new, corpus/d.txt is new and 1 more"
+    assert f"the corpus is not the one of the checkpoint ({changed}); give the same" in one_line(result)
+
+
+def test_what_a_training_writes_is_not_read(corpus, tmp_path, stop_after):
+    """`chunker train . -o mine`: neither at first nor with what it left before."""
+    elsewhere, inside = tmp_path / "m", corpus / "mine"
+    assert train(corpus, elsewhere).exit_code == 0
+    assert train(corpus, inside).exit_code == 0
+    stop_after(9, signal.SIGTERM)
+    assert train(corpus, inside, "--force").exit_code == 143
+    result = call("train", corpus, "-o", inside, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert load_model(inside).fingerprint == load_model(elsewhere).fingerprint
+    assert load_model(inside).summary["sources"] == load_model(elsewhere).summary["sources"]
+    result = train(corpus, inside, "--force", "--validate", f"{inside}.jsonl")
+    assert "this training writes it; leave it out" in one_line(result)
+
+
+def test_what_the_contexts_foretell_is_not_read(corpus):
+    options = [*TINY, "--levels", "8", "--woken", "--bytes", "1000"]
+    options = [each for each in options if each not in ("--piece", "100")]
+    for more in ([], ["--force"]):
+        result = call("train", corpus, "-o", corpus / "mine", *options, *more)
+        assert result.exit_code == 0, result.stderr
+        assert load_model(corpus / "mine").summary["sources"][0]["bytes"] == 2 * len(TEXT)
 
 
 def test_a_larger_budget_may_be_given_on_resume(corpus, tmp_path, stop_after):
@@ -174,7 +206,42 @@ def test_bad_targets_are_found_before_training(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "step", lambda self: pytest.fail("trained"))
     assert "does not exist" in one_line(train(corpus, tmp_path / "no" / "m"))
     assert "is a folder" in one_line(train(corpus, tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert "is a folder" in one_line(train(corpus, "."))
     assert "one of them" in one_line(train(corpus, tmp_path / "m", "--force", "--resume"))
+
+
+def test_a_second_training_with_the_same_output_is_refused(corpus, tmp_path, monkeypatch):
+    refused = []
+    real = Trainer.step
+
+    def step(self):
+        real(self)
+        if self.steps == 3:
+            for more in ([], ["--force"], ["--resume"]):
+                refused.append(train(corpus, tmp_path / "m", *more))
+            with pytest.raises(CheckpointError, match="another training"):
+                learning.train(TEXT.encode(), resume=tmp_path / "m.checkpoint", levels=(8,), bytes=64)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    assert train(corpus, tmp_path / "m").exit_code == 0
+    for result in refused:
+        assert result.exit_code == 1
+        assert f"another training (process {os.getpid()}) uses it" in one_line(result)
+    assert len(refused) == 3
+    assert sorted(os.listdir(tmp_path)) == ["corpus", "m", "m.jsonl"]
+
+
+def test_a_training_that_was_killed_holds_nothing(corpus, tmp_path):
+    code = "import os, sys; from chunker.learning.lock import only_training\n"
+    code += "with only_training(sys.argv[1]): os.kill(os.getpid(), 9)"
+    killed = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "m.checkpoint"], check=False, env=environment()
+    )
+    assert killed.returncode == -9
+    assert ".m.checkpoint.lock" in os.listdir(tmp_path)
+    assert train(corpus, tmp_path / "m").exit_code == 0
+    assert sorted(os.listdir(tmp_path)) == ["corpus", "m", "m.jsonl"]
 
 
 def test_a_failed_save_loses_no_training(corpus, tmp_path, monkeypatch):
@@ -286,8 +353,12 @@ def test_a_log_tells_the_bits_of_lower_levels_and_is_drawn(corpus, tmp_path):
         assert not model.exists()
         assert train(corpus, model).exit_code == 0
     else:
-        assert train(corpus, model, "--plot", tmp_path / "curves.png").exit_code == 0
-        assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+        picture = corpus / "curves.png"
+        assert train(corpus, model, "--plot", picture).exit_code == 0
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert train(corpus, model, "--plot", picture, "-f").exit_code == 0
+        bytes_read = load_model(model).summary["sources"][0]["bytes"]
+        assert bytes_read <= sum(file.stat().st_size for file in corpus.glob("*.txt")), "not the picture"
     points = [json.loads(line) for line in (tmp_path / "m.safetensors.jsonl").read_text().splitlines()]
     assert all(len(point["level_bits_per_byte"]) == 1 for point in points)
     assert 7 < points[0]["level_bits_per_byte"][0] < 9

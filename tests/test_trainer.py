@@ -327,6 +327,16 @@ def test_a_loss_that_is_not_finite_ends_training():
         run(subject)
 
 
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+@pytest.mark.parametrize("rate", [10.0, 1e9, 1e30])
+def test_training_that_diverges_is_an_error(rate, validation):
+    """Not a model that is worse than none."""
+    with pytest.raises(
+        TrainingError, match=r"(diverges: .* bits a byte, after|no longer finite).*lower learning rate"
+    ):
+        run(trainer(60, learning_rate=rate, validation=validation))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

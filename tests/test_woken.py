@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ import chunker
 from chunker.config import GateRule, NGrams, StackConfig, Wake
 from chunker.core.backend import Contexts, Progress, Settings, Stop, backend
 from chunker.errors import CheckpointError, CorpusError, UsageError
-from chunker.learning import LogPoint, WokenConfig, train
+from chunker.learning import LogPoint, WokenConfig, distill, train
 from chunker.learning.corpus import Strip, TextFile
+from chunker.learning.distillation import fresh_student
 from chunker.learning.foretold import Foretold, foretell
 from chunker.learning.observation import surprise_bits
-from chunker.learning.run import start_training
+from chunker.learning.run import start_distillation, start_training
 from chunker.learning.stack import Stack
 from chunker.learning.woken import (
     Windows,
     WokenStack,
+    code_nats,
     path_odds,
 )
 
@@ -73,7 +76,7 @@ def test_a_folder_is_gone_on_with_and_not_made_anew(tmp_path: Path):
 
 
 def test_windows_of_a_lower_gate_have_the_steps_at_which_it_would_wake(foretold: Foretold):
-    windows = Windows([foretold], [1.0], NGrams((1, 2, 4), 64, 12), 2, 64, gate=300)
+    windows = Windows([foretold], [1.0], 4, 2, 64, gate=300)
     p = foretold.steps["probability"].astype(float)
     unsure = np.abs(np.log(p / (65536 - p))) * 256 < 300
     unsure &= np.arange(8) >= foretold.steps["woke"][:, None]
@@ -157,7 +160,7 @@ def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str, 
     steps["guess"] = np.where(steps["confidence"] > 0, np.array(trace.guesses)[woken], 0)
     steps["probability"] = 32768
     own = Foretold("text", "", foretold.text, steps, np.array([[len(TEXT), len(woken)]]))
-    windows = Windows([own], [1.0], net.stack.config.ngrams, 1, 100)
+    windows = Windows([own], [1.0], 4, 1, 100)
     state, found, moved = net.start(1), [], []
     with torch.no_grad():
         for _ in range(len(woken) // 100):
@@ -227,6 +230,74 @@ def test_a_resumed_run_is_one_that_was_not_stopped(tmp_path: Path):
     assert not run("parts", 5)
     for mine, expected in zip(run("parts", None), whole, strict=True):
         assert np.array_equal(mine, expected)
+
+
+TAUGHT: dict[str, Any] = {"bytes": 40_000, "batch": 4, "window": 32, "device": "cpu", "state_weight": 0.0}
+
+
+def test_a_student_follows_the_teachers_mixture():
+    """With the teacher's probabilities alone to learn, it comes nearer to them than one that has none."""
+    teacher = excited(WokenStack(Stack(config()))).stack
+    text = TEXT * 3
+
+    def divergence(**weights: Any) -> float:
+        student = fresh_student(config((12,), ngrams=NGrams((1, 2), 64, 8)), 1)
+        trained = distill(teacher, text, student, woken=WOKEN, learning_rate=0.02, **TAUGHT, **weights)
+        given = foretell([("text", strip(text))], folder / "own", WOKEN.settings)
+        windows = Windows(given, [1.0], 4, 2, 64)
+        both = [WokenStack(each).eval() for each in (teacher, trained)]
+        states = [net.start(2) for net in both]
+        total = 0.0
+        with torch.no_grad():
+            for _ in range(20):
+                window = windows.next()
+                outputs = [net(window, state) for net, state in zip(both, states, strict=True)]
+                states = [output.state for output in outputs]
+                wanted = torch.sigmoid(outputs[0].odds)
+                total += float((code_nats(outputs[1].odds, window, wanted)).sum())
+        return total
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        taught = divergence(own_weight=0.0, output_weight=1.0)
+        alone = divergence(own_weight=1.0, output_weight=0.0)
+    assert taught < alone
+
+
+def test_a_woken_distillation_goes_on_as_if_it_had_not_stopped(tmp_path: Path):
+    teacher = excited(WokenStack(Stack(config()))).stack
+
+    def run(name: str, steps: int | None) -> list[Any]:
+        begun = start_distillation(
+            teacher,
+            TEXT * 2,
+            fresh_student(config((12,)), 1, teacher),
+            {name: value for name, value in TAUGHT.items() if name != "device"},
+            device="cpu",
+            resume=tmp_path / name,
+            woken=WOKEN,
+            foretold=tmp_path / "foretold",
+        )
+        seen = itertools.count(1)
+        begun.run(stop=lambda: next(seen) == steps)
+        return parameters(begun.stack()) if begun.trainer.finished else []
+
+    whole = run("whole", None)
+    assert not run("parts", 5)
+    for mine, expected in zip(run("parts", None), whole, strict=True):
+        assert np.array_equal(mine, expected)
+
+
+def test_what_a_woken_student_cannot_learn_is_refused():
+    teacher, student = Stack(config()), fresh_student(config((12,)), 1)
+    for wrong, message in (
+        ({"state_weight": 0.1}, "state-weight 0"),
+        ({"temperature": 2.0}, "temperature 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            distill(teacher, TEXT, student, woken=WOKEN, **{**TAUGHT, **wrong})
+    with pytest.raises(UsageError, match="one round"):
+        distill(teacher, TEXT, student, woken=WOKEN, rounds=2, **TAUGHT)
 
 
 def test_another_way_of_waking_is_no_way_to_resume(tmp_path: Path):

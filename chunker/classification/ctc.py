@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -77,12 +78,13 @@ class HistoryTranscriber(HistoryEstimator):
 
         Raises
         ------
-        UsageError: sequences, targets or parameters that cannot be used. TrainingError: the loss is no
-        longer finite.
+        UsageError: sequences, targets or parameters that cannot be used; a target that is longer than the
+        events of its sequence can express. TrainingError: the loss is no longer finite.
         """
         self._check()
         sequences = self._sequences(X, fitting=True)
         targets = check_targets(y, len(sequences))
+        check_expressible(targets, [len(row) for row in sequences], "inputs; leave it out or correct it")
         self.labels_: list[Any] = sorted({label for target in targets for label in target}, key=str)
         numbers = {label: i + 1 for i, label in enumerate(self.labels_)}
         lengths = torch.tensor([len(target) for target in targets])
@@ -94,6 +96,8 @@ class HistoryTranscriber(HistoryEstimator):
             cases = Cases(sequences, self.stack_.read(sequences))
             self.make_net()
             readings = cases.readings(self.net_)
+            events = [len(row[0].at) for row in readings]
+            check_expressible(targets, events, "events at the level that transcribes; give features='all'")
 
             def loss(rows: list[list[Reading]], picked: Tensor) -> Tensor:
                 logs, counts = self.net_.events(rows)
@@ -160,6 +164,20 @@ def check_targets(y: Any, count: int) -> list[Sequence[Hashable]]:
         if not hasattr(target, "__len__") or not hasattr(target, "__iter__"):
             raise UsageError(f"target {i} is {target!r} and no sequence of labels; correct it")
     return [target if isinstance(target, str) else list(target) for target in targets]
+
+
+def check_expressible(targets: Sequence[Sequence[Hashable]], counts: Sequence[int], of_what: str) -> None:
+    """Raise UsageError if a target needs more events than there are: one for each label, and a blank between
+    two that are equal (Graves et al. 2006, section 3.1).
+
+    counts: of each sequence's events; of_what: what they are, and the remedy.
+    """
+    for i, (target, count) in enumerate(zip(targets, counts, strict=True)):
+        needed = len(target) + sum(a == b for a, b in pairwise(target))
+        if needed > count:
+            raise UsageError(
+                f"target {i} of {len(target)} labels needs {needed} events, but has {count} {of_what}"
+            )
 
 
 def greedy(logs: Array) -> list[int]:

@@ -29,6 +29,8 @@ from chunker.learning.observation import Observation, observation_of
 Array = npt.NDArray[Any]
 KINDS = ("auto", "symbols", "vectors")
 SMALLEST_DEVIATION = 1e-9
+LARGEST_VALUE = float(np.finfo(np.float32).max)  # nets compute with such numbers, and their squares
+LARGEST_STANDARDISED = 1e9  # deviations from the mean, of which a head may still square and add many
 
 
 def as_rows(X: Any, what: str = "sequences") -> Array | list[Any]:
@@ -155,6 +157,8 @@ def _vectors(values: Array, index: int, text: bool) -> Array:
         raise UsageError(f"sequence {index} has {values.ndim} dimensions; give (T,) or (T, channels)")
     if not np.isfinite(values).all():
         raise UsageError(f"sequence {index} holds NaN or infinity; replace them before")
+    if values.size and np.abs(values).max() > LARGEST_VALUE:
+        raise UsageError(f"sequence {index} holds a number beyond {LARGEST_VALUE:.1e}; scale them before")
     return values
 
 
@@ -215,7 +219,7 @@ class Preparation:
 
         Raises
         ------
-        UsageError: vectors of another width than in training.
+        UsageError: vectors of another width than in training, or far beyond what was in it.
         """
         if self.kind == "symbols":
             return [np.minimum(row, self.size - 1) for row in sequences]
@@ -226,7 +230,14 @@ class Preparation:
                     "give the same channels"
                 )
         mean, deviation = np.array(self.mean), np.array(self.deviation)
-        return [(self._shape(row) - mean) / deviation for row in sequences]
+        found = [(self._shape(row) - mean) / deviation for row in sequences]
+        for index, row in enumerate(found):
+            if row.size and not np.abs(row).max() <= LARGEST_STANDARDISED:
+                raise UsageError(
+                    f"sequence {index} holds a number {LARGEST_STANDARDISED:.0e} deviations or more beyond "
+                    "those of training; replace what marks a missing value, and give the same units"
+                )
+        return found
 
     def undo(self, row: Array) -> Array:
         """Standardised vectors (T, D) in the units of the raw ones; not for `per_case`."""

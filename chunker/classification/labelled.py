@@ -6,7 +6,9 @@ Needs neither torch nor scikit-learn.
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -24,16 +26,24 @@ Sequences = list[bytes] | list[npt.NDArray[np.float64]]
 def read_labelled(path: str | os.PathLike[str]) -> tuple[Sequences, list[str]]:
     """Sequences and labels of a file of lines, of a folder of folders, or of a file .ts or .ts.gz.
 
-    Sequences are bytes, of .ts files arrays (T, D).
+    Sequences are bytes, of .ts files arrays (T, D). Hidden files and folders, whose names begin with a dot,
+    are not read, nor is a byte-order mark.
 
     Raises
     ------
-    CorpusError: a row has no tab, no label or no sequence (its line number is named); there is nothing at
-    all. OSError: it cannot be read.
+    CorpusError: a row has no tab, no label or no sequence (its line number is named); a folder has no file, a
+    .ts file no classes; there is nothing at all. OSError: it cannot be read.
     """
     if os.path.isdir(path):
         return _folder(Path(path))
-    return read_vectors(path) if is_vectors(path) else _lines(Path(path))
+    if not is_vectors(path):
+        return _lines(Path(path))
+    cases, labels = read_vectors(path)
+    if labels is None:
+        raise CorpusError(
+            f"{path} has no classes (@classLabel false, or @targetLabel true); name a file that has them"
+        )
+    return cases, labels
 
 
 def is_vectors(path: str | os.PathLike[str]) -> bool:
@@ -41,26 +51,68 @@ def is_vectors(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).endswith((".ts", ".ts.gz"))
 
 
-def read_vectors(path: str | os.PathLike[str]) -> tuple[list[npt.NDArray[np.float64]], list[str]]:
+class _Header:
+    """What the lines before @data say of the rows. labels: those that @classLabel names, if it names any."""
+
+    def __init__(self) -> None:
+        self._says: dict[str, bool] = {}
+        self.labels: set[str | float] = set()
+
+    @property
+    def ends_in(self) -> str:
+        """What rows end in: a "label", a "target" (a number to be predicted, no class), or a "channel"."""
+        if self._says.get("@targetlabel"):
+            return "target"
+        return "label" if self._says.get("@classlabel", not self._says) else "channel"
+
+    def read(self, line: str) -> None:
+        """Take in a line. Raises ValueError."""
+        key, *words = line.split()
+        key = key.lower()
+        if key not in ("@classlabel", "@targetlabel"):
+            return
+        if not words or words[0].lower() not in ("true", "false"):
+            raise ValueError(f"{key} is neither true nor false")
+        self._says[key] = words[0].lower() == "true"
+        if key == "@classlabel":
+            self.labels = {_comparable(word) for word in words[1:]}
+
+
+def _comparable(label: str) -> str | float:
+    """Labels that differ in case, or as numbers are written, are one: headers are not that exact."""
+    try:
+        number = float(label)
+    except ValueError:
+        return label.casefold()
+    return label.casefold() if math.isnan(number) else number
+
+
+def read_vectors(
+    path: str | os.PathLike[str],
+) -> tuple[list[npt.NDArray[np.float64]], list[str] | None]:
     """Cases (T, D) and labels of a .ts file: after @data channel:channel:...:label, values parted by commas.
+
+    Labels are None if the header says that rows have none: @classLabel false, or @targetLabel true, after
+    which rows end in a number to be predicted, which is left out.
 
     Raises
     ------
-    CorpusError: a row without values, label, or with channels that differ (its line number is named).
-    OSError: it cannot be read.
+    CorpusError: a row without values, without label, with a label that the header does not name, or with
+    channels that differ (its line number is named). OSError: it cannot be read.
     """
     cases: list[npt.NDArray[np.float64]] = []
     labels: list[str] = []
-    started = False
-    for number, line in enumerate(_text(Path(path)).splitlines(), 1):
+    header, started = _Header(), False
+    for number, line in enumerate(_text(Path(path)).split("\n"), 1):
         line = line.strip()
-        if not started:
-            started = line.lower() == "@data"
-            continue
         if not line or line.startswith("#"):
             continue
         try:
-            case, label = _case(line)
+            if not started:
+                started = line.lower() == "@data"
+                header.read(line)
+                continue
+            case, label = _case(line, header)
         except ValueError as error:
             raise CorpusError(f"line {number} of {path}: {error}; write channel:channel:label") from error
         if cases and case.shape[1] != cases[0].shape[1]:
@@ -73,7 +125,7 @@ def read_vectors(path: str | os.PathLike[str]) -> tuple[list[npt.NDArray[np.floa
         raise CorpusError(
             f"{path} holds no case after a line @data; write channel:channel:label in each line"
         )
-    return cases, labels
+    return cases, labels if header.ends_in == "label" else None
 
 
 def write_vectors(
@@ -107,16 +159,20 @@ def _text(path: Path) -> str:
     try:
         if path.suffix == ".gz":
             raw = gzip.decompress(raw)
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CorpusError(f"{path} is damaged ({error}); fetch it anew") from error
 
 
-def _case(line: str) -> tuple[npt.NDArray[np.float64], str]:
-    """(T, D) and label of one row. Raises ValueError."""
-    *channels, label = (part.strip() for part in line.split(":"))
-    if not channels or not label:
-        raise ValueError("there are no values, or no label")
+def _case(line: str, header: _Header) -> tuple[npt.NDArray[np.float64], str]:
+    """(T, D) and label of one row, "" if the header says that there is none. Raises ValueError."""
+    channels, label = [part.strip() for part in line.split(":")], ""
+    if header.ends_in != "channel":
+        label = channels.pop()
+        if not channels or not label:
+            raise ValueError("there are no values, or no label")
+        if header.ends_in == "label" and header.labels and _comparable(label) not in header.labels:
+            raise ValueError(f"{label!r} is none of the labels that @classLabel names")
     if any("(" in channel for channel in channels):
         raise ValueError("values with times are not read")
     rows: list[Any] = [[float(value) for value in channel.split(",")] for channel in channels]
@@ -128,10 +184,22 @@ def _case(line: str) -> tuple[npt.NDArray[np.float64], str]:
     return case, label
 
 
+def without_mark(text: bytes, path: str | os.PathLike[str]) -> bytes:
+    """A text without the byte-order mark that some editors put before UTF-8.
+
+    Raises
+    ------
+    CorpusError: it is UTF-16 or UTF-32.
+    """
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        raise CorpusError(f"{path} is UTF-16 or UTF-32, not UTF-8; save it as UTF-8")
+    return text.removeprefix(codecs.BOM_UTF8)
+
+
 def _lines(path: Path) -> tuple[list[bytes], list[str]]:
     sequences: list[bytes] = []
     labels: list[str] = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    for number, line in enumerate(without_mark(path.read_bytes(), path).split(b"\n"), 1):
         line = line.removesuffix(b"\r")
         if not line:
             continue
@@ -155,10 +223,21 @@ def _lines(path: Path) -> tuple[list[bytes], list[str]]:
 def _folder(path: Path) -> tuple[list[bytes], list[str]]:
     sequences: list[bytes] = []
     labels: list[str] = []
-    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
-        for case in sorted(entry for entry in folder.iterdir() if entry.is_file()):
-            sequences.append(case.read_bytes())
-            labels.append(folder.name)
+    for folder in _seen(path):
+        if not folder.is_dir():
+            continue
+        cases = [entry for entry in _seen(folder) if entry.is_file()]
+        if not cases:
+            raise CorpusError(
+                f"{folder} is a class without a file in it; add one for each case, or delete it"
+            )
+        sequences += [case.read_bytes() for case in cases]
+        labels += [folder.name] * len(cases)
     if not sequences:
         raise CorpusError(f"{path} holds no folder with files in it; make one folder per class")
     return sequences, labels
+
+
+def _seen(folder: Path) -> list[Path]:
+    """What is in a folder, in order, but for hidden files and folders."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

@@ -21,15 +21,26 @@ from chunker.wholefile import write_whole
 
 VERSION = OLDEST = 5
 METADATA_KEY = "chunker-classifier"
+LARGEST_WEIGHT = 1e18  # its square still is a float32
 MAX_HEADER = 2**26  # bytes of JSON; read only after this check
 
 
 def write(path: str | os.PathLike[str], fields: dict[str, Any], tensors: dict[str, Array]) -> None:
-    """Write facts and tensors. Raises what `chunker.wholefile.write_whole` raises."""
+    """Write facts and tensors.
+
+    Raises
+    ------
+    NotAModel: a number is not finite, or so large that nothing can be computed with it. What
+    `chunker.wholefile.write_whole` raises.
+    """
     from safetensors.numpy import save
 
     fields = {**fields, "version": VERSION}
-    fields["checksum"] = _checksum(fields, tensors)
+    _refuse_absurd(path, tensors)
+    try:
+        fields["checksum"] = _checksum(fields, tensors)
+    except ValueError as error:
+        raise NotAModel(f"{path}: a number is not finite ({error}); fit it to other data") from error
     blob = save(tensors, metadata={METADATA_KEY: canonical_json(fields)})
     write_whole(path, blob)
 
@@ -39,8 +50,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
 
     Raises
     ------
-    ModelNotFound: there is no such file. NotAModel: cut, damaged, or something else. ModelVersionError: of
-    another version.
+    ModelNotFound: there is no such file. NotAModel: cut, damaged, something else, or `write` would refuse it.
+    ModelVersionError: of another version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -64,11 +75,21 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
         checksum = fields.pop("checksum")
         if checksum != _checksum(fields, tensors):
             raise NotAModel(f"{path} is damaged (it fails its checksum); fit it again")
+        _refuse_absurd(path, tensors)
         return fields, tensors
     except SafetensorError as error:
         raise NotAModel(f"{path} is no classifier, or is cut ({error}); fit it again") from error
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise NotAModel(f"{path}: the classifier cannot be read ({error}); fit it again") from error
+
+
+def _refuse_absurd(path: str | os.PathLike[str], tensors: dict[str, Array]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind == "f" and not (np.abs(tensor) <= LARGEST_WEIGHT).all():
+            raise NotAModel(
+                f"{path}: tensor {name} holds numbers that are not finite or absurdly large; fit it again "
+                "with a lower learning rate"
+            )
 
 
 def _checksum(fields: dict[str, Any], tensors: dict[str, Array]) -> str:

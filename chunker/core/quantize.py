@@ -42,7 +42,7 @@ def quantize(tensors: Tensors) -> Tensors:
 
     Raises
     ------
-    NotAModel: a weight is not finite, or so large that 32 bits would not hold a stack's sums.
+    NotAModel: a weight is not finite, or so large that 32 bits would not hold it or a stack's sums.
     """
     integers: Tensors = {}
     for name, tensor in tensors.items():
@@ -56,20 +56,26 @@ def quantize(tensors: Tensors) -> Tensors:
             q, scale = _quantize_columns(tensor)
             multiplier = np.rint(scale.astype(np.float64) * multiplier_unit(name))
             q *= multiplier >= 1  # a smaller multiplier hardly ever gives a whole unit: drop the column
-            multiplier = np.clip(multiplier, 1, 2**31 - 1)
+            multiplier = np.maximum(multiplier, 1)
+            _refuse_large(name, multiplier.max(initial=1) > 2**31 - 1)
             if kind(name) in MATRICES:
-                _check_columns(name, q, multiplier)
+                _refuse_large(name, _heaviest(q, multiplier) >= PRODUCT_LIMIT)
             integers[f"{name}.q"], integers[f"{name}.multiplier"] = q, multiplier.astype("<i4")
         else:
             bias = np.rint(wide * bias_unit(name))
-            integers[name] = np.clip(bias, 1 - BIAS_LIMIT, BIAS_LIMIT - 1).astype("<i4")
+            _refuse_large(name, np.abs(bias).max(initial=0) >= BIAS_LIMIT)
+            integers[name] = bias.astype("<i4")
     return integers
 
 
-def _check_columns(name: str, q: NDArray[np.int8], multiplier: NDArray[np.float64]) -> None:
-    heaviest = LARGEST * np.abs(q.astype(np.int64)).sum(0) * multiplier
-    if heaviest.size and heaviest.max() >= PRODUCT_LIMIT:
+def _refuse_large(name: str, large: np.bool_ | bool) -> None:
+    if large:
         raise NotAModel(f"tensor {name} holds weights too large for integers; the training diverged")
+
+
+def _heaviest(q: NDArray[np.int8], multiplier: NDArray[np.float64]) -> float:
+    """What a column's sum of products with a state may come to at most."""
+    return float((LARGEST * np.abs(q.astype(np.int64)).sum(0) * multiplier).max(initial=0))
 
 
 def _quantize_columns(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -39,6 +39,7 @@ _MAPPED_FROM = 1 << 20  # smaller files are held in memory: mapping each would n
 _OPEN_MAPS = 128
 _STRETCH, _PIECE = 64, 4096  # bytes that are hashed, and that are left out, at once
 _EDGE = 1 << 16  # bytes at either end of a file that tell one corpus from another
+_NAMED = 3  # files that a message names
 
 
 @lru_cache(maxsize=_OPEN_MAPS)
@@ -57,6 +58,12 @@ class TextFile:
     size: int
     path: Path
     contents: Bytes | None = None
+
+    def digest(self, crc: int = 0) -> int:
+        """CRC-32 over name, size and edges, to notice a changed file; goes on from that of another one."""
+        crc = zlib.crc32(f"{self.name}:{self.size}".encode(), crc)
+        crc = zlib.crc32(self.read(0, min(_EDGE, self.size)).tobytes(), crc)
+        return zlib.crc32(self.read(max(0, self.size - _EDGE), self.size).tobytes(), crc)
 
     def read(self, start: int, stop: int) -> Bytes:
         """The bytes start <= i < stop, as a view."""
@@ -120,7 +127,7 @@ def read_list(table: Path) -> tuple[list[Listed], list[Listed]]:
     CorpusError: it cannot be read, or is no such table.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8")), delimiter="\t"))
+        rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8-sig")), delimiter="\t"))
     except (OSError, ValueError, csv.Error) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "is no table of text"
         raise CorpusError(f"{table}: {reason}; name a tab-separated list of sources") from exc
@@ -152,9 +159,7 @@ class Source:
         """Eight hex digits over names, sizes and the edges of all files, to notice a changed corpus."""
         crc = 0
         for file in self.files:
-            crc = zlib.crc32(f"{file.name}:{file.size}".encode(), crc)
-            crc = zlib.crc32(file.read(0, min(_EDGE, file.size)).tobytes(), crc)
-            crc = zlib.crc32(file.read(max(0, file.size - _EDGE), file.size).tobytes(), crc)
+            crc = file.digest(crc)
         return f"{crc:08x}"
 
     def leave_out(self, repeated: Mapping[str, list[tuple[int, int]]]) -> None:
@@ -167,17 +172,42 @@ class Source:
         self.training = Strip(kept)
 
 
-def open_source(argument: str | os.PathLike[str] | Listed, validation: float = 0.0) -> Source:
+def file_digests(sources: Iterable[Source]) -> dict[str, list[int]]:
+    """For each file of the sources, as `folder/name`, the digests of those of that name."""
+    found: dict[str, list[int]] = {}
+    for source in sources:
+        for file in source.files:
+            name = file.name if file.name == source.name else f"{source.name}/{file.name}"
+            found.setdefault(name, []).append(file.digest())
+    return found
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which files two `file_digests` differ in, for people: `a changed, b is new, c is gone`; "" for none."""
+    named = [f"{name} changed" for name in now if name in before and before[name] != now[name]]
+    named += [f"{name} is new" for name in now if name not in before]
+    named += [f"{name} is gone" for name in before if name not in now]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
+
+
+def open_source(
+    argument: str | os.PathLike[str] | Listed, validation: float = 0.0, outputs: Iterable[Path] = ()
+) -> Source:
     """The source named by `PATH` or `PATH:WEIGHT`; the last share `validation` of each file is held back.
 
-    Raises CorpusError if there is no such path, if it cannot be read or holds no byte.
+    outputs: files and folders that the training writes, which a folder is read without.
+
+    Raises CorpusError if there is no such path, if it cannot be read, holds no byte, or is one of `outputs`.
     """
     if not 0 <= validation <= 1:
         raise UsageError(f"validation share {validation:g} is not between 0 and 1")
     listed = argument if isinstance(argument, Listed) else _split_weight(os.fspath(argument))
     path = listed.path
-    folder = path.is_dir()
-    paths = _walk(path) if folder else [path]
+    folder, written = path.is_dir(), {os.path.realpath(output) for output in outputs}
+    if os.path.realpath(path) in written:
+        raise CorpusError(f"{path}: this training writes it; leave it out, or choose another -o")
+    paths = _walk(path, written) if folder else [path]
     files = [_open_file(p, p.relative_to(path).as_posix() if folder else p.name) for p in paths]
     left = listed.limit
     for index, file in enumerate(files):
@@ -201,13 +231,18 @@ def _split_weight(argument: str) -> Listed:
     return Listed(Path(head), weight)
 
 
-def _walk(folder: Path) -> list[Path]:
-    """All regular files below `folder` in sorted order, without hidden ones (.git and the like)."""
+def _walk(folder: Path, written: set[str]) -> list[Path]:
+    """All regular files below `folder` in sorted order, without hidden ones (.git and the like) and without
+    what is `written` by this training."""
     found: list[Path] = []
     for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        candidates = (Path(root, name) for name in names if not name.startswith("."))
-        found += [path for path in candidates if path.is_file()]
+        real = os.path.realpath(root)
+
+        def read(name: str, real: str = real) -> bool:
+            return not name.startswith(".") and os.path.join(real, name) not in written
+
+        folders[:] = sorted(filter(read, folders))
+        found += [path for path in (Path(root, name) for name in filter(read, names)) if path.is_file()]
     return sorted(found)
 
 

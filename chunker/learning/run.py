@@ -16,8 +16,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +35,8 @@ from chunker.learning.corpus import (
     Source,
     Streams,
     TextFile,
+    changes,
+    file_digests,
     open_source,
     validation_lanes,
     without_repeats,
@@ -45,12 +47,13 @@ from chunker.learning.distillation import (
     own_student,
     share_ngrams,
 )
-from chunker.learning.foretold import foretell
+from chunker.learning.foretold import Foretold, foretell
+from chunker.learning.lock import only_training
 from chunker.learning.meter import LogPoint
 from chunker.learning.rounds import IterativeDistillation
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import AnyStreams, Trainer
-from chunker.learning.woken_trainer import WokenStreams, WokenTrainer
+from chunker.learning.woken_trainer import WokenDistiller, WokenStreams, WokenTrainer
 from chunker.models import Model, load_model
 
 Path_ = str | os.PathLike[str]
@@ -112,12 +115,10 @@ def train(
     Raises
     ------
     UsageError: a setting out of range or unknown. CorpusError: text that cannot be read. CheckpointError: the
-    checkpoint is of other data or settings. TrainingError: the loss is no longer finite.
+    checkpoint is of other data or settings, or in use. TrainingError: the loss is no longer finite.
     """
     given = _given(settings, levels=levels, minutes=minutes, bytes=bytes)
-    with contextlib.ExitStack() as stack:
-        if woken is not None and foretold is None:
-            foretold = stack.enter_context(tempfile.TemporaryDirectory())
+    with only_training(resume), _folder(woken, foretold) as folder:
         run = start_training(
             data,
             given,
@@ -126,7 +127,7 @@ def train(
             log=log,
             validate=validate,
             woken=woken,
-            foretold=foretold,
+            foretold=folder,
         )
         return _finished(run, progress)
 
@@ -144,6 +145,8 @@ def distill(
     resume: Path_ | None = None,
     log: Path_ | None = None,
     validate: Iterable[Text] = (),
+    woken: WokenConfig | None = None,
+    foretold: Path_ | None = None,
     **settings: Any,
 ) -> Stack:
     """Train a student on bytes and on a teacher (Schmidhuber 1992, section 4; Hinton, Vinyals and Dean 2015).
@@ -156,7 +159,10 @@ def distill(
     rounds: how many times to distill; in between, the upper levels are retrained on the inputs that are left
         (see `chunker.learning.rounds`). [default: 1]
     settings: any other field of `DistillConfig` and of `TrainConfig`, as output_weight=0.5, seed=1.
-    data, minutes, bytes, device, progress, resume, log, validate: as for `train`.
+    woken: student and teacher run as in archives, and the student learns the bits and how probable the
+        teacher's mixture holds them (`chunker.learning.woken_trainer.WokenDistiller`); in one round, with
+        state_weight=0.
+    data, minutes, bytes, device, progress, resume, log, validate, foretold: as for `train`.
 
     Returns
     -------
@@ -169,10 +175,30 @@ def distill(
     teacher cannot be loaded. CorpusError, CheckpointError, TrainingError: as for `train`.
     """
     given = _given(settings, minutes=minutes, bytes=bytes, rounds=rounds)
-    run = start_distillation(
-        teacher, data, student, given, device=device, resume=resume, log=log, validate=validate
-    )
-    return _finished(run, progress)
+    with only_training(resume), _folder(woken, foretold) as folder:
+        run = start_distillation(
+            teacher,
+            data,
+            student,
+            given,
+            device=device,
+            resume=resume,
+            log=log,
+            validate=validate,
+            woken=woken,
+            foretold=folder,
+        )
+        return _finished(run, progress)
+
+
+@contextlib.contextmanager
+def _folder(woken: WokenConfig | None, foretold: Path_ | None) -> Iterator[Path_ | None]:
+    """Where to keep what level 0 foretells; a temporary folder if none is given and one is needed."""
+    if woken is None or foretold is not None:
+        yield foretold
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
 
 
 def _finished(run: Run, progress: Progress | None) -> Stack:
@@ -231,8 +257,17 @@ class Run:
         self.resumed = saved is not None
         self.checkpoint_minutes, self.log_seconds = 5.0, 10.0
         if saved is not None:
+            if changed := changes(saved[1].get("files", settings["files"]), settings["files"]):
+                raise CheckpointError(
+                    f"the corpus is not the one of the checkpoint ({changed}); give the same, or begin anew "
+                    "(--force)"
+                )
             if saved[1].get("validate") != settings["validate"]:
-                raise CheckpointError("the text to validate on is not that of the checkpoint; give the same")
+                before, now = ({t[0]: t[1:] for t in given["validate"]} for given in (saved[1], settings))
+                changed = changes(before, now) or "another order"
+                raise CheckpointError(
+                    f"the text to validate on is not that of the checkpoint ({changed}); give the same"
+                )
             if saved[1].get("woken") != settings.get("woken"):
                 raise CheckpointError(
                     "how the stack is woken is not as in the checkpoint; give the same, or begin anew"
@@ -338,11 +373,14 @@ def start_training(
     woken: WokenConfig | None = None,
     foretold: Path_ | None = None,
     advance: Callable[[int, int], None] | None = None,
+    outputs: Iterable[Path] = (),
 ) -> Run:
     """The run behind `train`, ready to begin; settings: levels and budget included.
 
     advance: called with the bytes that level 0 has read so far, and with all that it has to read.
+    outputs: what else is written besides `resume`, `log` and `foretold`; folders are read without these.
     """
+    outputs = _outputs(resume, log, foretold, *outputs)
     place, saved = choose_device(device), _saved(resume)
     _check_known(settings, StackConfig, TrainConfig)
     before = None if saved is None else saved[1]
@@ -351,30 +389,42 @@ def start_training(
     _check_reads_bytes(shape)
     kept = {"stack": shape.to_json(), "training": asdict(config)}
     if woken is not None:
-        if foretold is None:
-            raise UsageError("woken training needs a folder for what level 0 foretells")
-        trainer, texts = _woken_trainer(data, validate, shape, config, woken, Path(foretold), place, advance)
-        return Run(trainer, {**kept, "validate": texts, "woken": asdict(woken)}, saved, resume, log)
-    sources, lanes, texts = _corpus(data, validate, config)
+        text = _foretell(data, validate, config, woken, foretold, advance, outputs)
+        torch.manual_seed(config.seed)
+        stack = Stack(replace(shape, wake=shape.wake or Wake(slept=True, guess=True)))
+        windows = WokenStreams(text.sources, text.foretold, [stack], config, woken.gate)
+        trainer: Trainer = WokenTrainer(stack, windows, config, text.held_out, place)
+        return Run(trainer, {**kept, **text.texts, "woken": asdict(woken)}, saved, resume, log)
+    sources, lanes, texts = _corpus(data, validate, config, outputs)
     streams = Streams(sources, config.batch, config.window, config.piece, config.seed)
     torch.manual_seed(config.seed)
     trainer = Trainer(Stack(shape), streams, config, lanes, place)
-    return Run(trainer, {**kept, "validate": texts}, saved, resume, log)
+    return Run(trainer, {**kept, **texts}, saved, resume, log)
 
 
-def _woken_trainer(
+@dataclass(frozen=True)
+class _WokenText:
+    """What woken stacks are trained and validated on. texts: what a checkpoint keeps of them."""
+
+    sources: list[Source]
+    foretold: list[Foretold]
+    held_out: list[tuple[Foretold, float]]
+    texts: dict[str, Any]
+
+
+def _foretell(
     data: Data,
     validate: Iterable[Text],
-    shape: StackConfig,
     config: TrainConfig,
     woken: WokenConfig,
-    folder: Path,
-    device: torch.device,
+    folder: Path_ | None,
     advance: Callable[[int, int], None] | None,
-) -> tuple[Trainer, list[list[Any]]]:
-    """A trainer of woken stacks, and what tells the texts of `validate` from others."""
-    sources = _sources(data, config.validation)
-    texts = [open_source(path) for path in validate]
+    outputs: Sequence[Path],
+) -> _WokenText:
+    if folder is None:
+        raise UsageError("woken training needs a folder for what level 0 foretells")
+    sources = _sources(data, config.validation, outputs)
+    texts = [open_source(path, outputs=outputs) for path in validate]
     without_repeats(sources, texts)
     parts = [(source.name, source.training, source.weight) for source in sources]
     held_out = [(f"{source.name} (end)", source.validation, source.weight) for source in sources]
@@ -389,16 +439,13 @@ def _woken_trainer(
         if advance is not None:
             advance(done, total)
 
-    found = foretell(wanted, folder, woken.settings, config.seed, more)
-    torch.manual_seed(config.seed)
-    stack = Stack(replace(shape, wake=shape.wake or Wake(slept=True, guess=True)))
-    streams = WokenStreams(sources, found[: len(parts)], stack, config, woken.gate)
+    found = foretell(wanted, Path(folder), woken.settings, config.seed, more)
     scored = [
         (text, weight)
         for text, (_, _, weight) in zip(found[len(parts) :], held_out, strict=True)
         if len(text.steps)
     ]
-    return WokenTrainer(stack, streams, config, scored, device), _digests(texts)
+    return _WokenText(sources, found[: len(parts)], scored, _digests(sources, texts))
 
 
 def start_distillation(
@@ -411,8 +458,15 @@ def start_distillation(
     resume: Path_ | None = None,
     log: Path_ | None = None,
     validate: Iterable[Text] = (),
+    woken: WokenConfig | None = None,
+    foretold: Path_ | None = None,
+    advance: Callable[[int, int], None] | None = None,
+    outputs: Iterable[Path] = (),
 ) -> Run:
-    """The run behind `distill`, ready to begin; settings: rounds and budget included."""
+    """The run behind `distill`, ready to begin; settings: rounds and budget included. advance, outputs: as
+    for `start_training`.
+    """
+    outputs = _outputs(resume, log, foretold, *outputs)
     place, saved = choose_device(device), _saved(resume)
     _check_known(
         {name: value for name, value in settings.items() if name != "rounds"}, DistillConfig, TrainConfig
@@ -431,15 +485,28 @@ def start_distillation(
         raise CheckpointError(f"rounds was {rounds} so far; leave it out, or begin anew (--force)")
     rounds = settings.get("rounds", rounds)
     learner = _student(student, taught, config.seed, before)
-    sources, lanes, texts = _corpus(data, validate, config)
-    trainer = IterativeDistillation(taught, learner, sources, config, objective, lanes, place, rounds)
     kept = {
         "student": [learner.config.to_json(), has_shared_ngrams(learner)],
         "training": asdict(config),
         "distillation": asdict(objective),
         "iterations": rounds,
-        "validate": texts,
     }
+    if woken is not None:
+        if rounds > 1:
+            raise UsageError("a woken student is distilled in one round; leave --rounds out")
+        text = _foretell(data, validate, config, woken, foretold, advance, outputs)
+        windows = WokenStreams(text.sources, text.foretold, [learner, taught], config, woken.gate)
+        distiller = WokenDistiller(learner, windows, config, objective, taught, text.held_out, place)
+        told = {
+            "teacher": model.fingerprint.hex(),
+            "teacher_name": model.name,
+            "distillation": asdict(objective),
+        }
+        kept |= {**text.texts, "woken": asdict(woken)}
+        return Run(distiller, kept, saved, resume, log, lambda: told)
+    sources, lanes, texts = _corpus(data, validate, config, outputs)
+    trainer = IterativeDistillation(taught, learner, sources, config, objective, lanes, place, rounds)
+    kept |= texts
 
     def facts() -> dict[str, Any]:
         skill = trainer.skill()
@@ -529,26 +596,32 @@ def _spelled(value: Any) -> str:
 # ---- text --------------------------------------------------------------------------------------------
 
 
+def _outputs(*paths: Path_ | None) -> list[Path]:
+    return [Path(path) for path in paths if path is not None]
+
+
 def _corpus(
-    data: Data, validate: Iterable[Text], config: TrainConfig
-) -> tuple[list[Source], Lanes | None, list[list[Any]]]:
-    """Sources to train on, lanes to validate on, and a fingerprint of the texts of `validate`."""
-    sources = _sources(data, config.validation)
-    texts = [open_source(path) for path in validate]
+    data: Data, validate: Iterable[Text], config: TrainConfig, outputs: Sequence[Path]
+) -> tuple[list[Source], Lanes | None, dict[str, Any]]:
+    """Sources to train on, lanes to validate on, and what tells the texts from others."""
+    sources = _sources(data, config.validation, outputs)
+    texts = [open_source(path, outputs=outputs) for path in validate]
     without_repeats(sources, texts)
     limit = config.validation_bytes
     if config.bytes is not None:  # with minutes, the trainer bounds the time that validation takes
         limit = min(limit, config.bytes // config.validations)
-    return sources, validation_lanes(sources, texts, limit), _digests(texts)
+    return sources, validation_lanes(sources, texts, limit), _digests(sources, texts)
 
 
-def _digests(texts: Iterable[Source]) -> list[list[Any]]:
-    return [[text.name, text.weight, text.training.size, text.digest()] for text in texts]
+def _digests(sources: Sequence[Source], texts: Sequence[Source]) -> dict[str, Any]:
+    """What a checkpoint keeps of the texts: of those to validate on, and of the files to train on."""
+    held_out = [[text.name, text.weight, text.training.size, text.digest()] for text in texts]
+    return {"validate": held_out, "files": file_digests(sources)}
 
 
-def _sources(data: Data, validation: float) -> list[Source]:
+def _sources(data: Data, validation: float, outputs: Sequence[Path]) -> list[Source]:
     if isinstance(data, (bytes, bytearray, memoryview)):
         symbols = np.frombuffer(data, dtype=np.uint8)
         return [Source("text", [TextFile("text", len(symbols), Path(), symbols)], 1.0, validation)]
     paths = [data] if isinstance(data, (str, os.PathLike)) else data
-    return [open_source(path, validation) for path in paths]
+    return [open_source(path, validation, outputs) for path in paths]

@@ -79,6 +79,7 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
         self.best_figures: dict[str, Any] = {}  # the log point of the best weights
         self.best_bits = math.inf
+        self.lowest_bits = math.inf  # of all log points and validations since the start or the checkpoint
         self.previous_figures: dict[str, Any] = {}  # faithful: the best without the growing level
         self.previous_bits = math.inf
         self.stale = 0  # validations in a row without improvement
@@ -202,7 +203,7 @@ class Trainer:
 
         Raises
         ------
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss is no longer finite, or far larger than it was.
         """
         origin = time.monotonic() - self.seconds
         validating = 0.0
@@ -233,8 +234,7 @@ class Trainer:
 
     def _read_meter(self) -> LogPoint:
         bits, rates, level_bits = self._meter.read()
-        if not math.isfinite(bits):
-            raise TrainingError("the loss is no longer finite; start again with a lower learning rate")
+        self._refuse_divergence(bits)
         trained = self.stack.growing + 1
         point = LogPoint(
             bytes=self.bytes,
@@ -249,6 +249,16 @@ class Trainer:
         self._meter.restart()
         return point
 
+    def _refuse_divergence(self, bits: float) -> None:
+        """Raise TrainingError if the bits of a byte are not finite, or more than twice what they have been
+        and what knowing nothing costs."""
+        if not math.isfinite(bits):
+            raise TrainingError("the loss is no longer finite; start again with a lower learning rate")
+        self.lowest_bits = min(self.lowest_bits, bits)
+        if bits > 2 * max(self.lowest_bits, math.log2(self.stack.config.symbols)):
+            grown = f"{bits:.4g} bits a byte, after {self.lowest_bits:.4g}"
+            raise TrainingError(f"the training diverges: {grown}; start again with a lower learning rate")
+
     def _validate(self, point: LogPoint) -> LogPoint:
         """Score the validation lanes with the weights that would be saved, and keep the best."""
         with self._averaged():
@@ -257,6 +267,7 @@ class Trainer:
             self.best, self.best_figures = self._weights(), point.to_json()
             return point
         by_name, overall = scored
+        self._refuse_divergence(overall)
         self.stale = 0 if overall < self.best_bits - _MIN_GAIN else self.stale + 1
         point = replace(point, validation_bits_per_byte=overall, validation=by_name)
         if overall < self.best_bits:
@@ -349,6 +360,7 @@ class Trainer:
         self._begin_level()
         for name in _FACTS:
             setattr(self, name, math.inf if facts[name] is None else facts[name])
+        self.lowest_bits = self.best_bits
         self.stack.load_state_dict(part(tensors, "stack"))
         best, average = part(tensors, "best"), part(tensors, "average")
         self.best = {k: t.to(self.device) for k, t in best.items()} if best else None

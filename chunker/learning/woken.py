@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from chunker.config import NO_GUESS, NGrams
+from chunker.config import NO_GUESS
 from chunker.core.interface import GATE_ALWAYS
 from chunker.errors import CheckpointError, CorpusError
 from chunker.learning.foretold import Foretold
@@ -41,48 +41,53 @@ CERTAINTIES = 12  # degrees of |stretch(p)|, one a nat
 class Window:
     """T woken steps of B rows. Integers (T, B) unless said otherwise.
 
-    symbols: the byte before the one that is predicted. times: bytes since the row's last step. guesses,
-    confidences: of level 0. ngrams: (orders, T, B) rows of the table. targets: the byte that came. woke: the
-    first bit that the levels are asked for. odds: (T, B, 8) float32, of a 1 before each bit as level 0 had
-    them, in nats.
+    latest: (longest, T, B), the bytes before the one that is predicted, each plus one, the last one first; 0
+    where the block had not begun. times: bytes since the row's last step. guesses, confidences: of level 0.
+    targets: the byte that came. woke: the first bit that the levels are asked for. odds: (T, B, 8) float32,
+    of a 1 before each bit as level 0 had them, in nats.
     counted: (T, B) bool, steps that are any. cold: (B,) bool, rows that begin a block.
     """
 
-    symbols: Tensor
+    latest: Tensor
     times: Tensor
     guesses: Tensor
     confidences: Tensor
-    ngrams: Tensor | None
     targets: Tensor
     woke: Tensor
     odds: Tensor
     counted: Tensor
     cold: Tensor
 
+    @property
+    def symbols(self) -> Tensor:
+        """The byte before the one that is predicted; there is one at every step."""
+        return (self.latest[0] - 1).clamp_min(0)
+
     def to(self, device: torch.device) -> Window:
-        parts: dict[str, Any] = {n: None if t is None else t.to(device) for n, t in vars(self).items()}
+        parts: dict[str, Any] = {name: tensor.to(device) for name, tensor in vars(self).items()}
         return Window(**parts)
 
 
 class Windows:
     """Endless windows from B rows, each of which reads block after block of texts, drawn by weight.
 
-    A block is drawn with a probability in proportion to its text's weight and to its steps. gate: at which
-    level 1 wakes, at most the one that the texts were foretold with.
+    A block is drawn with a probability in proportion to its text's weight and to its steps. longest: how many
+    of the latest bytes to tell. gate: at which level 1 wakes, at most the one that the texts were foretold
+    with.
     """
 
     def __init__(
         self,
         texts: Sequence[Foretold],
         weights: Sequence[float],
-        ngrams: NGrams | None,
+        longest: int,
         batch: int,
         window: int,
         seed: int = 0,
         gate: int = GATE_ALWAYS,
     ) -> None:
         self.gate = gate
-        self._texts, self._weights, self._ngrams = list(texts), list(weights), ngrams
+        self._texts, self._weights, self._longest = list(texts), list(weights), longest
         self.batch, self.window = batch, window
         self.bytes = sum(len(text.text) for text in texts)
         self._rng = np.random.Generator(np.random.PCG64(seed))
@@ -119,12 +124,11 @@ class Windows:
         """The next window."""
         T, B = self.window, self.batch
         shape = (B, T)
-        symbols, targets, woke = (np.zeros(shape, np.uint8) for _ in range(3))
+        targets, woke = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
         guesses, confidences = np.full(shape, NO_GUESS, np.int64), np.zeros(shape, np.uint8)
         times, counted = np.ones(shape, np.int64), np.zeros(shape, bool)
         probabilities = np.full((*shape, 8), 32768, np.uint16)
-        orders = 0 if self._ngrams is None else len(self._ngrams.orders)
-        rows = np.zeros((orders, *shape), np.int64)
+        latest = np.zeros((self._longest, *shape), np.int64)
         cold = np.zeros(B, bool)
         for b in range(B):
             while self._rows[b].next == self._rows[b].end:
@@ -136,12 +140,14 @@ class Windows:
             at = steps["position"].astype(np.int64)
             times[b, :n] = np.diff(at, prepend=row.before)
             row.before = int(at[-1]) if n else row.before
-            symbols[b, :n], targets[b, :n] = found.text[at - 1], found.text[at]
+            targets[b, :n] = found.text[at]
             woke[b, :n], confidences[b, :n] = steps["woke"], steps["confidence"]
             guesses[b, :n] = np.where(steps["confidence"] > 0, steps["guess"], NO_GUESS)
             probabilities[b, :n], counted[b, :n] = steps["probability"], True
-            if self._ngrams is not None:
-                rows[:, b, :n] = ngram_rows_at(found.text, at, bytes_.start, self._ngrams)
+            for k in range(1, self._longest + 1):
+                latest[k - 1, b, :n] = np.where(
+                    at - k >= bytes_.start, found.text[np.maximum(at - k, 0)].astype(np.int64) + 1, 0
+                )
         p = probabilities.astype(np.float32)
         odds = np.log(p) - np.log(65536 - p)
 
@@ -149,11 +155,10 @@ class Windows:
             return torch.from_numpy(array.T.astype(np.int64))
 
         return Window(
-            symbols=turned(symbols),
+            latest=torch.from_numpy(latest.transpose(0, 2, 1).copy()),
             times=turned(times),
             guesses=turned(guesses),
             confidences=turned(confidences),
-            ngrams=torch.from_numpy(rows.transpose(0, 2, 1).copy()) if orders else None,
             targets=turned(targets),
             woke=turned(woke),
             odds=torch.from_numpy(odds.transpose(1, 0, 2).copy()),
@@ -208,20 +213,6 @@ def first_unsure(steps: npt.NDArray[np.void], gate: int) -> npt.NDArray[np.uint8
     return np.where(unsure.any(1), unsure.argmax(1), 8).astype(np.uint8)
 
 
-def ngram_rows_at(
-    text: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], begin: int, config: NGrams
-) -> npt.NDArray[np.int64]:
-    """Which rows of the table the n-grams that end before the positions `at` (n,) are: (orders, n).
-
-    Before `begin`, where the block starts, there is nothing.
-    """
-    latest = (
-        np.where(at - k >= begin, text[np.maximum(at - k, 0)].astype(np.int64) + 1, 0)
-        for k in range(1, config.longest + 1)
-    )
-    return rows_of_latest(map(torch.from_numpy, latest), config).numpy()
-
-
 def path_odds(logits: Tensor, targets: Tensor) -> Tensor:
     """(N, 8): the logarithm of odds of a 1 before each bit of the targets (N,), in nats.
 
@@ -255,12 +246,16 @@ class Mixture(nn.Module):
         return weight[..., 0] * foretold + weight[..., 1] * odds
 
 
-def code_nats(odds: Tensor, window: Window) -> Tensor:
-    """(T, B): what each byte's bits from `woke` on take at odds (T, B, 8), in nats."""
+def code_nats(odds: Tensor, window: Window, wanted: Tensor | None = None) -> Tensor:
+    """(T, B): what each byte's bits from `woke` on take at odds (T, B, 8), in nats.
+
+    wanted: (T, B, 8), probabilities of a 1 in place of the bits, over which the mean is taken.
+    """
     j = torch.arange(8, device=odds.device)
-    bits = (window.targets.unsqueeze(-1) >> (7 - j) & 1).to(odds.dtype)
+    if wanted is None:
+        wanted = (window.targets.unsqueeze(-1) >> (7 - j) & 1).to(odds.dtype)
     asked = (j >= window.woke.unsqueeze(-1)) & window.counted.unsqueeze(-1)
-    cost = nn.functional.binary_cross_entropy_with_logits(odds, bits, reduction="none")
+    cost = nn.functional.binary_cross_entropy_with_logits(odds, wanted, reduction="none")
     return (cost * asked).sum(-1)
 
 
@@ -296,12 +291,14 @@ class WokenState:
 class WokenOutput:
     """What a woken stack made of a window.
 
-    logits: (T, B, 256) of all levels together. nats: (T, B), what the bits of each byte from `woke` on take.
+    logits: (T, B, 256) of all levels together. odds: (T, B, 8), of a 1 before each bit as the mixture has
+    them, in nats. nats: (T, B), what the bits of each byte from `woke` on take.
     events: per level (T, B) bool, the bytes that it received. surprises_bits: per gate (T, B).
     state: afterwards.
     """
 
     logits: Tensor
+    odds: Tensor
     nats: Tensor
     events: tuple[Tensor, ...]
     surprises_bits: tuple[Tensor, ...]
@@ -349,16 +346,17 @@ class WokenStack(nn.Module):
         mixed = self.mixture(window.odds.reshape(T * B, 8), odds).view(T, B, 8)
         waiting = torch.stack(pending) if pending else state.pending
         following = WokenState(tuple(states), waiting, window.targets[-1]).detach()
-        return WokenOutput(logits, code_nats(mixed, window), tuple(events), tuple(surprises), following)
+        return WokenOutput(
+            logits, mixed, code_nats(mixed, window), tuple(events), tuple(surprises), following
+        )
 
     def _run_first(self, window: Window, state: LevelState) -> tuple[Tensor, LevelState]:
         """Level 1's states (T, B, H), and its state afterwards."""
         level = self.stack.level(0)
         below = None
-        if level.ngram_table is not None and window.ngrams is not None:
-            below = ngram_code(
-                level.ngram_table, window.ngrams, level.ngram_dropout if self.training else 0.0
-            )
+        if level.ngram_table is not None and level.ngrams is not None:
+            rows = rows_of_latest(window.latest, level.ngrams)
+            below = ngram_code(level.ngram_table, rows, level.ngram_dropout if self.training else 0.0)
         a = level.preactivation(window.symbols, window.times, below, window.guesses, window.confidences)
         hs, cs = recur(level.cell, a, state.h, state.c, level.recurrent, level.candidate_bias)
         return hs, replace(state, h=hs[-1], c=None if cs is None else cs[-1])

@@ -1,4 +1,5 @@
-"""The trainer of woken stacks: `Trainer` over windows of what level 0 foretold, through the mixture.
+"""The trainers of woken stacks: `Trainer` over windows of what level 0 foretold, through the mixture; and the
+same with a teacher.
 
 Besides that, what `Trainer` does: budget, schedule, averages, validation, checkpoints. Bits are those of the
 bytes at which level 1 wakes, beginning with the bit before which it wakes.
@@ -14,31 +15,34 @@ from torch import Tensor
 
 from chunker.errors import UsageError
 from chunker.learning.checkpoint import part
-from chunker.learning.config import TrainConfig
+from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.corpus import Source
 from chunker.learning.foretold import Foretold
 from chunker.learning.observation import NATS_PER_BIT
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
-from chunker.learning.woken import Windows, WokenOutput, WokenStack, WokenState
+from chunker.learning.woken import Window, Windows, WokenOutput, WokenStack, WokenState, code_nats
 
 _VALIDATION_ROWS, _VALIDATION_WINDOW = 8, 256
 
 
 class WokenStreams(Windows):
-    """Windows of the sources' training text. sources: as `Streams` has them. gate: as `Windows` has it."""
+    """Windows of the sources' training text. sources: as `Streams` has them. stacks: all that read the
+    windows. gate: as `Windows` has it.
+    """
 
     def __init__(
         self,
         sources: Sequence[Source],
         texts: Sequence[Foretold],
-        stack: Stack,
+        stacks: Sequence[Stack],
         config: TrainConfig,
         gate: int,
     ) -> None:
         self.sources = list(sources)
         weights = [source.weight for source in sources]
-        super().__init__(texts, weights, stack.config.ngrams, config.batch, config.window, config.seed, gate)
+        self.longest = max(stack.config.ngrams.longest if stack.config.ngrams else 1 for stack in stacks)
+        super().__init__(texts, weights, self.longest, config.batch, config.window, config.seed, gate)
 
 
 class WokenTrainer(Trainer):
@@ -60,7 +64,7 @@ class WokenTrainer(Trainer):
         if stack.config.mode != "joint" and len(stack.config.levels) > 1:
             raise UsageError("woken stacks are joint; use --mode joint")
         self.woken = WokenStack(stack).to(device)
-        self._held_out, self._gate = list(held_out), streams.gate
+        self._held_out, self._windows = list(held_out), (streams.longest, streams.gate)
         super().__init__(stack, streams, config, None, device)
 
     def _more_parameters(self) -> list[torch.nn.Parameter]:
@@ -79,13 +83,17 @@ class WokenTrainer(Trainer):
         window = self.streams.next().to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             output: WokenOutput = self.woken(window, self.state)
-            loss = output.nats.sum() / window.counted.sum().clamp_min(1)
+            loss = self._woken_loss(output, window)
         self._descend(loss)
         self.stack.calibrate(output.surprises_bits, output.events)
         self.state = output.state
         self.bytes += int((window.times * window.counted).sum())
         with torch.no_grad():
             self._meter.add(output.nats / NATS_PER_BIT, output.events, int(window.counted.sum()))
+
+    def _woken_loss(self, output: WokenOutput, window: Window) -> Tensor:
+        """What a step minimises, a scalar."""
+        return mean_over_steps(output.nats, window)
 
     @torch.no_grad()
     def _score(self) -> tuple[dict[str, float], float] | None:
@@ -104,7 +112,8 @@ class WokenTrainer(Trainer):
 
     def _score_text(self, text: Foretold, wanted: float) -> float:
         rows = min(_VALIDATION_ROWS, len(text.blocks))
-        windows = Windows([text], [1.0], self.stack.config.ngrams, rows, _VALIDATION_WINDOW, gate=self._gate)
+        longest, gate = self._windows
+        windows = Windows([text], [1.0], longest, rows, _VALIDATION_WINDOW, gate=gate)
         state, nats, steps = self.woken.start(rows), 0.0, 0
         while steps == 0 or steps < min(wanted, len(text.steps)):
             window = windows.next().to(self.device)
@@ -124,3 +133,71 @@ class WokenTrainer(Trainer):
         """As Trainer's, with the mixture."""
         super().restore(tensors, facts)
         self.woken.mixture.load_state_dict(part(tensors, "mixture"))
+
+
+class WokenDistiller(WokenTrainer):
+    """Trains a woken stack on the bits, and on the probability that they have with a teacher in its place.
+
+    The teacher is what an archive made with it would predict: with t_j its mixture's probability of a 1
+    before bit j, and s_j the student's, a step minimises
+
+        own_weight * -log s(bits) + output_weight * sum over j of KL(t_j || s_j)
+
+    over the bits from the one on before which they wake (Hinton, Vinyals and Dean 2015, on bits). The
+    teacher's two weights for each degree of certainty are learnt meanwhile; all else of it is fixed.
+
+    Raises
+    ------
+    UsageError: the student's states are to be learnt, or outputs at another temperature than 1.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        streams: WokenStreams,
+        config: TrainConfig,
+        objective: DistillConfig,
+        teacher: Stack,
+        held_out: Sequence[tuple[Foretold, float]] = (),
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if objective.state_weight:
+            raise UsageError("a woken student learns no states; use --state-weight 0")
+        if objective.temperature != 1:
+            raise UsageError("a woken student learns probabilities as they are; use --temperature 1")
+        self.objective = objective
+        self.teacher = WokenStack(teacher).to(device).eval()
+        self.teacher.stack.requires_grad_(False)
+        self.teacher_state = self.teacher.start(streams.batch)
+        super().__init__(stack, streams, config, held_out, device)
+
+    def _more_parameters(self) -> list[torch.nn.Parameter]:
+        return [*super()._more_parameters(), *self.teacher.mixture.parameters()]
+
+    def _woken_loss(self, output: WokenOutput, window: Window) -> Tensor:
+        objective = self.objective
+        ramp = min(self.level_share / objective.ramp, 1.0) if objective.ramp else 1.0
+        taught: WokenOutput = self.teacher(window, self.teacher_state)
+        self.teacher_state = taught.state
+        wanted = torch.sigmoid(taught.odds.detach())
+        divergence = code_nats(output.odds, window, wanted) - code_nats(taught.odds.detach(), window, wanted)
+        nats = objective.own_weight * output.nats + ramp * objective.output_weight * divergence
+        return mean_over_steps(nats + taught.nats, window)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """As WokenTrainer's, with the teacher's state and mixture."""
+        tensors, facts = super().snapshot()
+        tensors |= {f"taught/{name}": t for name, t in self.teacher_state.state_dict().items()}
+        return tensors | {f"teaching/{n}": t for n, t in self.teacher.mixture.state_dict().items()}, facts
+
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """As WokenTrainer's, with the teacher's state and mixture."""
+        super().restore(tensors, facts)
+        state = {name: tensor.to(self.device) for name, tensor in part(tensors, "taught").items()}
+        self.teacher_state = WokenState.from_state_dict(state)
+        self.teacher.mixture.load_state_dict(part(tensors, "teaching"))
+
+
+def mean_over_steps(nats: Tensor, window: Window) -> Tensor:
+    """The mean of (T, B) over the steps that are any."""
+    return nats.sum() / window.counted.sum().clamp_min(1)

@@ -76,8 +76,8 @@ class Model:
 
     @cached_property
     def integer_tensors(self) -> Tensors:
-        """The integer model's tensors, by name. Raises NotAModel if the weights are beyond what integers
-        hold."""
+        """The integer model's tensors, by name. Raises NotAModel if the weights of a stack that was neither
+        saved nor loaded are beyond what integers hold."""
         from chunker.core.quantize import quantize
 
         return quantize(_arrays(self._tensors)) if self.is_float else _arrays(self._tensors)
@@ -272,11 +272,13 @@ def _check_tensors(path: Path, config: StackConfig, tensors: RawTensors) -> None
 
 
 def _check_floats(path: Path, tensors: RawTensors) -> None:
-    import numpy as np
+    """That they are finite, and not beyond what integers hold."""
+    from chunker.core.quantize import quantize
 
-    for name, tensor in _arrays(tensors).items():
-        if not np.isfinite(tensor).all():
-            raise NotAModel(f"{path}: tensor {name} holds values that are not finite; train it again")
+    try:
+        quantize(_arrays(tensors))
+    except NotAModel as error:
+        raise NotAModel(f"{path}: {error}; train it again with a lower learning rate") from error
 
 
 def _check_integers(path: Path, tensors: RawTensors) -> None:
