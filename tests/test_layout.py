@@ -289,7 +289,7 @@ MACHINE = re.compile(
     rb"(?<![\w.$}])/(?:home|mnt|media|opt|root|scratch|tmp|var|work|workspace|Users)/\w"
     rb"|\b[A-Z]:\\\\?Users\b"
     rb"|\blocal(?:)host\b"
-    rb"|(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])"
+    rb"|(?<![\w.])(?<!=\d:)(?:\d{1,3}\.){3}\d{1,3}(?![\w.])"  # but a version of a package, behind its epoch
     rb"|--(?:extra-)?index-url"
     rb"|https?://(?!(?:doi\.org|github\.com)/)"
 )
