@@ -28,9 +28,9 @@ DRIVER = shutil.which("chromedriver")
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
     """A browser without a window, of 1000 by 800 pixels."""
-    webdriver = pytest.importorskip("selenium.webdriver")
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("no Chromium, or no chromedriver")
+    webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for option in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1000,800"):
