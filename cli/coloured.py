@@ -29,10 +29,13 @@ def has_colours(when: str) -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def print_coloured(characters: Characters, values: list[float], *, compared: bool, told: str) -> None:
+def print_coloured(
+    characters: Characters, values: list[float], *, compared: bool, levels: bool, told: str
+) -> None:
     """Print a text in colours, between a legend and a line of totals.
 
     values: (n,) the bits that each character's colour shows. compared: they are differences of two models.
+    levels: below each line what reached the recurrent levels.
     """
     from rich.console import Console
     from rich.text import Text
@@ -54,28 +57,31 @@ def print_coloured(characters: Characters, values: list[float], *, compared: boo
         legend.append(f" {label} ", style)
     console.print(legend, soft_wrap=True)
     bin_of = bins.difference_bin_of if compared else bins.bin_of
-    for number, line in _lines(characters, values, bin_of):
+    for number, line, rows in _lines(characters, values, bin_of, levels):
         text = Text(f"{number:>{GUTTER - 2}}  ")
         for glyphs, level in line:
             text.append(glyphs, styles[level])
         console.print(text, soft_wrap=True)
+        for row in rows:
+            console.print(Text(" " * GUTTER + row, "dim"), soft_wrap=True)
     console.print(told, soft_wrap=True)
 
 
 def print_digits(
-    characters: Characters, values: list[float], echo: Callable[[str], None], *, told: str
+    characters: Characters, values: list[float], echo: Callable[[str], None], *, levels: bool, told: str
 ) -> None:
     """Print a text without colours: below each line the whole bits of each character, nothing below 1.
 
-    A difference of two models stands there as the digit of its size; + from 10.
+    A difference of two models stands there as the digit of its size; + from 10. levels: as above.
     """
     echo("below each character its bits: nothing below 1, + from 10")
-    for number, line in _lines(characters, values, _digit):
+    for number, line, rows in _lines(characters, values, _digit, levels):
         text = "".join(glyphs for glyphs, _ in line)
         digits = "".join(_mark(level) * _columns(glyphs) for glyphs, level in line)
         echo(f"{number:>{GUTTER - 2}}  {text}".rstrip())
-        if digits.strip():
-            echo(" " * GUTTER + digits.rstrip())
+        for row in (digits, *rows):
+            if row.strip():
+                echo(" " * GUTTER + row.rstrip())
     echo(told)
 
 
@@ -94,14 +100,17 @@ def _columns(glyphs: str) -> int:
 
 
 def _lines(
-    characters: Characters, values: list[float], bin_of: Callable[[float], int]
-) -> Iterator[tuple[int, list[tuple[str, int]]]]:
-    """Number and content of each line: runs of glyphs in one bin. The end of a line is a space in its bin."""
+    characters: Characters, values: list[float], bin_of: Callable[[float], int], levels: bool
+) -> Iterator[tuple[int, list[tuple[str, int]], list[str]]]:
+    """Number and content of each line: runs of glyphs in one bin, and with `levels` for each recurrent level
+    a row of what reached it. The end of a line is a space in its bin."""
     from chunker.views.characters import TAB, units
 
     shown: dict[str, tuple[str, int]] = {}  # glyphs and columns
+    top = characters.levels if levels else 0
     for line in units(characters, "line"):
         runs: list[tuple[str, int]] = []
+        rows = [""] * top
         column = 0
         for at in range(line.begin, line.end):
             character = characters.text[at]
@@ -117,7 +126,9 @@ def _lines(
                 runs[-1] = (runs[-1][0] + glyphs, level)
             else:
                 runs.append((glyphs, level))
-        yield line.line, runs
+            for row in range(top):
+                rows[row] += glyphs if characters.reach[at] > row else " " * width
+        yield line.line, runs, [row.rstrip() for row in rows]
 
 
 def _shown(character: str) -> tuple[str, int]:

@@ -41,6 +41,7 @@ class Asked:
     unusual: bool
     threshold: float
     color: str
+    levels: bool
     as_json: bool
 
 
@@ -69,6 +70,7 @@ class Asked:
     "--color", type=click.Choice(("auto", "always", "never")), default="auto", show_default=True,
     help="auto: on a terminal, unless NO_COLOR is set.",
 )  # fmt: skip
+@click.option("--levels", is_flag=True, help="Below each line of the text what reached the recurrent levels.")
 @click.option("-f", "--force", is_flag=True, help="Replace OUT; show what looks binary.")
 @options.model_options
 @options.preset_options
@@ -239,9 +241,10 @@ def _print_text(reading: _Reading, view: Asked) -> None:
         values = mean_bits(values, units(characters, view.by))
     told = f"{reading.about.name}: {summary(characters, reading.about)}"
     if coloured.has_colours(view.color):
-        coloured.print_coloured(characters, values, compared=reading.against is not None, told=told)
+        compared = reading.against is not None
+        coloured.print_coloured(characters, values, compared=compared, levels=view.levels, told=told)
     else:
-        coloured.print_digits(characters, values, click.echo, told=told)
+        coloured.print_digits(characters, values, click.echo, levels=view.levels, told=told)
 
 
 def _print_units(reading: _Reading, view: Asked) -> None:

@@ -247,6 +247,21 @@ def test_without_colours_the_bits_stand_below(tmp_path, tiny_model, stand_in, op
     assert printed.splitlines()[1:3] == ["     1  aab     cc", "        81888888818"]
 
 
+def test_rows_of_what_reached_the_levels(tmp_path, monkeypatch, tiny_model, stand_in):
+    """Of the stand-in: the net wakes for bytes that are new."""
+    (tmp_path / "text").write_text("ab\tab\u4e2dc\n")
+    options = [str(tmp_path / "text"), "--by", "char", "-m", str(tiny_model.path), "--levels"]
+    printed = call(*options).stdout.splitlines()
+    assert printed[1:4] == [
+        "     1  ab      ab\u4e2dc",
+        "        8888888811++88",
+        "        ab        \u4e2dc",
+    ]
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    coloured = SGR.sub("", call(*options, "--color", "always").stdout).splitlines()
+    assert coloured[2] == printed[3]
+
+
 def test_in_a_pipe_lines_are_rows(log):
     assert call(str(log), "--fast").stdout == call(str(log), "--fast", "--by", "line").stdout
 
