@@ -11,6 +11,7 @@ EXTRAS = {
     "aeon": ("torch", "sklearn", "aeon"),
     "plot": ("matplotlib",),
     "sklearn": ("torch", "sklearn"),
+    "tensorboard": ("torch", "tensorboard"),
     "train": ("torch",),
     "zarr": ("numcodecs", "zarr"),
 }

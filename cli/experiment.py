@@ -13,6 +13,8 @@ from chunker.cli.report import print_json, print_table
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from chunker.experiments.results import Row
 
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--net", "nets", multiple=True, metavar="NET", help="Only this net; may be repeated.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: torch's choice]")
 @click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the rows (PNG, SVG, PDF)."
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the rows (PNG, SVG, PDF, HTML)."
 )
 @options.json_option
 def experiment(
@@ -55,8 +57,9 @@ def experiment(
         return
     extras.require("train", "an experiment")
     if plot is not None:
-        extras.require("plot", "drawing")
-        _check_target(plot)
+        from chunker.views.curves import check_picture
+
+        check_picture(plot)
     if threads is not None:
         import torch
 
@@ -139,30 +142,50 @@ def _summary(rows: list[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
     return columns, found
 
 
-def _check_target(path: Path) -> None:
-    """Before hours of training rather than after them."""
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"{path}: give a picture's name that ends in .png, .svg or .pdf")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path}: there is no such folder; make it first")
-
-
 def _draw(name: str, rows: list[Row], path: Path) -> None:
-    """Sequences of every row by net, on a logarithmic scale; filled where the task was solved."""
-    import matplotlib
+    """Sequences of every row by net, on a logarithmic scale; filled where the task was solved. Of gradients
+    their norms over the steps."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from chunker.views.curves import save
 
-    figure, axes = pyplot.subplots(figsize=(7, 4))
-    for place, group in enumerate(dict.fromkeys(map(_group, rows))):
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    if any("norms" in row.more for row in rows):
+        _draw_norms(axes, rows)
+    else:
+        _draw_sequences(axes, rows)
+    axes.set_title(name)
+    save(figure, path)
+
+
+def _draw_sequences(axes: Axes, rows: list[Row]) -> None:
+    groups = list(dict.fromkeys(map(_group, rows)))
+    for place, group in enumerate(groups):
         mine = [row for row in rows if _group(row) == group]
         for solved, marker in ((True, "o"), (False, "x")):
             points = [row for row in mine if row.solved is solved]
             axes.plot([place] * len(points), [max(row.sequences, 1) for row in points], f"{marker}C{place}")
-    axes.set_xticks(range(len(dict.fromkeys(map(_group, rows)))), list(dict.fromkeys(map(_group, rows))))
+    axes.set_xticks(range(len(groups)), groups)
     axes.set_yscale("log")
     axes.set_ylabel("sequences (o solved, x failed)")
-    axes.set_title(name)
-    figure.savefig(path)
-    pyplot.close(figure)
+
+
+def _draw_norms(axes: Axes, rows: list[Row]) -> None:
+    """A line for each row, dotted for the untrained net; the ticks of a stack's top level are points."""
+    colours = {net: f"C{place}" for place, net in enumerate(dict.fromkeys(row.net for row in rows))}
+    for row in rows:
+        colour, label = colours[row.net], row.net if row.seed == 0 else None
+        if "ticks" in row.more:
+            label = label and f"{label}, top level's ticks"
+            axes.plot(row.more["steps"], row.more["norms"], "o-", color=colour, label=label)
+            continue
+        axes.plot(row.more["steps"], row.more["norms"], color=colour, label=label)
+        label = label and f"{label}, untrained"
+        axes.plot(row.more["steps"], row.more["untrained"], ":", color=colour, label=label)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=1e-30)
+    axes.set_xlabel("steps before the target")
+    axes.set_ylabel("norm of the gradient")
+    axes.legend(fontsize="small")

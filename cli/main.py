@@ -20,12 +20,13 @@ COMMANDS = {
     "bench": "Compare with xz, PPMd, zpaq and others on files of yours.",
     "train": "Train a stack on text of yours.",
     "distill": "Train a student on text and on a teacher.",
+    "plot": "Draw the curves of training runs.",
     "evaluate": "Measure bits per byte of a model on files.",
     "quantize": "Write the integer model of a trained one.",
     "experiment": "Run one of the method's experiments.",
     "classify": "Tell classes of sequences apart.",
     "records": "Small records, each decodable alone.",
-    "surprise": "Bits per line, and the unusual lines.",
+    "surprise": "Bits of each character or line, in colours or as a page.",
 }
 
 

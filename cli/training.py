@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chunker import extras
 from chunker.cli.files import shown
 from chunker.cli.guard import Stopped, describe
 from chunker.cli.watch import Watch
@@ -18,6 +20,7 @@ from chunker.errors import ChunkerError, UsageError
 
 if TYPE_CHECKING:
     from chunker.learning.corpus import Listed
+    from chunker.learning.meter import LogPoint
     from chunker.learning.run import Run
     from chunker.learning.stack import Stack
 
@@ -40,6 +43,12 @@ def train_to_file(
     checkpoint = checkpoint_path(model)
     with _only_training(model, checkpoint):
         _refuse_bad_target(ctx.params, model, checkpoint)
+        if ctx.params["plot"] is not None:
+            from chunker.views.curves import check_picture
+
+            check_picture(ctx.params["plot"])
+        if ctx.params["tensorboard"] is not None:
+            extras.require("tensorboard", "--tensorboard")
         _train(ctx.params, model, checkpoint, begin, tell)
 
 
@@ -55,13 +64,14 @@ def _train(
     if o["threads"]:
         torch.set_num_threads(o["threads"])
     data, validate = _texts(o)
+    log = model.with_name(model.name + ".jsonl")
     run = begin(
         data=data,
         device=o["device"],
         resume=checkpoint if o["resume"] else None,
-        log=model.with_name(model.name + ".jsonl"),
+        log=log,
         validate=validate,
-        outputs=[model, checkpoint],
+        outputs=[model, checkpoint, *(path for path in (o["plot"], o["tensorboard"]) if path is not None)],
     )
     if not run.resumed:
         checkpoint.unlink(missing_ok=True)
@@ -70,7 +80,11 @@ def _train(
     watch = Watch(quiet=o["quiet"])
     watch.say(_opening(run))
     watch.start()
-    with _caught_signals() as caught, contextlib.closing(watch):
+    with _caught_signals() as caught, contextlib.closing(watch), _board(o["tensorboard"]) as add:
+
+        def show(point: LogPoint) -> None:
+            watch.show(point)
+            add(point)
 
         def stop() -> bool:
             watch.advance(run.trainer.share)
@@ -79,7 +93,7 @@ def _train(
         def failed(error: OSError) -> None:
             watch.say(f"no checkpoint: {describe(error)}; training goes on")
 
-        finished = run.run(watch.show, stop=stop, failed=failed)
+        finished = run.run(show, stop=stop, failed=failed)
     if not finished:
         watch.say(f"checkpoint written after {run.trainer.bytes:,} bytes; go on with --resume")
         if caught == [signal.SIGINT]:
@@ -96,6 +110,26 @@ def _train(
     bits = stack.summary["validation_bits_per_byte"]
     told = "" if bits is None else f", {bits:.4f} bits/byte on validation text"
     watch.say(f"{shown(str(model))}: {run.trainer.bytes:,} bytes{told}")
+    if o["plot"] is not None:
+        from chunker.views.curves import draw_logs, read_log
+
+        draw_logs([read_log(log)], o["plot"])
+
+
+@contextlib.contextmanager
+def _board(folder: Path | None) -> Iterator[Callable[[LogPoint], None]]:
+    """What writes points of the log for TensorBoard; nothing if no folder is given."""
+    if folder is None:
+        yield lambda point: None
+        return
+    tensorboard: Any = importlib.import_module("torch.utils.tensorboard")
+    with tensorboard.SummaryWriter(str(folder)) as writer:
+
+        def add(point: LogPoint) -> None:
+            for name, value in point.scalars().items():
+                writer.add_scalar(name, value, point.bytes)
+
+        yield add
 
 
 def _texts(o: dict[str, Any]) -> tuple[list[str | Listed], list[str | Listed]]:

@@ -81,6 +81,18 @@ _OPTIONS: tuple[Any, ...] = (
     _train("precision", "Number format of matrix products.", type=click.Choice(PRECISIONS)),
     click.option("--checkpoint-minutes", default=5.0, help="Minutes between checkpoints."),
     click.option("--log-seconds", default=10.0, help="Seconds between lines of the log."),
+    click.option(
+        "--plot",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Draw the curves at the end, as `chunker plot` (PNG, SVG, PDF, HTML).",
+    ),
+    click.option(
+        "--tensorboard",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="Write the curves for TensorBoard as well.",
+    ),
     click.option("-q", "--quiet", is_flag=True, help="No progress."),
 )
 _NGRAM_OPTIONS: tuple[Any, ...] = (

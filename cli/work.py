@@ -20,7 +20,7 @@ from chunker.cli.report import Figures, Outcome, print_json
 from chunker.errors import ArchiveError
 
 if TYPE_CHECKING:
-    from chunker.core.backend import Settings
+    from chunker.core.backend import Settings, Trace
     from chunker.models import Model
 
 
@@ -152,6 +152,26 @@ class Worker:
     def settings(self) -> Settings:
         """How to compress."""
         return settings_of(self.job.preset, self.job.model)
+
+    @property
+    def model_name(self) -> str | None:
+        """Of the model that takes part in compressing; None: contexts alone."""
+        from chunker.codec.finder import as_model
+
+        return as_model(self.model).name if self.settings.needs_model else None
+
+    def trace(self, data: bytes, advance: Callable[[int], None], *, detail: bool) -> Trace:
+        """What compressing would cost, byte for byte."""
+        from chunker.codec.tracing import trace
+
+        return trace(
+            data,
+            self.settings,
+            model=self.model,
+            workers=self.job.threads,
+            advance=advance,
+            detail=detail,
+        )
 
     def compress(self, path: str) -> Outcome:
         """Write the archive of one file; `files` and the codec say what can be raised."""

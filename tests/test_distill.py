@@ -223,7 +223,7 @@ def equal(first, second):
 
     def timeless(value):
         if isinstance(value, dict):
-            dropped = ("seconds", "bytes_per_second", "bits_per_byte", "before")
+            dropped = ("seconds", "bytes_per_second", "bits_per_byte", "level_bits_per_byte", "before")
             return {k: timeless(v) for k, v in value.items() if k not in dropped}
         return [timeless(v) for v in value] if isinstance(value, list) else value
 

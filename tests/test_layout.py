@@ -113,8 +113,9 @@ ROOMS = {
     "chunker.records": MODELS | {"chunker.codec"},
     "chunker.benchmark": MODELS | {"chunker.codec", "chunker.records"},
     "chunker.data": {"chunker.errors"},
-    "chunker.learning": MODELS,
-    "chunker.classification": MODELS | {"chunker.learning"},
+    "chunker.views": {"chunker.errors", "chunker.extras"},
+    "chunker.learning": MODELS | {"chunker.views"},
+    "chunker.classification": MODELS | {"chunker.learning", "chunker.views"},
     "chunker.experiments": MODELS
     | {"chunker.codec", "chunker.classification", "chunker.data", "chunker.learning"},
 }

@@ -342,3 +342,35 @@ def test_evaluate_goes_on_after_a_bad_file(corpus, model, tmp_path):
     assert "a.txt" in result.stdout
     assert "is empty" in result.stderr
     assert "missing" in result.stderr
+
+
+def test_a_log_tells_the_bits_of_lower_levels_and_is_drawn(corpus, tmp_path):
+    from chunker import extras
+
+    model = tmp_path / "m.safetensors"
+    if not extras.has("plot"):
+        assert '".[plot]"' in one_line(train(corpus, model, "--plot", tmp_path / "curves.png"))
+        assert not model.exists()
+        assert train(corpus, model).exit_code == 0
+    else:
+        picture = corpus / "curves.png"
+        assert train(corpus, model, "--plot", picture).exit_code == 0
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert train(corpus, model, "--plot", picture, "-f").exit_code == 0
+        bytes_read = load_model(model).summary["sources"][0]["bytes"]
+        assert bytes_read <= sum(file.stat().st_size for file in corpus.glob("*.txt")), "not the picture"
+    points = [json.loads(line) for line in (tmp_path / "m.safetensors.jsonl").read_text().splitlines()]
+    assert all(len(point["level_bits_per_byte"]) == 1 for point in points)
+    assert 7 < points[0]["level_bits_per_byte"][0] < 9
+
+
+def test_tensorboard(corpus, tmp_path):
+    from chunker import extras
+
+    model, folder = tmp_path / "m.safetensors", tmp_path / "board"
+    result = train(corpus, model, "--tensorboard", folder)
+    if not extras.has("tensorboard"):
+        assert '".[tensorboard]"' in one_line(result)
+        return
+    assert result.exit_code == 0
+    assert [*folder.glob("events.out.tfevents.*")]

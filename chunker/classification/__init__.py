@@ -8,6 +8,7 @@
     linear.py       NgramHead and RandomKernelHead: linear models of those; the weights of all heads
     ctc.py          HistoryTranscriber: connectionist temporal classification on the top level
     preparing.py    what the estimators for scikit-learn share
+    events.py       which inputs of a case reached which level
     estimators.py   HistoryClassifier
     transformer.py  HistoryTransformer
     evaluation.py   accuracy, macro F1 and confusion of a classifier

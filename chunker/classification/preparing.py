@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from chunker.classification.events import Events
 from chunker.classification.heads import FEATURES, Cases, check_choice
 from chunker.classification.inputs import (
     Array,
@@ -120,6 +121,17 @@ class HistoryEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
     def event_share(self, X: Any) -> float:
         """The share of the inputs that reach the top level."""
         return self._cases(X).event_share
+
+    def events(self, sequence: Any) -> Events:
+        """Which inputs of one sequence reached which level; a notebook shows it.
+
+        Raises
+        ------
+        UsageError: it is no sequence of the kind that was fitted. NotFittedError: nothing was.
+        """
+        (history,) = self._cases([sequence]).histories
+        (inputs,) = as_sequences([sequence], self.preparation_.kind)[1]
+        return Events.of(inputs, history, self.preparation_.kind == "symbols" and is_text([sequence]))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

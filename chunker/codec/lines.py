@@ -66,15 +66,19 @@ def read_lines(
     workers: int | None = None,
     advance: Advance = ignore,
 ) -> list[Line]:
-    """The lines of a text, in order; the arguments are those of `trace`, and every byte is coded twice.
+    """The lines of a text, in order; they end with LF, CRLF or CR.
+
+    The arguments are those of `trace`, and every byte is coded twice.
 
     Raises
     ------
     CorpusError: there are no lines. ModelNotFound, NotAModel, ModelVersionError, UsageError.
     """
-    if not data.strip(b"\n"):
+    if not data.strip(b"\r\n"):
         raise CorpusError("is empty; name a file with lines in it")
-    texts = [text + b"\n" for text in data.removesuffix(b"\n").split(b"\n")]
+    texts = data.splitlines(keepends=True)
+    if not texts[-1].endswith((b"\r", b"\n")):
+        texts[-1] += b"\n"
     there, back = (
         trace(b"".join(order), preset, model=model, workers=workers, advance=advance)
         for order in (texts, texts[::-1])

@@ -127,6 +127,30 @@ def train_baseline(
     width: int = 32,
     batch: int = 16,
 ) -> Outcome:
+    """What `fit_baseline` tells of the net that it trains."""
+    return fit_baseline(
+        net,
+        task,
+        max_sequences=max_sequences,
+        max_seconds=max_seconds,
+        seed=seed,
+        gradient_cut=gradient_cut,
+        width=width,
+        batch=batch,
+    )[1]
+
+
+def fit_baseline(
+    net: str,
+    task: Task | Adding,
+    *,
+    max_sequences: int,
+    max_seconds: float,
+    seed: int,
+    gradient_cut: int | None = None,
+    width: int = 32,
+    batch: int = 16,
+) -> tuple[Net, Outcome]:
     """Train a net until it solves the task or the budget is used up.
 
     net: "rnn", "lstm" or "lstm-chrono", see the module. gradient_cut: None: whole sequences, each from a
@@ -148,13 +172,7 @@ def train_baseline(
     torch.manual_seed(seed)
     length = len(_batch(task, batch, rng).inputs)
     vectors = isinstance(task, Adding)
-    model = Net(
-        CELLS[net],
-        inputs=2 if isinstance(task, Adding) else task.symbols,
-        outputs=1 if isinstance(task, Adding) else task.symbols,
-        width=width,
-        chrono=length if net == "lstm-chrono" else None,
-    )
+    model = new_net(net, task, length, width)
     feed = _feed(task, batch, gradient_cut, rng)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
     weight = float(length) if net == "lstm-chrono" and not vectors else 1.0
@@ -176,9 +194,20 @@ def train_baseline(
         if over or sequences - tested >= BATCHES_A_TEST * batch:
             tested = sequences
             if _solves(model, task, gradient_cut is not None, tests):
-                return Outcome(True, sequences, seconds)
+                return model, Outcome(True, sequences, seconds)
         if over:
-            return Outcome(False, sequences, seconds)
+            return model, Outcome(False, sequences, seconds)
+
+
+def new_net(net: str, task: Task | Adding, length: int, width: int = 32) -> Net:
+    """An untrained net for a task, from torch's generator; length: T of the table above."""
+    return Net(
+        CELLS[net],
+        inputs=2 if isinstance(task, Adding) else task.symbols,
+        outputs=1 if isinstance(task, Adding) else task.symbols,
+        width=width,
+        chrono=length if net == "lstm-chrono" else None,
+    )
 
 
 def _loss(model: Net, hs: Tensor, batch: Batch, weight: float) -> Tensor:

@@ -85,6 +85,13 @@ def task_2a(lag: int) -> LagExperiment:
 def history_compressor(
     experiment: LagExperiment, seed: int, max_levels: int | None = None
 ) -> tuple[Row, list[LevelReport]]:
+    """What `grow_stack` tells of the stack that it grows."""
+    return grow_stack(experiment, seed, max_levels)[1:]
+
+
+def grow_stack(
+    experiment: LagExperiment, seed: int, max_levels: int | None = None
+) -> tuple[Stack, Row, list[LevelReport]]:
     """Grow a stack on ever more sequences until it solves the task, and what its levels did at last.
 
     The seconds of looking whether it does are not counted.
@@ -122,7 +129,7 @@ def history_compressor(
         "right": round(float((test.probabilities > SURE).float().mean()), 4),
         "rates": [round(report.rate, 5) for report in reports if report.kept],
     }
-    return Row(net, seed, solved, count, seconds, more_figures), reports
+    return stack, Row(net, seed, solved, count, seconds, more_figures), reports
 
 
 class _Test:

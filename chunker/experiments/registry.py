@@ -139,6 +139,12 @@ def _first_symbol(options: Options, report: Report) -> list[Row]:
     return run(options.lag or 100, options.seeds, report, Plan(seconds=options.seconds), options.nets)
 
 
+def _gradients(options: Options, report: Report) -> list[Row]:
+    from chunker.experiments.gradients import run
+
+    return run(options.lag or 1000, options.seeds, options.seconds, report, options.nets)
+
+
 _OWN = ("history-compressor",)
 EXPERIMENTS = {
     "lag-20": Experiment(
@@ -165,6 +171,13 @@ EXPERIMENTS = {
         "Schmidhuber 1993 claims credit assignment over 1,200 steps; the setup is not known",
         _OWN,
         _lag,
+        lag=1000,
+    ),
+    "gradients": Experiment(
+        "how much an output depends on inputs up to --lag steps before, and in a stack on ticks before",
+        "Hochreiter 1991: in recurrent nets it vanishes or explodes exponentially with the lag",
+        NETS,
+        _gradients,
         lag=1000,
     ),
     "nested": Experiment(

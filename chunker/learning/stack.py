@@ -103,15 +103,35 @@ class StackOutput:
 
 @dataclass(frozen=True)
 class Surprise:
-    """-log2 of the probabilities that T symbols had before they came, in bits.
+    """-log2 of the probabilities that T symbols had before they came, in bits. A notebook shows it.
 
     bits: (T,) under the whole stack. levels: (L, T) under each level's own prediction, held between its
     inputs (joint: under levels 0 .. l together). received: (L, T) bool, which symbols each level received.
+    symbols: (T,) they themselves. text: whether they are bytes.
     """
 
     bits: NDArray[np.float32]
     levels: NDArray[np.float32]
     received: NDArray[np.bool_]
+    symbols: NDArray[np.int64]
+    text: bool = True
+
+    def _repr_html_(self) -> str:
+        """The symbols coloured by their bits; below each line what the upper levels received."""
+        from chunker.views.bins import bin_of
+        from chunker.views.fragment import fragment, glyphs_of
+
+        symbols = self.symbols.tolist()
+        glyphs = glyphs_of(bytes(symbols)) if self.text else [f"{symbol} " for symbol in symbols]
+        reach = (self.received.sum(0) - 1).tolist()
+        mean = float(self.bits.mean()) if len(symbols) else 0.0
+        return fragment(
+            glyphs,
+            [bin_of(bits) for bits in self.bits.tolist()],
+            reach,
+            title=f"{len(symbols):,} symbols, {mean:.3f} bits each",
+            breaks=[self.text and symbol == ord("\n") for symbol in symbols],
+        )
 
 
 class Stack(nn.Module):
@@ -426,11 +446,13 @@ class Stack(nn.Module):
         self.train(training)
         if not whole:
             none = np.zeros((self.growing + 1, 0), dtype=np.float32)
-            return Surprise(none[0], none, none.astype(np.bool_))
+            return Surprise(none[0], none, none.astype(np.bool_), came, self.config.symbols == 256)
         return Surprise(
             torch.cat(whole)[:, 0].cpu().numpy(),
             torch.cat(levels, 1)[..., 0].cpu().numpy(),
             torch.cat(received, 1)[..., 0].cpu().numpy(),
+            came,
+            self.config.symbols == 256,
         )
 
     # ---- files ---------------------------------------------------------------------------------------

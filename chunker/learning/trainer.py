@@ -142,7 +142,8 @@ class Trainer:
         self.state = output.state
         self.bytes += symbols.numel()
         with torch.no_grad():
-            self._meter.add(self.stack.bits(output, symbols), output.events)
+            bits = self.stack.bits(output, symbols)
+            self._meter.add(bits, output.events, level_bits=output.surprises_bits)
 
     def _descend(self, loss: Tensor) -> None:
         """One step of the optimizer."""
@@ -232,7 +233,7 @@ class Trainer:
         return due
 
     def _read_meter(self) -> LogPoint:
-        bits, rates = self._meter.read()
+        bits, rates, level_bits = self._meter.read()
         self._refuse_divergence(bits)
         trained = self.stack.growing + 1
         point = LogPoint(
@@ -242,6 +243,7 @@ class Trainer:
             rates=rates[:trained],
             thresholds_bits=self.stack.thresholds_bits[: trained - 1].tolist(),
             learning_rate=self.learning_rate,
+            level_bits_per_byte=level_bits or None,
             bytes_per_second=round(self._meter.bytes / max(self.seconds - self._metered_from, 1e-9), 1),
         )
         self._meter.restart()
