@@ -48,8 +48,8 @@ def surprise(
 
     Nothing is trained: what came before makes a line cheap, and so does what the model knows. The score
     counts the bits of words and numbers above what is usual at their places, so that a number which is new in
-    every line is not unusual; it is the distance from the median in robust standard deviations. Of each byte
-    counts what it costs after the lines before it or after those behind it,
+    every line is not unusual; it is the distance above the median in robust standard deviations, and 0 below
+    the median. Of each byte counts what it costs after the lines before it or after those behind it,
     whichever is less: the first of many alike is not unusual.
 
     Columns: mark, line number, bits, share of the bytes of which the contexts were too unsure, so that a
