@@ -30,7 +30,7 @@ CLOSED_PIPE = 141
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 # What one bad file may raise without stopping the others.
-FILE_ERRORS = (ChunkerError, OSError, MemoryError)
+FILE_ERRORS = (ChunkerError, OSError, MemoryError, ImportError)
 
 _REMEDIES = {
     errno.ENOENT: "check the name",
@@ -174,7 +174,9 @@ def describe(error: BaseException, path: str | None = None) -> str:
     elif isinstance(error, KeyboardInterrupt):
         text = "interrupted"
     elif isinstance(error, MemoryError):
-        text = "out of memory; use fewer threads (-T 1)"
+        text = "out of memory; use fewer threads (-T 1), or raise the limit (ulimit -v)"
+    elif isinstance(error, ImportError) and not isinstance(error, ChunkerError):
+        text = f"{error}; raise the memory's limit (ulimit -v), or install chunker again"
     elif isinstance(error, OSError) and not isinstance(error, ChunkerError) and error.strerror:
         remedy = _REMEDIES.get(error.errno or 0)
         text = error.strerror if remedy is None else f"{error.strerror}; {remedy}"
@@ -217,7 +219,7 @@ def run(command: click.Command, program: str) -> NoReturn:
     except KeyboardInterrupt as error:  # before or after the command proper
         complain(describe(error), program)
         code = 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
-    except OSError as error:  # --help and --version on a full disk
+    except (OSError, MemoryError, ImportError) as error:  # --help and --version on a full disk, say
         complain(describe(error), program)
         code = FAILURE
     if _received and code in (0, FAILURE):
