@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from importlib import import_module
 from typing import NoReturn
 
@@ -25,7 +26,7 @@ def nhc() -> NoReturn:
 def _run(module: str, program: str) -> NoReturn:
     _end_silently()
     try:
-        main = import_module(f"chunker.cli.{module}").main
+        main: Callable[[], NoReturn] = import_module(f"chunker.cli.{module}").main
     except MemoryError:
         _fail(program, "out of memory; raise the limit (ulimit -v)")
     except (

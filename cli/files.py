@@ -8,6 +8,7 @@ one. Elsewhere the file is hidden beside the target and deleted on failure; only
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
@@ -68,6 +69,31 @@ class CountedInput:
         data, self._ahead = self._ahead or self._stream.read(size), b""
         self.count += len(data)
         return data
+
+
+class Digesting:
+    """A binary input, or an output that keeps nothing, which knows the digest of what passed through it."""
+
+    def __init__(self, stream: BinaryIO | None = None) -> None:
+        """stream: the input; None: it is an output."""
+        self._stream = stream
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def read(self, size: int = -1) -> bytes:
+        """As the stream."""
+        data = b"" if self._stream is None else self._stream.read(size)
+        self._hash.update(data)
+        return data
+
+    def write(self, data: bytes) -> int:
+        """Take in data."""
+        self._hash.update(data)
+        return len(data)
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes."""
+        return self._hash.digest()
 
 
 @contextlib.contextmanager
@@ -168,6 +194,8 @@ def open_target(
 ) -> Iterator[BinaryIO]:
     """Open a file, or standard output for "-", for writing; it appears when the block ends without error.
 
+    What was written to a regular file can be read back from it before that.
+
     force: replace an existing file. durable: wait until it is on the disk, because the source goes away.
     named: the user said so; only then pipes and devices are written to.
 
@@ -245,7 +273,7 @@ def _replaced(path: str, source: Source, *, force: bool, durable: bool) -> Itera
     with _temporary_name(directory) as temporary:
         with _told_by(path):
             descriptor = _open_unnamed(directory, mode) if unnamed else os.open(temporary, _CREATE, mode)
-        with open(descriptor, "wb") as stream:
+        with open(descriptor, "w+b") as stream:
             yield stream
             stream.flush()
             if durable:
@@ -273,7 +301,7 @@ def _told_by(path: str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, path) from error
 
 
-_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @contextlib.contextmanager
@@ -292,7 +320,7 @@ def _temporary_name(directory: str) -> Iterator[str]:
 
 def _open_unnamed(directory: str, mode: int) -> int:
     """The descriptor of a new file without a name, which ends with the process. Raises OSError."""
-    return os.open(directory or ".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
+    return os.open(directory or ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
 
 
 def _name(descriptor: int, path: str) -> None:

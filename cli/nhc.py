@@ -105,6 +105,7 @@ def _suffix(ctx: click.Context, param: click.Parameter, value: str) -> str:
     "-S", "--suffix", default=files.SUFFIX, callback=_suffix, metavar=".SUF", help="Use this suffix for .nhc."
 )
 @options.remove_option
+@options.verify_option
 @options.force_option
 @options.output_option
 @click.option("-t", "--test", is_flag=True, help="Check archives, write nothing.")

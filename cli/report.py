@@ -47,7 +47,8 @@ class Outcome:
     """One file that was compressed, decompressed or tested.
 
     target: where the result is, None if nothing was written. model: its name, None if the archive needs none.
-    kept: why the source stays although it was to be deleted.
+    kept: why the source stays although it was to be deleted. verified: whether the archive that was written
+    was decoded again.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Outcome:
     model: str | None = None
     unpacking: bool = False
     kept: NotDeleted | None = None
+    verified: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For --json."""
@@ -66,6 +68,7 @@ class Outcome:
             **self.figures.to_json(unpacking=self.unpacking),
             "seconds": round(self.seconds, 3),
             "model": self.model,
+            "verified": self.verified,
         }
 
     def line(self) -> str:
@@ -78,7 +81,7 @@ class Outcome:
             f"{number(self.figures.bits_per_byte, 3)} bits/byte",
             "no model" if self.model is None else f"model {shown(self.model)}",
         ]
-        return ", ".join(parts)
+        return ", ".join([*parts, *["verified"] * self.verified])
 
 
 def rounded(value: float | None, digits: int) -> float | None:

@@ -17,7 +17,7 @@ from chunker.cli.guard import ReportLost, complain, each_file, leave
 from chunker.cli.options import NO_MODEL
 from chunker.cli.progress import Progress, watched
 from chunker.cli.report import Figures, Outcome, print_json
-from chunker.errors import ArchiveError
+from chunker.errors import ArchiveError, UsageError, VerifyError
 
 if TYPE_CHECKING:
     from chunker.core.backend import Settings
@@ -31,7 +31,7 @@ class Job:
     output: a name, "-" for standard output, None for FILE.nhc or the name without it.
     model: a name or path, None for the default when compressing and the archive's own otherwise, NO_MODEL for
     contexts alone. threads: None for as many as there are cores. preset: of chunker.codec.presets.PRESETS.
-    suffix: what names of archives end in.
+    suffix: what names of archives end in. verify: decode what was written; None: if the source is deleted.
     """
 
     output: str | None = None
@@ -42,6 +42,12 @@ class Job:
     quiet: bool = False
     preset: str = "default"
     suffix: str = files.SUFFIX
+    verify: bool | None = None
+
+    @property
+    def verifies(self) -> bool:
+        """Whether to decode what was written."""
+        return self.remove if self.verify is None else self.verify
 
     def check(self, paths: Sequence[str]) -> None:
         """Raise click.UsageError if the options do not go together."""
@@ -49,6 +55,8 @@ class Job:
             raise click.UsageError("-o names one output, so it takes one file; use -c to join several")
         if self.remove and self.output == files.STANDARD:
             raise click.UsageError("--rm and standard output do not go together: the result may get lost")
+        if self.verify and self.output == files.STANDARD:
+            raise click.UsageError("--verify needs a file that can be read back; name one with -o")
 
 
 def takes_job(function: Callable[..., None]) -> Callable[..., None]:
@@ -162,19 +170,25 @@ class Worker:
             name = job.output or files.target_for_compressing(path, job.suffix)
             with self._open_target(name, source) as target:
                 files.refuse_terminal_output(target, job.force)
+                if job.verifies and (name == files.STANDARD or not target.readable()):
+                    raise UsageError("--verify needs a file that can be read back; name one with -o")
+                content = files.Digesting(source.stream)
                 bar = Progress(path, source.size, quiet=job.quiet)
                 with contextlib.closing(bar):
                     packed = pack(
-                        source.stream,
+                        cast(BinaryIO, content),
                         target,
                         self.settings,
                         model=self.model,
                         workers=job.threads,
                         advance=bar.advance,
                     )
+                if job.verifies:
+                    self._verify(path, target, bar.done, content.digest)
         figures = Figures(bar.done, packed.bytes_out)
         return self._source_removed(
-            source, Outcome(path, figures, bar.seconds, target=name, model=packed.model)
+            source,
+            Outcome(path, figures, bar.seconds, target=name, model=packed.model, verified=job.verifies),
         )
 
     def decompress(self, path: str) -> Outcome:
@@ -208,6 +222,35 @@ class Worker:
         named = job.output is not None
         durable = job.remove and source.status is not None  # standard input does not go away
         return files.open_target(name, source, force=job.force, durable=durable, named=named)
+
+    def _verify(self, path: str, written: BinaryIO, n_bytes: int, digest: bytes) -> None:
+        """Decode an archive that was just written, from the file. digest: of the content.
+
+        Raises
+        ------
+        VerifyError: it is not that content.
+        """
+        from chunker.codec.pipes import unpack
+
+        written.seek(0)
+        found = files.Digesting()
+        with contextlib.closing(Progress(f"{path}: verifying", n_bytes, quiet=self.job.quiet)) as bar:
+            try:
+                unpack(
+                    written,
+                    cast(BinaryIO, found),
+                    model=self.model,
+                    workers=self.job.threads,
+                    advance=bar.advance,
+                )
+                reason = "" if found.digest == digest else "the content is another one"
+            except ArchiveError as error:
+                reason = str(error).partition(":")[0]
+        if reason:
+            raise VerifyError(
+                f"what was written does not decode ({reason}); the source stays, try again, and have memory "
+                "and disk checked"
+            )
 
     def _source_removed(self, source: files.Source, outcome: Outcome) -> Outcome:
         """The outcome, its source deleted where that was asked for."""

@@ -476,16 +476,17 @@ def test_rows_of_like_length_are_read_together(lengths, parts):
 def test_one_long_case_makes_the_others_no_longer(long):
     """Each batch is the same mean of losses, read in parts that hold little filling."""
     head = RecurrentHead(steps=3, batch_size=64, learning_rate=0.1)
-    net = CaseNet(SYMBOLS, 0.0)
-    net.weight = torch.nn.Parameter(torch.zeros(64))
+    net, weight = CaseNet(SYMBOLS, 0.0), torch.nn.Parameter(torch.zeros(64))
+    net.register_parameter("weight", weight)
     lengths = [8] * 63 + [long]
     readings = [[Reading(np.zeros(n, np.int64), np.arange(n))] for n in lengths]
-    filled, gradients = [], []
-    net.weight.register_hook(gradients.append)
+    filled: list[int] = []
+    gradients: list[torch.Tensor] = []
+    weight.register_hook(gradients.append)
 
     def loss(rows, picked):
         filled.append(len(rows) * max(len(row[0].at) for row in rows))
-        return (net.weight[picked] * picked).mean()
+        return (weight[picked] * picked).mean()
 
     head.train(net, readings, loss, np.random.default_rng(0))
     assert sum(filled) == 3 * sum(lengths)

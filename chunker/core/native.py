@@ -290,8 +290,8 @@ class _Packed:
         self.address = library.chunker_model_new(_describe(config, tensors))
         if not self.address:
             raise NotAModel(
-                "the model does not fit the codec's integers, or there is no memory for it; train it again, or "
-                "raise the limit (ulimit -v)"
+                "the model does not fit the codec's integers, or there is no memory for it; train it again, "
+                "or raise the limit (ulimit -v)"
             )
         weakref.finalize(self, library.chunker_model_free, self.address).atexit = False
 
