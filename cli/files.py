@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import secrets
 import stat
@@ -31,7 +32,11 @@ class Skipped(UsageError):
     another suffix."""
 
 
-class NotDeleted(UsageError):
+class Warned(UsageError):
+    """The result is there, and something is to be said of it."""
+
+
+class NotDeleted(Warned):
     """A source that stays although --rm was given; what was made of it is complete."""
 
 
@@ -125,6 +130,14 @@ def open_source(
     with open(path, "rb") as stream:
         status = os.fstat(stream.fileno())
         yield Source(path, stream, _regular_size(stream), status)
+
+
+def contents(source: Source) -> bytes | memoryview:
+    """All of a source: mapped into memory where that can be done, else read."""
+    try:
+        return memoryview(mmap.mmap(source.stream.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):  # a pipe; an empty file
+        return source.stream.read()
 
 
 def _regular_size(stream: BinaryIO) -> int | None:

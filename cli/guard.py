@@ -2,8 +2,8 @@
 
 0   done
 1   at least one file failed; of nhc also: the command line makes no sense
-2   the command line makes no sense (click's own code); all is done, but --rm did not delete a source; of nhc,
-    as of gzip: some files were left as they are
+2   the command line makes no sense (click's own code); --rm did not delete a source, or --salvage found not
+    everything; of nhc, as of gzip: some files were left as they are
 130 interrupted by Ctrl-C; 143, 129: SIGTERM, SIGHUP
 141 whoever read standard output went away (the process dies of SIGPIPE, as tar and shells expect)
 """
@@ -131,8 +131,8 @@ def _guarded(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
 
 
 Failure = dict[str, Any]
-"""{"name": path, "error": message, "skipped": whether the file was only left as it is, "kept": whether its
-result is complete and only the source was not deleted}"""
+"""{"name": path, "error": message, "skipped": whether the file was only left as it is, "kept": whether the
+result is there nevertheless: only the source was not deleted, or parts could not be salvaged}"""
 
 
 def each_file(paths: Iterable[str], action: Callable[[str], None], *, quiet: bool = False) -> list[Failure]:
@@ -150,7 +150,7 @@ def each_file(paths: Iterable[str], action: Callable[[str], None], *, quiet: boo
             raise
         except FILE_ERRORS as error:
             message, skipped = describe(error, path), isinstance(error, files.Skipped)
-            kept = isinstance(error, files.NotDeleted)
+            kept = isinstance(error, files.Warned)
             if not (skipped and quiet):
                 complain(f"{files.shown(path)}: {message}")
             failures.append({"name": path, "error": message, "skipped": skipped, "kept": kept})

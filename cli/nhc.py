@@ -176,8 +176,8 @@ def _work(paths: list[str], job: Job, action: str, verbose: bool) -> None:
         outcome = do(path)
         if verbose:
             lines.print(f"{outcome.line()}, OK" if action == "test" else outcome.line())
-        if outcome.kept is not None:
-            raise outcome.kept
+        if outcome.warning is not None:
+            raise outcome.warning
 
     leave(each_file(paths, one, quiet=job.quiet), WARNING)
     lines.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from chunker.cli.files import NotDeleted, shown
+from chunker.cli.files import Warned, shown
 from chunker.errors import ChunkerError
 
 
@@ -47,7 +47,7 @@ class Outcome:
     """One file that was compressed, decompressed or tested.
 
     target: where the result is, None if nothing was written. model: its name, None if the archive needs none.
-    kept: why the source stays although it was to be deleted. verified: whether the archive that was written
+    warning: what is to be said although the result is there. verified: whether the archive that was written
     was decoded again.
     """
 
@@ -57,7 +57,7 @@ class Outcome:
     target: str | None = None
     model: str | None = None
     unpacking: bool = False
-    kept: NotDeleted | None = None
+    warning: Warned | None = None
     verified: bool = False
 
     def to_json(self) -> dict[str, Any]:

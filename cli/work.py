@@ -20,6 +20,7 @@ from chunker.cli.report import Figures, Outcome, print_json
 from chunker.errors import ArchiveError, UsageError, VerifyError
 
 if TYPE_CHECKING:
+    from chunker.codec.salvage import Piece
     from chunker.core.backend import Settings
     from chunker.models import Model
 
@@ -112,8 +113,8 @@ def report_each(
         outcomes.append(action(path))
         if not (job.quiet or as_json):
             lines.print(line(outcomes[-1]))
-        if outcomes[-1].kept is not None:
-            raise outcomes[-1].kept
+        if (warning := outcomes[-1].warning) is not None:
+            raise warning
 
     if as_json and data_on_stdout:
         raise click.UsageError("--json and data cannot both go to standard output; name the output with -o")
@@ -203,6 +204,38 @@ class Worker:
                 outcome = self._unpack(source, target, copy=job.force and name == files.STANDARD)
         return self._source_removed(source, replace(outcome, target=name, unpacking=True))
 
+    def salvage(self, path: str) -> Outcome:
+        """Write what is intact of one archive, which may be damaged, and complain of what is missing."""
+        from chunker.codec.finder import ModelFinder
+        from chunker.codec.salvage import salvage
+
+        path = self._archive(path)
+        with self._open(path) as source:
+            name = self.job.output or files.target_for_decompressing(path, self.job.suffix)
+            data, models = files.contents(source), ModelFinder(self.model)
+            missing: list[tuple[Piece, int]] = []
+            at = 0
+            with self._open_target(name, source) as target:
+                bar = Progress(path, None, quiet=self.job.quiet)
+                with contextlib.closing(bar):
+                    for piece in salvage(data, models, bar.advance):
+                        target.write(piece.content)
+                        at += len(piece.content)
+                        if piece.lost != 0:
+                            missing.append((piece, at))
+        outcome = Outcome(path, Figures(bar.done, len(data)), bar.seconds, target=name, unpacking=True)
+        outcome = replace(outcome, model=", ".join(models.found) or None)
+        if not missing:
+            return outcome
+        for piece, at in missing:
+            count = "an unknown number of" if piece.lost is None else f"{piece.lost:,}"
+            where = f"before byte {at:,} of the result; they were at {piece.at:,} in the archive"
+            complain(f"{files.shown(path)}: {count} bytes are missing {where}")
+        lost = sum(piece.lost or 0 for piece, _ in missing)
+        parts = "1 part is" if len(missing) == 1 else f"{len(missing)} parts are"
+        told = f"{parts} missing, {lost:,} bytes as far as is known; the rest was written"
+        return replace(outcome, warning=files.Warned(told))
+
     def test(self, path: str) -> Outcome:
         """Decode one archive and throw the content away; raises what `decompress` raises."""
         with files.open_source(self._archive(path), named_target=True) as source:
@@ -257,8 +290,8 @@ class Worker:
         if self.job.remove and outcome.target is not None:
             try:
                 files.remove_source(source, outcome.target)
-            except files.NotDeleted as kept:
-                return replace(outcome, kept=kept)
+            except files.NotDeleted as warning:
+                return replace(outcome, warning=warning)
         return outcome
 
     def _unpack(self, source: files.Source, target: BinaryIO | None, *, copy: bool = False) -> Outcome:

@@ -4,6 +4,7 @@ pooling, contexts, CTC, files."""
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -481,7 +482,7 @@ def test_one_long_case_makes_the_others_no_longer(long):
     lengths = [8] * 63 + [long]
     readings = [[Reading(np.zeros(n, np.int64), np.arange(n))] for n in lengths]
     filled: list[int] = []
-    gradients: list[torch.Tensor] = []
+    gradients: list[Any] = []
     weight.register_hook(gradients.append)
 
     def loss(rows, picked):
