@@ -2,8 +2,8 @@
 
 Every block carries a checksum over its head, payload and content, so whatever decodes is what was compressed.
 The reader goes from block to block, and where one is damaged on to the next place at which a head begins that
-another one follows; bytes may be missing in between, or too many. Where the index at the end is sound, it tells
-which blocks are missing and how long their contents were.
+another one follows; bytes may be missing in between, or too many. Where the index at the end is sound, it
+tells which blocks are missing and how long their contents were.
 """
 
 from __future__ import annotations
