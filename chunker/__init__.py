@@ -18,6 +18,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from chunker import forking as _forking  # noqa: F401 - it is there before a thread imports the codec
 from chunker.errors import ChunkerError, MissingExtra
 from chunker.extras import has as _has
 from chunker.extras import require as _require

@@ -14,6 +14,7 @@ from chunker.cli.work import Job, Worker, report_each, takes_job
 @options.stdout_option
 @options.force_option
 @options.remove_option
+@options.verify_option
 @options.model_options
 @options.threads_option
 @options.preset_options

@@ -17,13 +17,22 @@ from chunker.cli.work import Job, Worker, report_each, takes_job
 @options.model_option
 @options.threads_option
 @options.quiet_option
+@click.option(
+    "--salvage", is_flag=True, help="Write what is intact of a damaged archive; tell what is missing."
+)
 @options.json_option
 @takes_job
-def decompress(paths: tuple[str, ...], job: Job, as_json: bool) -> None:
+def decompress(paths: tuple[str, ...], job: Job, salvage: bool, as_json: bool) -> None:
     """Write FILE for every FILE.nhc; "-" is standard input. With -c -f, what is no archive is just copied.
 
     The archive stays, and an existing target is an error. The model is found by the archive's fingerprint
     if it is a built-in one; others are named with -m. Prints one line for each file.
+
+    With --salvage what is intact is written, one block after the other; a line on standard error tells of
+    each stretch that is missing, and the exit code is 2 if there is one.
     """
     job.check(paths)
-    report_each(Worker(job).decompress, paths, job, as_json)
+    worker = Worker(job)
+    if salvage and job.remove:
+        raise click.UsageError("--salvage and --rm do not go together: the archive may hold more")
+    report_each(worker.salvage if salvage else worker.decompress, paths, job, as_json)

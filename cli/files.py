@@ -8,6 +8,8 @@ one. Elsewhere the file is hidden beside the target and deleted on failure; only
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import mmap
 import os
 import secrets
 import stat
@@ -30,7 +32,11 @@ class Skipped(UsageError):
     another suffix."""
 
 
-class NotDeleted(UsageError):
+class Warned(UsageError):
+    """The result is there, and something is to be said of it."""
+
+
+class NotDeleted(Warned):
     """A source that stays although --rm was given; what was made of it is complete."""
 
 
@@ -70,6 +76,31 @@ class CountedInput:
         return data
 
 
+class Digesting:
+    """A binary input, or an output that keeps nothing, which knows the digest of what passed through it."""
+
+    def __init__(self, stream: BinaryIO | None = None) -> None:
+        """stream: the input; None: it is an output."""
+        self._stream = stream
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def read(self, size: int = -1) -> bytes:
+        """As the stream."""
+        data = b"" if self._stream is None else self._stream.read(size)
+        self._hash.update(data)
+        return data
+
+    def write(self, data: bytes) -> int:
+        """Take in data."""
+        self._hash.update(data)
+        return len(data)
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes."""
+        return self._hash.digest()
+
+
 @contextlib.contextmanager
 def open_source(
     path: str, *, named_target: bool = False, remove: bool = False, directory: str = "name the files in it"
@@ -99,6 +130,14 @@ def open_source(
     with open(path, "rb") as stream:
         status = os.fstat(stream.fileno())
         yield Source(path, stream, _regular_size(stream), status)
+
+
+def contents(source: Source) -> bytes | memoryview:
+    """All of a source: mapped into memory where that can be done, else read."""
+    try:
+        return memoryview(mmap.mmap(source.stream.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):  # a pipe; an empty file
+        return source.stream.read()
 
 
 def _regular_size(stream: BinaryIO) -> int | None:
@@ -167,6 +206,8 @@ def open_target(
     path: str, source: Source, *, force: bool = False, durable: bool = False, named: bool = True
 ) -> Iterator[BinaryIO]:
     """Open a file, or standard output for "-", for writing; it appears when the block ends without error.
+
+    What was written to a regular file can be read back from it before that.
 
     force: replace an existing file. durable: wait until it is on the disk, because the source goes away.
     named: the user said so; only then pipes and devices are written to.
@@ -245,7 +286,7 @@ def _replaced(path: str, source: Source, *, force: bool, durable: bool) -> Itera
     with _temporary_name(directory) as temporary:
         with _told_by(path):
             descriptor = _open_unnamed(directory, mode) if unnamed else os.open(temporary, _CREATE, mode)
-        with open(descriptor, "wb") as stream:
+        with open(descriptor, "w+b") as stream:
             yield stream
             stream.flush()
             if durable:
@@ -273,7 +314,7 @@ def _told_by(path: str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, path) from error
 
 
-_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @contextlib.contextmanager
@@ -292,7 +333,7 @@ def _temporary_name(directory: str) -> Iterator[str]:
 
 def _open_unnamed(directory: str, mode: int) -> int:
     """The descriptor of a new file without a name, which ends with the process. Raises OSError."""
-    return os.open(directory or ".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
+    return os.open(directory or ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
 
 
 def _name(descriptor: int, path: str) -> None:

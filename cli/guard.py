@@ -2,8 +2,8 @@
 
 0   done
 1   at least one file failed; of nhc also: the command line makes no sense
-2   the command line makes no sense (click's own code); all is done, but --rm did not delete a source; of nhc,
-    as of gzip: some files were left as they are
+2   the command line makes no sense (click's own code); --rm did not delete a source, or --salvage found not
+    everything; of nhc, as of gzip: some files were left as they are
 130 interrupted by Ctrl-C; 143, 129: SIGTERM, SIGHUP
 141 whoever read standard output went away (the process dies of SIGPIPE, as tar and shells expect)
 """
@@ -30,7 +30,7 @@ CLOSED_PIPE = 141
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 # What one bad file may raise without stopping the others.
-FILE_ERRORS = (ChunkerError, OSError, MemoryError)
+FILE_ERRORS = (ChunkerError, OSError, MemoryError, ImportError)
 
 _REMEDIES = {
     errno.ENOENT: "check the name",
@@ -131,8 +131,8 @@ def _guarded(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
 
 
 Failure = dict[str, Any]
-"""{"name": path, "error": message, "skipped": whether the file was only left as it is, "kept": whether its
-result is complete and only the source was not deleted}"""
+"""{"name": path, "error": message, "skipped": whether the file was only left as it is, "kept": whether the
+result is there nevertheless: only the source was not deleted, or parts could not be salvaged}"""
 
 
 def each_file(paths: Iterable[str], action: Callable[[str], None], *, quiet: bool = False) -> list[Failure]:
@@ -150,7 +150,7 @@ def each_file(paths: Iterable[str], action: Callable[[str], None], *, quiet: boo
             raise
         except FILE_ERRORS as error:
             message, skipped = describe(error, path), isinstance(error, files.Skipped)
-            kept = isinstance(error, files.NotDeleted)
+            kept = isinstance(error, files.Warned)
             if not (skipped and quiet):
                 complain(f"{files.shown(path)}: {message}")
             failures.append({"name": path, "error": message, "skipped": skipped, "kept": kept})
@@ -174,7 +174,9 @@ def describe(error: BaseException, path: str | None = None) -> str:
     elif isinstance(error, KeyboardInterrupt):
         text = "interrupted"
     elif isinstance(error, MemoryError):
-        text = "out of memory; use fewer threads (-T 1)"
+        text = "out of memory; use fewer threads (-T 1), or raise the limit (ulimit -v)"
+    elif isinstance(error, ImportError) and not isinstance(error, ChunkerError):
+        text = f"{error}; raise the memory's limit (ulimit -v), or install chunker again"
     elif isinstance(error, OSError) and not isinstance(error, ChunkerError) and error.strerror:
         remedy = _REMEDIES.get(error.errno or 0)
         text = error.strerror if remedy is None else f"{error.strerror}; {remedy}"
@@ -217,7 +219,7 @@ def run(command: click.Command, program: str) -> NoReturn:
     except KeyboardInterrupt as error:  # before or after the command proper
         complain(describe(error), program)
         code = 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
-    except OSError as error:  # --help and --version on a full disk
+    except (OSError, MemoryError, ImportError) as error:  # --help and --version on a full disk, say
         complain(describe(error), program)
         code = FAILURE
     if _received and code in (0, FAILURE):

@@ -105,6 +105,7 @@ def _suffix(ctx: click.Context, param: click.Parameter, value: str) -> str:
     "-S", "--suffix", default=files.SUFFIX, callback=_suffix, metavar=".SUF", help="Use this suffix for .nhc."
 )
 @options.remove_option
+@options.verify_option
 @options.force_option
 @options.output_option
 @click.option("-t", "--test", is_flag=True, help="Check archives, write nothing.")
@@ -175,8 +176,8 @@ def _work(paths: list[str], job: Job, action: str, verbose: bool) -> None:
         outcome = do(path)
         if verbose:
             lines.print(f"{outcome.line()}, OK" if action == "test" else outcome.line())
-        if outcome.kept is not None:
-            raise outcome.kept
+        if outcome.warning is not None:
+            raise outcome.warning
 
     leave(each_file(paths, one, quiet=job.quiet), WARNING)
     lines.close()

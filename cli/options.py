@@ -112,6 +112,11 @@ force_option = click.option(
 remove_option = click.option(
     "--rm", "remove", is_flag=True, help="Delete each source once its result is complete."
 )
+verify_option = click.option(
+    "--verify/--no-verify",
+    default=None,
+    help="Decode what was written, and compare, before it counts as done; --rm does so by itself.",
+)
 output_option = click.option(
     "-o",
     "--output",

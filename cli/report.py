@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from chunker.cli.files import NotDeleted, shown
+from chunker.cli.files import Warned, shown
 from chunker.errors import ChunkerError
 
 
@@ -47,7 +47,8 @@ class Outcome:
     """One file that was compressed, decompressed or tested.
 
     target: where the result is, None if nothing was written. model: its name, None if the archive needs none.
-    kept: why the source stays although it was to be deleted.
+    warning: what is to be said although the result is there. verified: whether the archive that was written
+    was decoded again.
     """
 
     name: str
@@ -56,7 +57,8 @@ class Outcome:
     target: str | None = None
     model: str | None = None
     unpacking: bool = False
-    kept: NotDeleted | None = None
+    warning: Warned | None = None
+    verified: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For --json."""
@@ -66,6 +68,7 @@ class Outcome:
             **self.figures.to_json(unpacking=self.unpacking),
             "seconds": round(self.seconds, 3),
             "model": self.model,
+            "verified": self.verified,
         }
 
     def line(self) -> str:
@@ -78,7 +81,7 @@ class Outcome:
             f"{number(self.figures.bits_per_byte, 3)} bits/byte",
             "no model" if self.model is None else f"model {shown(self.model)}",
         ]
-        return ", ".join(parts)
+        return ", ".join([*parts, *["verified"] * self.verified])
 
 
 def rounded(value: float | None, digits: int) -> float | None:

@@ -17,9 +17,10 @@ from chunker.cli.guard import ReportLost, complain, each_file, leave
 from chunker.cli.options import NO_MODEL
 from chunker.cli.progress import Progress, watched
 from chunker.cli.report import Figures, Outcome, print_json
-from chunker.errors import ArchiveError
+from chunker.errors import ArchiveError, UsageError, VerifyError
 
 if TYPE_CHECKING:
+    from chunker.codec.salvage import Piece
     from chunker.core.backend import Settings, Trace
     from chunker.models import Model
 
@@ -31,7 +32,7 @@ class Job:
     output: a name, "-" for standard output, None for FILE.nhc or the name without it.
     model: a name or path, None for the default when compressing and the archive's own otherwise, NO_MODEL for
     contexts alone. threads: None for as many as there are cores. preset: of chunker.codec.presets.PRESETS.
-    suffix: what names of archives end in.
+    suffix: what names of archives end in. verify: decode what was written; None: if the source is deleted.
     """
 
     output: str | None = None
@@ -42,6 +43,12 @@ class Job:
     quiet: bool = False
     preset: str = "default"
     suffix: str = files.SUFFIX
+    verify: bool | None = None
+
+    @property
+    def verifies(self) -> bool:
+        """Whether to decode what was written."""
+        return self.remove if self.verify is None else self.verify
 
     def check(self, paths: Sequence[str]) -> None:
         """Raise click.UsageError if the options do not go together."""
@@ -49,6 +56,8 @@ class Job:
             raise click.UsageError("-o names one output, so it takes one file; use -c to join several")
         if self.remove and self.output == files.STANDARD:
             raise click.UsageError("--rm and standard output do not go together: the result may get lost")
+        if self.verify and self.output == files.STANDARD:
+            raise click.UsageError("--verify needs a file that can be read back; name one with -o")
 
 
 def takes_job(function: Callable[..., None]) -> Callable[..., None]:
@@ -104,8 +113,8 @@ def report_each(
         outcomes.append(action(path))
         if not (job.quiet or as_json):
             lines.print(line(outcomes[-1]))
-        if outcomes[-1].kept is not None:
-            raise outcomes[-1].kept
+        if (warning := outcomes[-1].warning) is not None:
+            raise warning
 
     if as_json and data_on_stdout:
         raise click.UsageError("--json and data cannot both go to standard output; name the output with -o")
@@ -182,19 +191,25 @@ class Worker:
             name = job.output or files.target_for_compressing(path, job.suffix)
             with self._open_target(name, source) as target:
                 files.refuse_terminal_output(target, job.force)
+                if job.verifies and (name == files.STANDARD or not target.readable()):
+                    raise UsageError("--verify needs a file that can be read back; name one with -o")
+                content = files.Digesting(source.stream)
                 bar = Progress(path, source.size, quiet=job.quiet)
                 with contextlib.closing(bar):
                     packed = pack(
-                        source.stream,
+                        cast(BinaryIO, content),
                         target,
                         self.settings,
                         model=self.model,
                         workers=job.threads,
                         advance=bar.advance,
                     )
+                if job.verifies:
+                    self._verify(path, target, bar.done, content.digest)
         figures = Figures(bar.done, packed.bytes_out)
         return self._source_removed(
-            source, Outcome(path, figures, bar.seconds, target=name, model=packed.model)
+            source,
+            Outcome(path, figures, bar.seconds, target=name, model=packed.model, verified=job.verifies),
         )
 
     def decompress(self, path: str) -> Outcome:
@@ -208,6 +223,38 @@ class Worker:
             with self._open_target(name, source) as target:
                 outcome = self._unpack(source, target, copy=job.force and name == files.STANDARD)
         return self._source_removed(source, replace(outcome, target=name, unpacking=True))
+
+    def salvage(self, path: str) -> Outcome:
+        """Write what is intact of one archive, which may be damaged, and complain of what is missing."""
+        from chunker.codec.finder import ModelFinder
+        from chunker.codec.salvage import salvage
+
+        path = self._archive(path)
+        with self._open(path) as source:
+            name = self.job.output or files.target_for_decompressing(path, self.job.suffix)
+            data, models = files.contents(source), ModelFinder(self.model)
+            missing: list[tuple[Piece, int]] = []
+            at = 0
+            with self._open_target(name, source) as target:
+                bar = Progress(path, None, quiet=self.job.quiet)
+                with contextlib.closing(bar):
+                    for piece in salvage(data, models, bar.advance):
+                        target.write(piece.content)
+                        at += len(piece.content)
+                        if piece.lost != 0:
+                            missing.append((piece, at))
+        outcome = Outcome(path, Figures(bar.done, len(data)), bar.seconds, target=name, unpacking=True)
+        outcome = replace(outcome, model=", ".join(models.found) or None)
+        if not missing:
+            return outcome
+        for piece, at in missing:
+            count = "an unknown number of" if piece.lost is None else f"{piece.lost:,}"
+            where = f"before byte {at:,} of the result; they were at {piece.at:,} in the archive"
+            complain(f"{files.shown(path)}: {count} bytes are missing {where}")
+        lost = sum(piece.lost or 0 for piece, _ in missing)
+        parts = "1 part is" if len(missing) == 1 else f"{len(missing)} parts are"
+        told = f"{parts} missing, {lost:,} bytes as far as is known; the rest was written"
+        return replace(outcome, warning=files.Warned(told))
 
     def test(self, path: str) -> Outcome:
         """Decode one archive and throw the content away; raises what `decompress` raises."""
@@ -229,13 +276,42 @@ class Worker:
         durable = job.remove and source.status is not None  # standard input does not go away
         return files.open_target(name, source, force=job.force, durable=durable, named=named)
 
+    def _verify(self, path: str, written: BinaryIO, n_bytes: int, digest: bytes) -> None:
+        """Decode an archive that was just written, from the file. digest: of the content.
+
+        Raises
+        ------
+        VerifyError: it is not that content.
+        """
+        from chunker.codec.pipes import unpack
+
+        written.seek(0)
+        found = files.Digesting()
+        with contextlib.closing(Progress(f"{path}: verifying", n_bytes, quiet=self.job.quiet)) as bar:
+            try:
+                unpack(
+                    written,
+                    cast(BinaryIO, found),
+                    model=self.model,
+                    workers=self.job.threads,
+                    advance=bar.advance,
+                )
+                reason = "" if found.digest == digest else "the content is another one"
+            except ArchiveError as error:
+                reason = str(error).partition(":")[0]
+        if reason:
+            raise VerifyError(
+                f"what was written does not decode ({reason}); the source stays, try again, and have memory "
+                "and disk checked"
+            )
+
     def _source_removed(self, source: files.Source, outcome: Outcome) -> Outcome:
         """The outcome, its source deleted where that was asked for."""
         if self.job.remove and outcome.target is not None:
             try:
                 files.remove_source(source, outcome.target)
-            except files.NotDeleted as kept:
-                return replace(outcome, kept=kept)
+            except files.NotDeleted as warning:
+                return replace(outcome, warning=warning)
         return outcome
 
     def _unpack(self, source: files.Source, target: BinaryIO | None, *, copy: bool = False) -> Outcome:

@@ -33,7 +33,11 @@ def documents() -> dict[str, str]:
     git."""
     names = tracked()
     if names is None:
-        found = [README, *(path for folder in _SOURCES for path in sorted((ROOT / folder).rglob("*.md")))]
+        found = [
+            README,
+            ROOT / "SECURITY.md",
+            *(path for folder in _SOURCES for path in sorted((ROOT / folder).rglob("*.md"))),
+        ]
         names = tuple(path.relative_to(ROOT).as_posix() for path in found)
     return {name: (ROOT / name).read_text(encoding="utf-8") for name in names if name.endswith(".md")}
 

@@ -4,6 +4,7 @@ pooling, contexts, CTC, files."""
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,10 +26,10 @@ from chunker.classification.ctc import (
 from chunker.classification.heads import RecurrentHead
 from chunker.classification.inputs import Preparation, as_sequences
 from chunker.classification.labelled import read_labelled
-from chunker.classification.nets import Pool, RecurrentNet
+from chunker.classification.nets import CaseNet, Pool, Reading, RecurrentNet
 from chunker.config import GateRule
 from chunker.errors import CorpusError, UsageError
-from chunker.learning.history import HistoryStack, since_of
+from chunker.learning.history import HistoryStack, of_like_length, since_of
 from chunker.learning.level import Level
 from chunker.learning.observation import Categorical, Gaussian
 from chunker.learning.pretraining import PretrainConfig, pretrain
@@ -452,3 +453,44 @@ def test_bad_rows_are_named(tmp_path, row, words):
     file.write_bytes(b"a\tb\n" + row + b"\n")
     with pytest.raises(CorpusError, match=f"line 2 .*{words}"):
         read_labelled(file)
+
+
+# ---- rows of very different lengths ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lengths", "parts"),
+    [
+        ([5, 3, 4], [[1, 2, 0]]),
+        ([50] * 9 + [5000], [[*range(9)], [9]]),
+        ([900, 39] + [40] * 60, [[1, *range(2, 62)], [0]]),
+        ([7], [[0]]),
+        ([0, 0], [[0, 1]]),
+        ([], []),
+    ],
+)
+def test_rows_of_like_length_are_read_together(lengths, parts):
+    assert of_like_length(lengths) == parts
+
+
+@pytest.mark.parametrize("long", [8, 4000])
+def test_one_long_case_makes_the_others_no_longer(long):
+    """Each batch is the same mean of losses, read in parts that hold little filling."""
+    head = RecurrentHead(steps=3, batch_size=64, learning_rate=0.1)
+    net, weight = CaseNet(SYMBOLS, 0.0), torch.nn.Parameter(torch.zeros(64))
+    net.register_parameter("weight", weight)
+    lengths = [8] * 63 + [long]
+    readings = [[Reading(np.zeros(n, np.int64), np.arange(n))] for n in lengths]
+    filled: list[int] = []
+    gradients: list[Any] = []
+    weight.register_hook(gradients.append)
+
+    def loss(rows, picked):
+        filled.append(len(rows) * max(len(row[0].at) for row in rows))
+        return (weight[picked] * picked).mean()
+
+    head.train(net, readings, loss, np.random.default_rng(0))
+    assert sum(filled) == 3 * sum(lengths)
+    assert len(gradients) == 3
+    for gradient in gradients:
+        assert torch.allclose(gradient, torch.arange(64) / 64)

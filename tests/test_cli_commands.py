@@ -131,6 +131,48 @@ def test_a_source_that_is_kept_is_told_of_in_json(monkeypatch):
     assert [error["kept"] for error in done["errors"]] == [False]
 
 
+@pytest.mark.parametrize(
+    ("options", "verified"),
+    [([], False), (["--verify"], True), (["--rm"], True), (["--rm", "--no-verify"], False)],
+)
+def test_what_was_written_is_decoded_before_it_counts_as_done(options, verified, monkeypatch):
+    core = use(monkeypatch, StandIn())
+    result = call("compress", "a.txt", "--fast", *options)
+    assert result.stdout.endswith(", verified\n") == verified
+    assert core.calls == 1 + verified
+    result = cli_support.call(nhc, "-1vf", "-o", "b.nhc", "a.txt.nhc", *options)
+    assert result.stderr.endswith(", verified\n") == verified
+
+
+class Forgetful(StandIn):
+    """Its payloads do not decode to what it was given."""
+
+    def encode(self, content: bytes, *rest: Any) -> bytes | None:
+        return super().encode(b"x" + content[1:], *rest)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("options", [["--verify"], ["--rm"]])
+def test_an_archive_that_does_not_decode_is_not_kept(options, hidden, monkeypatch):
+    if hidden:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    use(monkeypatch, Forgetful())
+    result = call("compress", "a.txt", "--fast", *options, code=1)
+    message = one_line(result.stderr.encode())
+    assert "a.txt: what was written does not decode (the archive is damaged" in message
+    assert "the source stays" in message
+    assert os.listdir() == ["a.txt"]
+    call("compress", "a.txt", "--fast")  # that is what --verify is for
+
+
+def test_only_what_can_be_read_back_can_be_verified():
+    for args in (["a.txt", "-c"], ["a.txt", "-o", os.devnull], ["-"]):
+        assert (
+            "--verify needs a file"
+            in call("compress", *args, "--verify", code=2 if "-c" in args else 1).stderr
+        )
+
+
 def test_json_of_compress_decompress_and_test(model):
     done = document(call("compress", "a.txt", "-m", model, "--json"))
     assert done["errors"] == []
@@ -144,6 +186,7 @@ def test_json_of_compress_decompress_and_test(model):
         "bytes_in": len(TEXT),
         "bytes_out": size,
         "model": Path(model).stem,
+        "verified": False,
         **figures,
     }
     tested = document(call("test", "a.txt.nhc", "-m", model, "--json"))["files"][0]

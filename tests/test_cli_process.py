@@ -18,6 +18,7 @@ from cli_support import TEXT, call, command, environment, one_line, run, start
 
 from chunker.cli import files
 from chunker.cli.nhc import nhc
+from chunker.codec.stream import compress
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and files")
 
@@ -88,6 +89,23 @@ def test_an_interrupt_while_the_commands_are_imported_ends_in_silence(program):
     blow += "lambda name, *rest: os.kill(os.getpid(), signal.SIGINT) if name == 'click' else None)}))"
     done = run(program, "--version", before=blow)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a limit of addresses does not hold")
+@pytest.mark.parametrize("megabytes", [24, 40, 50, 60, 80])
+@pytest.mark.parametrize("args", [["compress", "text"], ["decompress", "text.nhc", "-f"]])
+def test_too_little_memory_is_one_line(args, megabytes):
+    """As after `ulimit -v`: whatever cannot be loaded, or started."""
+    Path("text").write_bytes(TEXT * 20)
+    Path("text.nhc").write_bytes(compress(TEXT * 20))
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({megabytes << 20},) * 2)"
+    done = run("chunker", *args, "-f", "-q", before=limit)
+    if done.returncode:
+        assert done.returncode == 1
+        assert "limit (ulimit -v)" in one_line(done.stderr)
+        assert "Traceback" not in one_line(done.stderr)
+    else:
+        assert done.stderr == b""
 
 
 HIDDEN = "import os; vars(os).pop('O_TMPFILE', None)"  # files that are written have names meanwhile

@@ -99,6 +99,7 @@ def inside(found: set[str], packages: set[str]) -> set[str]:
 
 # Room -> the rooms below it, which alone it may import from, at any place.
 LOWEST = {"chunker.errors", "chunker.version", "chunker.extras", "chunker.wholefile", "chunker.config"}
+LOWEST |= {"chunker.forking"}  # which names modules above it, as text: those whose imports a fork waits for
 CORE = LOWEST | {"chunker.core"}
 MODELS = CORE | {"chunker.models"}
 ROOMS = {
@@ -106,6 +107,7 @@ ROOMS = {
     "chunker.version": set[str](),
     "chunker.extras": {"chunker.errors"},
     "chunker.wholefile": {"chunker.errors"},
+    "chunker.forking": {"chunker.errors"},
     "chunker.config": {"chunker.errors"},
     "chunker.core": LOWEST,
     "chunker.models": CORE,

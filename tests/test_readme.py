@@ -120,6 +120,24 @@ def test_python_blocks_on_speech_run(tmp_path, monkeypatch):
     run_blocks(SPEECH, PYTHON[SPEECH])
 
 
+def test_each_promise_names_tests_that_exist():
+    """In SECURITY.md: `tests/FILE::TEST`, and after it further tests of that file."""
+    rows = [line.split("|")[2] for line in PAGES["SECURITY.md"].splitlines() if line.startswith("|")]
+    rows = [row for row in rows if row.strip("- ") not in ("", "shown by")]
+    assert rows
+    for row in rows:
+        named = re.findall(r"`([^`]+)`", row)
+        assert named, row
+        source = ""
+        for name in named:
+            if name.startswith("bash "):
+                assert (ROOT / name.split()[1]).exists()
+                continue
+            file, _, test = name.rpartition("::")
+            source = (ROOT / file).read_text(encoding="utf-8") if file else source
+            assert f"def {test}(" in source, name
+
+
 def test_there_are_python_blocks():
     """Or the tests above would check nothing."""
     readme = README.name

@@ -51,6 +51,20 @@ def test_strange_lines_are_marked(log, options):
     assert int(most[0].split()[1]) in STRANGE
 
 
+@pytest.mark.parametrize("options", [["--no-model"], ["--fast"]])
+def test_short_lines_have_no_negative_surprise(tmp_path, options):
+    """Among long lines full of numbers, which cost much, a short one is below the median."""
+    draw = random.Random(2)
+    long = [" ".join(str(draw.randrange(10**9)) for _ in range(8)) for _ in range(40)]
+    texts = [text for pair in zip(long, ["", "x", "ok", "."] * 10, strict=True) for text in pair]
+    (tmp_path / "log").write_text("\n".join(texts) + "\n")
+    lines = lines_of(str(tmp_path / "log"), "--bytes", *options)
+    assert min(line["score"] for line in lines) == 0
+    assert min(line["bits"] for line in lines) > 0
+    assert min(bit for line in lines for bit in line["byte_bits"]) >= 0
+    assert "-" not in call(str(tmp_path / "log"), *options).stdout
+
+
 def test_random_numbers_hide_nothing(tmp_path):
     """Every line holds an identifier of its own, which costs more than what is strange in a strange line."""
     draw = random.Random(1)

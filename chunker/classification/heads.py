@@ -26,7 +26,7 @@ from chunker.classification.nets import CaseNet, Reading, RecurrentNet, mean_log
 from chunker.errors import UsageError
 from chunker.learning.config import check_count
 from chunker.learning.fitting import descend
-from chunker.learning.history import History, HistoryStack
+from chunker.learning.history import History, HistoryStack, of_like_length
 
 POOLINGS = ("last", "mean", "max", "attention")
 READOUTS = ("linear", "mlp", "tune")
@@ -189,7 +189,8 @@ class TrainedHead(Head):
     ) -> None:
         """Train a net in place and make it ready.
 
-        loss: of a batch: what its cases read, and the cases' numbers (B,) int64.
+        loss: the mean over cases: what these read, and their numbers (B,) int64. A batch whose cases differ
+            much in length is read in parts.
 
         Raises
         ------
@@ -209,7 +210,14 @@ class TrainedHead(Head):
                     rows = [
                         warped(row, float(s), net.observation) for row, s in zip(rows, stretch, strict=True)
                     ]
-                yield loss(rows, torch.tensor(picked))
+                parts = of_like_length([max(len(each.at) for each in row) for row in rows])
+                yield torch.stack(
+                    [
+                        loss([rows[i] for i in part], torch.tensor([picked[i] for i in part]))
+                        * (len(part) / len(rows))
+                        for part in parts
+                    ]
+                ).sum()
 
         def learning_rate(step: int) -> float:
             warm = min(1.0, (step + 1) / max(self.steps * 0.1, 1))

@@ -22,6 +22,7 @@ from chunker.codec.pool import Pool, worker_count
 from chunker.codec.presets import Preset
 from chunker.codec.stream import Compressor
 from chunker.errors import UsageError
+from chunker.forking import Birthplace
 
 if TYPE_CHECKING:
     from chunker.codec.finder import ModelLike
@@ -37,6 +38,7 @@ class _File(io.IOBase):
     def __init__(self, file: BinaryIO, mode: str, owned: bool) -> None:
         """owned: whether closing this closes the file underneath."""
         self._file, self._owned, self.mode = file, owned, mode
+        self._made = Birthplace()
 
     @property
     def name(self) -> Any:
@@ -86,6 +88,7 @@ class ArchiveReader(_File, io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read up to one block's rest; 0 at the end. Raises ArchiveError."""
+        self._made.require()  # two processes would share one position in the file
         while self._at == self._block_at + len(self._block):
             try:
                 content = next(self._contents)
@@ -102,6 +105,7 @@ class ArchiveReader(_File, io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position in the content. Raises io.UnsupportedOperation, UsageError, ArchiveError."""
+        self._made.require()
         if not self._can_seek:
             raise io.UnsupportedOperation("the file underneath cannot seek")
         if whence not in (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END):
@@ -162,7 +166,8 @@ class ArchiveReader(_File, io.RawIOBase):
     def close(self) -> None:
         """Stop the threads, and close the file if `open` opened it."""
         try:
-            self._contents.close()
+            if self._made.here:
+                self._contents.close()
         finally:
             self._close_file()
 
@@ -200,10 +205,14 @@ class ArchiveWriter(_File, io.BufferedIOBase):
     def write(self, data: Any) -> int:
         """Take in bytes; returns how many."""
         view = flat(data)
+        self._made.require()
         with self._lock:
             if self._compressor is None:
                 raise UsageError("the archive is closed: open it again to append")
-            self._file.write(self._compressor.compress(view))
+            out = self._compressor.compress(view)
+            if out:
+                self._file.write(out)
+                self.flush()  # what waits in a buffer would be written by a child that forks off, too
             self._at += len(view)
         return len(view)
 
@@ -213,10 +222,11 @@ class ArchiveWriter(_File, io.BufferedIOBase):
             self._file.flush()
 
     def close(self) -> None:
-        """Complete the archive, and close the file if `open` opened it."""
+        """Complete the archive, and close the file if `open` opened it. A child that forks off completes
+        nothing: the archive is its parent's."""
         compressor, self._compressor = self._compressor, None
         try:
-            if compressor is not None:
+            if compressor is not None and self._made.here:
                 self._file.write(compressor.flush())
         finally:
             self._close_file()

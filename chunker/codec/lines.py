@@ -8,8 +8,10 @@ is dear there in all of them:
 
     usual(token)  = the most bits of another token at that place, one and a further 5 % of them left out
     excess(line)  = sum over tokens of max(0, bits(token) - usual(token))
-    score(line)   = (excess - median) / spread,   spread = (90th percentile - median) / 1.28, at least 1 bit
+    score(line)   = max(0, excess - median) / spread
+    spread        = (90th percentile - median) / 1.28, at least 1 bit
 
+A line that costs no more than is usual, as most short ones, has a score of 0.
 The spread is the standard deviation if excess is normally distributed,
 and a tenth of unusual lines does not change it.
 """
@@ -130,4 +132,4 @@ def _scores(excesses: list[float]) -> list[float]:
     middle = statistics.median(excesses)
     high = sorted(excesses)[len(excesses) * 9 // 10]
     spread = max((high - middle) / NORMAL_90, SMALLEST_SPREAD_BITS)
-    return [(excess - middle) / spread for excess in excesses]
+    return [max(excess - middle, 0.0) / spread for excess in excesses]

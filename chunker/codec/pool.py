@@ -14,6 +14,7 @@ from typing import Generic, TypeVar, cast
 
 from chunker.core.backend import Progress, Stop, Stopped
 from chunker.errors import ArchiveError, UsageError
+from chunker.forking import Birthplace
 
 POLL_SECONDS = 0.05  # between two looks at how far the blocks are
 
@@ -100,6 +101,7 @@ class Pool(Generic[Item, T]):
     ) -> None:
         self.workers = worker_count(workers)
         self._function, self._advance = function, advance
+        self.made = Birthplace()
         self._stop = Stop()
         self._waiting: deque[_Call[T]] = deque()  # for their turn to be handed out
         self._lock = threading.Lock()
@@ -117,8 +119,10 @@ class Pool(Generic[Item, T]):
 
         Raises
         ------
-        What the function raises, in its turn.
+        What the function raises, in its turn. UsageError: the pool is another process's. MemoryError: there
+        is none for a thread.
         """
+        self.made.require()
         out = [self._take()] if len(self._waiting) >= 2 * self.workers else []
         call = _Call(self._function, item, self._stop)
         self._waiting.append(call)
@@ -127,8 +131,19 @@ class Pool(Generic[Item, T]):
             idle = self._at_work < self.workers
             self._at_work += idle
         if idle:
-            threading.Thread(target=self._work, name="chunker", daemon=True).start()
+            self._start_thread()
         return out
+
+    def _start_thread(self) -> None:
+        """One more; where the system has none left, those that there are must do. Raises MemoryError."""
+        try:
+            threading.Thread(target=self._work, name="chunker", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._at_work -= 1
+                alone = self._at_work == 0
+            if alone:
+                raise MemoryError from None
 
     def drain(self) -> Iterator[T]:
         """The results of all items that are under way. Raises what the function raises, in its turn."""
@@ -158,6 +173,8 @@ class Pool(Generic[Item, T]):
 
     def close(self) -> None:
         """Stop what runs and forget what waits, without waiting oneself; may be called more than once."""
+        if not self.made.here:
+            return  # whoever held the lock when the process forked is not here to release it
         self._stop.set()
         with self._lock:
             while self._to_do:
@@ -174,6 +191,7 @@ class Pool(Generic[Item, T]):
             del call  # or its value would stay until the next one comes
 
     def _take(self) -> T:
+        self.made.require()
         call = self._waiting[0]
         while not call.wait(POLL_SECONDS):
             self._tell()

@@ -25,6 +25,7 @@ from chunker.codec.pool import Advance, Pool, ignore
 from chunker.codec.presets import Preset
 from chunker.core.backend import Progress, Stop
 from chunker.errors import UsageError
+from chunker.forking import Birthplace
 
 if TYPE_CHECKING:
     from chunker.codec.finder import ModelLike
@@ -47,7 +48,8 @@ class Compressor:
 
     preset, model, workers: see `compress`. Several threads may share a Compressor; its calls then take turns.
     advance: called with how many more bytes of content are coded, again and again.
-    model_name: of the model that what was handed out needs, None if it needs none.
+    model_name: of the model that what was handed out needs, None if it needs none. made: in which process; a
+    child that forks off cannot go on with it.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class Compressor:
         # One that is given is loaded all the same: a wrong name is an error, whatever the preset.
         given = None if model is None and not self._settings.needs_model else as_model(model)
         self._model = given if self._settings.needs_model else None
+        self.made = Birthplace()
         self._frames = Pool(self._encode, workers, advance)
         self._compact = Pool(self._encode_compact, 1, advance)
         self._lock = threading.Lock()
@@ -85,6 +88,7 @@ class Compressor:
         Raises UsageError after `flush`."""
         view = flat(data)
         out: list[bytes] = []
+        self.made.require()
         with self._lock, self._closed_by_errors():
             self._require_open()
             for begin in range(0, len(view), presets.BLOCK_BYTES):
@@ -97,6 +101,7 @@ class Compressor:
     def flush(self) -> bytes:
         """The rest of the archive; the compressor is used up then. Raises UsageError on a second call."""
         out: list[bytes] = []
+        self.made.require()
         with self._lock, contextlib.closing(self):
             self._require_open()
             if not self._started and len(self._buffer) < presets.SMALL_BYTES:
@@ -260,12 +265,13 @@ class Decompressor:
     """Decompresses one archive that arrives in pieces, like lzma.LZMADecompressor.
 
     eof: the whole archive was decoded and checked. unused_data: what came after it, such as another archive.
-    needs_input: False while `decompress(b"")` would give more.
+    needs_input: False while `decompress(b"")` would give more. made: as of Compressor.
     model, workers: see `decompress`. Several threads may share a Decompressor; its calls then take turns.
     An input that ends early is not an error here, for more could follow: look at `eof`.
     """
 
     def __init__(self, *, model: ModelLike = None, workers: int | None = None) -> None:
+        self.made = Birthplace()
         self._decoder = BlockDecoder(model, workers)
         self._lock = threading.Lock()
         self._contents: Generator[bytes, None, None] | None = None  # under way
@@ -294,6 +300,7 @@ class Decompressor:
         ArchiveVersionError, WrongModel.
         """
         view = flat(data)
+        self.made.require()
         with self._lock:
             if self.eof:
                 raise EOFError("the archive has ended: use a new Decompressor for what follows")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 import threading
 import weakref
@@ -356,13 +357,23 @@ class _Packed:
         self.address = library.chunker_model_new(_describe(config, tensors))
         if not self.address:
             raise NotAModel(
-                "the model does not fit the codec's integers, or there is no memory for it; train it again"
+                "the model does not fit the codec's integers, or there is no memory for it; train it again, "
+                "or raise the limit (ulimit -v)"
             )
         weakref.finalize(self, library.chunker_model_free, self.address).atexit = False
 
 
 _packed_models: weakref.WeakKeyDictionary[Model, _Packed] = weakref.WeakKeyDictionary()
 _packing = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _packing
+    _packing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # or a child would wait for a thread that it has not
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _packed(library: ctypes.CDLL, model: Model) -> _Packed:

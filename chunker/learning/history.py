@@ -35,6 +35,7 @@ from chunker.learning.packing import pack
 
 WINDOW = 512  # inputs that are read in one go; longer sequences are carried from window to window
 BATCH_INPUTS = 2**16  # at most in a window of all rows together
+STEP_ROWS = 32  # what a step costs besides its rows, in rows
 _READOUT_STD = 0.05
 
 
@@ -209,15 +210,36 @@ class HistoryStack(nn.Module):
 
 def batches(sequences: list[Array], rows: int = 256) -> Iterator[list[int]]:
     """Indices of sequences of about equal length, so many that a window of all has BATCH_INPUTS at most."""
-    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) == rows or min(len(sequences[i]), WINDOW) * (len(batch) + 1) > BATCH_INPUTS):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
+    for alike in of_like_length([len(row) for row in sequences]):
+        batch: list[int] = []
+        for i in alike:
+            inputs = min(len(sequences[i]), WINDOW) * (len(batch) + 1)
+            if batch and (len(batch) == rows or inputs > BATCH_INPUTS):
+                yield batch
+                batch = []
+            batch.append(i)
         yield batch
+
+
+def of_like_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of rows, shortest first, in as few parts as make padding cheap: one long row does not make many
+    short ones long.
+
+    A part is cut in two where that saves work: rows that are read side by side cost (rows + STEP_ROWS) * the
+    longest of them.
+    """
+    parts, done = [sorted(range(len(lengths)), key=lengths.__getitem__)], []
+    while parts:
+        part = parts.pop()
+        sorted_ = np.array([lengths[i] for i in part])
+        k = np.arange(1, len(part))
+        costs = sorted_[:-1] * (STEP_ROWS + k) + sorted_[-1:] * (STEP_ROWS + len(part) - k)
+        if len(costs) and costs.min() < sorted_[-1] * (STEP_ROWS + len(part)):
+            cut = int(costs.argmin()) + 1
+            parts += [part[cut:], part[:cut]]
+        elif part:
+            done.append(part)
+    return done
 
 
 def windows(rows: list[Array], observation: Observation) -> Iterator[tuple[int, Tensor, Tensor]]:

@@ -1,0 +1,212 @@
+"""What is intact in a damaged archive.
+
+Every block carries a checksum over its head, payload and content, so whatever decodes is what was compressed.
+The reader goes from block to block, and where one is damaged on to the next place at which a head begins that
+another one follows; bytes may be missing in between, or too many. Where the index at the end is sound, it
+tells which blocks are missing and how long their contents were.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from zlib import crc32
+
+from chunker.codec import archive, blocks, frames
+from chunker.codec.archive import Block
+from chunker.codec.finder import ModelFinder
+from chunker.codec.frames import Bytes, Head
+from chunker.codec.pool import Advance, ignore
+from chunker.core.backend import Progress, Stop
+from chunker.errors import ArchiveError, CorruptArchive, NotAnArchive
+
+_LONGEST_HEAD = 32  # bytes; more than any head or start takes
+_BEGINNINGS = re.compile(rb"[\x01-\x04]|" + re.escape(frames.MAGIC))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of an archive, and what became of it.
+
+    at, stored_size: where it lies in the archive; stored_size may be 0. size: bytes of its content, None if
+    nobody knows. content: b"" if it is lost; else that, or the beginning that a cut left. head: the block's.
+    """
+
+    at: int
+    stored_size: int
+    size: int | None
+    content: bytes = b""
+    head: Head | None = None
+
+    @property
+    def lost(self) -> int | None:
+        """How many bytes of content are missing; None if nobody knows."""
+        return None if self.size is None else self.size - len(self.content)
+
+
+def salvage(data: Bytes, models: ModelFinder, advance: Advance = ignore) -> Iterator[Piece]:
+    """Everything of a damaged archive, or of several in a row, in order: what is intact and what is lost.
+
+    advance: called with how many more bytes of content were found.
+
+    Raises
+    ------
+    NotAnArchive: nothing in it is a block. WrongModel: the archive was made with another model.
+    """
+    found = False
+    for piece in _Salvage(data, models).pieces():
+        found = found or bool(piece.content) or piece.size == 0
+        advance(len(piece.content))
+        yield piece
+    if not found:
+        raise NotAnArchive("holds no intact block of an archive: check the name")
+
+
+class _Salvage:
+    def __init__(self, data: Bytes, models: ModelFinder) -> None:
+        self._data, self._models = frames.flat(data), models
+        self._fingerprint = b""  # of the archive that is read; b"" before one was found
+
+    def pieces(self) -> Iterator[Piece]:
+        at = 0
+        for heads, begin, end in self._indexes():
+            yield from self._with_index(heads, at, begin)
+            at = end
+        yield from self._without_index(at, len(self._data))
+
+    def _indexes(self) -> Iterator[tuple[list[Head], int, int]]:
+        """The heads of each archive whose index is sound, where it begins if it is whole, where it ends."""
+        for match in re.finditer(re.escape(frames.END_MAGIC), self._data):
+            end = match.end()
+            footer = bytes(self._data[max(end - frames.FOOTER_BYTES, 0) : end])
+            size = int.from_bytes(footer[:8], "little")
+            at = end - frames.FOOTER_BYTES - size
+            if not 1 + frames.CRC_BYTES <= size <= archive.MAX_INDEX_BYTES or at < 0:
+                continue
+            index = bytes(self._data[at : at + size])
+            if crc32(footer[:8], crc32(index)).to_bytes(frames.CRC_BYTES, "little") != footer[8:-3]:
+                continue
+            heads = list(frames.read_heads(index[1 : -frames.CRC_BYTES]))
+            yield heads, at - sum(head.stored_size for head in heads) - frames.START_BYTES, end
+
+    # ---- with the index ------------------------------------------------------------------------------
+
+    def _with_index(self, heads: list[Head], at: int, begin: int) -> Iterator[Piece]:
+        """What is found from `at` on, and in its places those blocks that the index names and that are not.
+
+        begin: where the archive begins if no byte of it is missing; what is before that may be another one.
+        """
+        ends = [*accumulate((head.stored_size for head in heads), initial=begin + frames.START_BYTES)]
+        next_, after = 0, begin + frames.START_BYTES
+        for piece in self._without_index(at, ends[-1]):
+            intact = piece.head is not None and piece.lost == 0
+            same = [k for k in range(next_, len(heads)) if intact and heads[k] == piece.head]
+            if not same:
+                if next_ == 0 and piece.at + piece.stored_size <= begin:
+                    yield piece
+                continue
+            # Heads may be alike: where it lies tells which one it is, unless bytes are missing before it.
+            number = next((k for k in same if ends[k] == piece.at), same[0])
+            yield from (Piece(after, 0, head.size) for head in heads[next_:number])
+            yield piece
+            next_, after = number + 1, piece.at + piece.stored_size
+        yield from (Piece(after, 0, head.size) for head in heads[next_:])
+
+    # ---- without -------------------------------------------------------------------------------------
+
+    def _without_index(self, at: int, end: int) -> Iterator[Piece]:
+        while at < end:
+            if self._read_start(at):
+                at += frames.START_BYTES
+                continue
+            head = self._head(at)
+            content = None if head is None else self._decoded(head, at)
+            if head is not None and content is not None:
+                yield Piece(at, head.stored_size, head.size, content, head)
+                at += head.stored_size
+                continue
+            if head is not None and at + head.stored_size > end:
+                yield self._cut(head, at, end)
+                return
+            if not bytes(self._data[at:end]).strip(b"\\0"):
+                return  # padding
+            after = self._next(at, end, head)
+            if self._data[at] != frames.END_OF_BLOCKS:  # else a trailer, of which nothing is content
+                known = head is not None and after == at + head.stored_size
+                yield Piece(at, after - at, head.size if head is not None and known else None)
+            at = after
+
+    def _cut(self, head: Head, at: int, end: int) -> Piece:
+        payload = bytes(self._data[at + len(head.raw) : min(end, at + len(head.raw) + head.payload_size)])
+        block = Block(head, payload, None, self._fingerprint)
+        try:
+            content = blocks.decode_block(block, self._models.find(block), Stop(), Progress())
+        except CorruptArchive:
+            content = b""
+        return Piece(at, end - at, head.size, content)
+
+    def _next(self, at: int, end: int, head: Head | None) -> int:
+        """Where the next archive or block begins, or the archive ends."""
+        if head is not None and self._begins(at + head.stored_size, end):
+            return at + head.stored_size
+        for match in _BEGINNINGS.finditer(self._data, at + 1, end):
+            place = match.start()
+            if self._data[place] == frames.MAGIC[0]:
+                if self._head(place) is not None or self._read_start(place):
+                    return place
+                continue
+            found = self._head(place)
+            if found is not None and self._begins(place + found.stored_size, end):
+                return place
+        return end
+
+    def _begins(self, at: int, end: int) -> bool:
+        """Whether something may begin here: a block, the index, or nothing because the archive ends."""
+        return at == end or (
+            at < end and (self._data[at] == frames.END_OF_BLOCKS or self._head(at) is not None)
+        )
+
+    # ---- parts ---------------------------------------------------------------------------------------
+
+    def _read_start(self, at: int) -> bool:
+        """Whether a full archive begins here; its model's fingerprint then counts from here on."""
+        try:
+            start = frames.read_start(self._data[at : at + _LONGEST_HEAD])
+        except ArchiveError:
+            return False
+        if start is None or start.head is not None:
+            return False
+        self._fingerprint = start.fingerprint
+        return True
+
+    def _head(self, at: int) -> Head | None:
+        """The head of a block, or of a compact archive, that begins here."""
+        beginning = self._data[at : at + _LONGEST_HEAD]
+        try:
+            if bytes(beginning[: len(frames.MAGIC)]) != frames.MAGIC:
+                return frames.read_head(beginning)
+            start = frames.read_start(beginning)
+        except ArchiveError:
+            return None
+        return None if start is None else start.head
+
+    def _decoded(self, head: Head, at: int) -> bytes | None:
+        """The content of a block that begins here; None if it is not intact. Raises WrongModel."""
+        stored = bytes(self._data[at : at + head.stored_size])
+        if len(stored) < head.stored_size:
+            return None
+        end = len(head.raw) + head.payload_size
+        fingerprint = self._fingerprint
+        if head.raw.startswith(frames.MAGIC):
+            begin = len(frames.MAGIC) + 1
+            fingerprint = head.raw[begin : begin + frames.COMPACT_FINGERPRINT_BYTES]
+        if head.kind.needs_model and fingerprint == frames.NO_FINGERPRINT:
+            return None  # the archive has no such block
+        crc = int.from_bytes(stored[end:], "little")
+        block = Block(head, stored[len(head.raw) : end], crc, fingerprint)
+        try:
+            return blocks.decode_block(block, self._models.find(block), Stop(), Progress())
+        except CorruptArchive:
+            return None
