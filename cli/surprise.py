@@ -88,9 +88,10 @@ def surprise(paths: tuple[str, ...], by: str | None, job: Job, **asked: Any) -> 
     Rows of lines: mark, line number, bits, share of the bytes of which the contexts were too unsure, so that
     a recurrent level woke, score, the beginning of the line. Nothing is trained: what came before makes a
     line cheap, and so does what the model knows. The score counts the bits of words and numbers above what is
-    usual at their places, so that a number which is new in every line is not unusual; it is the distance above
-    the median in robust standard deviations, and 0 below the median. Of each byte counts what it costs after
-    the lines before it or after those behind it, whichever is less: the first of many alike is not unusual.
+    usual at their places, so that a number which is new in every line is not unusual; it is the distance
+    above the median in robust standard deviations, and 0 below the median. Of each byte counts what it costs
+    after the lines before it or after those behind it, whichever is less: the first of many alike is not
+    unusual.
     """
     view = Asked(_unit(by, **asked), **asked)
     _check(paths, by, view)

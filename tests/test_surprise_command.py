@@ -58,10 +58,10 @@ def test_short_lines_have_no_negative_surprise(tmp_path, options):
     long = [" ".join(str(draw.randrange(10**9)) for _ in range(8)) for _ in range(40)]
     texts = [text for pair in zip(long, ["", "x", "ok", "."] * 10, strict=True) for text in pair]
     (tmp_path / "log").write_text("\n".join(texts) + "\n")
-    lines = lines_of(str(tmp_path / "log"), "--bytes", *options)
+    lines = rows(tmp_path / "log", *options)
     assert min(line["score"] for line in lines) == 0
     assert min(line["bits"] for line in lines) > 0
-    assert min(bit for line in lines for bit in line["byte_bits"]) >= 0
+    assert min(char["bits"] for char in rows(tmp_path / "log", "--by", "char", *options)) >= 0
     assert "-" not in call(str(tmp_path / "log"), *options).stdout
 
 
