@@ -142,7 +142,7 @@ def load_model(name_or_path: str | bytes | os.PathLike[str] | None = None) -> Mo
             return _load(BUILTIN / f"{wanted}.safetensors", wanted)
         known = ", ".join(builtin_models()) or "none"
         raise ModelNotFound(f"no built-in model {wanted!r} (there is {known}); write a file as ./{wanted}")
-    modelfile.find(path)
+    modelfile.find(path, wanted)
     return _load(path, path.stem)
 
 

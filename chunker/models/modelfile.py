@@ -59,15 +59,15 @@ def digest(config: Mapping[str, Any], tensors: Mapping[str, RawTensor]) -> bytes
     return hasher.digest()
 
 
-def find(path: Path) -> None:
-    """Raise ModelNotFound unless there is a regular file of that name."""
+def find(path: Path, named: str) -> None:
+    """Raise ModelNotFound unless there is a regular file of that path. named: how the user wrote it."""
     if path.is_file():
         return
     if path.is_dir():
-        raise ModelNotFound(f"{path} is a directory; name the model file in it")
+        raise ModelNotFound(f"{named} is a directory; name the model file in it")
     if path.exists():
-        raise ModelNotFound(f"{path} is no regular file, as a model has to be; name another")
-    raise ModelNotFound(f"no model file {str(path)!r}; check the name")
+        raise ModelNotFound(f"{named} is no regular file, as a model has to be; name another")
+    raise ModelNotFound(f"no model file {named!r}; check the name")
 
 
 def read(path: Path, kind: str) -> Content:

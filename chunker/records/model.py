@@ -228,7 +228,7 @@ def load_record_model(path: str | os.PathLike[str]) -> RecordModel:
     ModelNotFound: there is none. NotAModel: cut, damaged, or of another kind. ModelVersionError: too new.
     """
     found = Path(path)
-    modelfile.find(found)
+    modelfile.find(found, os.fspath(path))
     status = found.stat()
     return _load(found.absolute(), status.st_mtime_ns, status.st_size)
 
