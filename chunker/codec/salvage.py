@@ -168,12 +168,21 @@ class _Salvage:
             if head is None:
                 continue
             after = place + head.stored_size
-            # Many bytes look like a head, and decoding takes its time: another one has to follow, or the
-            # trailer, unless the index names this one.
-            likely = head.raw in self._named or after == end or self._ends(after)
-            if (likely or self._head(after) is not None) and self._decoded(head, place) is not None:
+            # Many bytes look like a head, and decoding takes its time: two more have to follow, or the end,
+            # unless the index names this one.
+            likely = head.raw in self._named or self._leads_on(after, end)
+            if likely and self._decoded(head, place) is not None:
                 return place
         return end
+
+    def _leads_on(self, at: int, end: int) -> bool:
+        """Whether two heads follow from here on, or fewer and then the trailer or the end."""
+        for _ in range(2):
+            head = None if at >= end else self._head(at)
+            if head is None:
+                return at == end or self._ends(at)
+            at += head.stored_size
+        return True
 
     def _ends(self, at: int) -> bool:
         """Whether a trailer may begin here."""
