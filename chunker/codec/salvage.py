@@ -1,9 +1,10 @@
 """What is intact in a damaged archive.
 
 Every block carries a checksum over its head, payload and content, so whatever decodes is what was compressed.
-The reader goes from block to block, and where one is damaged on to the next place at which a head begins that
-another one follows; bytes may be missing in between, or too many. Where the index at the end is sound, it
-tells which blocks are missing and how long their contents were.
+The reader goes from block to block, and where one is damaged on to the next place at which an intact one
+begins: bytes may be missing in between, or too many. Where the index at the end is sound, it tells which
+blocks are missing and how long their contents were. Without it, an intact block is not found that stands
+between a place where bytes are missing and a damaged head.
 """
 
 from __future__ import annotations
@@ -68,12 +69,14 @@ class _Salvage:
     def __init__(self, data: Bytes, models: ModelFinder) -> None:
         self._data, self._models = frames.flat(data), models
         self._fingerprint = b""  # of the archive that is read; b"" before one was found
+        self._named: set[bytes] = set()  # heads in its index
+        self._last: tuple[int, bytes | None] = (-1, None)  # what was decoded last, and where
 
     def pieces(self) -> Iterator[Piece]:
         at = 0
         for heads, begin, end in self._indexes():
             yield from self._with_index(heads, at, begin)
-            at = end
+            at, self._named = end, set()
         yield from self._without_index(at, len(self._data))
 
     def _indexes(self) -> Iterator[tuple[list[Head], int, int]]:
@@ -99,7 +102,7 @@ class _Salvage:
         begin: where the archive begins if no byte of it is missing; what is before that may be another one.
         """
         ends = [*accumulate((head.stored_size for head in heads), initial=begin + frames.START_BYTES)]
-        next_, after = 0, begin + frames.START_BYTES
+        next_, after, self._named = 0, begin + frames.START_BYTES, {head.raw for head in heads}
         for piece in self._without_index(at, ends[-1]):
             intact = piece.head is not None and piece.lost == 0
             same = [k for k in range(next_, len(heads)) if intact and heads[k] == piece.head]
@@ -127,16 +130,63 @@ class _Salvage:
                 yield Piece(at, head.stored_size, head.size, content, head)
                 at += head.stored_size
                 continue
-            if head is not None and at + head.stored_size > end:
-                yield self._cut(head, at, end)
-                return
-            if not bytes(self._data[at:end]).strip(b"\\0"):
+            if not bytes(self._data[at:end]).strip(b"\0"):
                 return  # padding
-            after = self._next(at, end, head)
-            if self._data[at] != frames.END_OF_BLOCKS:  # else a trailer, of which nothing is content
-                known = head is not None and after == at + head.stored_size
-                yield Piece(at, after - at, head.size if head is not None and known else None)
+            damaged, after = self._damaged(at, end)
+            yield from damaged
+            if not damaged:
+                after = self._next(at + 1, end)
+                if head is not None and after == end < at + head.stored_size:
+                    yield self._cut(head, at, end)
+                elif self._data[at] != frames.END_OF_BLOCKS:  # else a trailer, of which nothing is content
+                    yield Piece(at, after - at, None)
             at = after
+
+    def _damaged(self, at: int, end: int) -> tuple[list[Piece], int]:
+        """The damaged blocks from here to an intact one, to the trailer or to the end, and where that is.
+
+        None if their heads do not lead there: then a head is damaged, too, or bytes are missing.
+        """
+        found: list[Piece] = []
+        while at < end:
+            head = self._head(at)
+            if found and head is not None and self._decoded(head, at) is not None:
+                return found, at
+            if head is None:
+                return (found, at) if found and self._ends(at) else ([], at)
+            found.append(Piece(at, head.stored_size, head.size))
+            at += head.stored_size
+        return (found, at) if at == end else ([], at)
+
+    def _next(self, at: int, end: int) -> int:
+        """Where the next archive, intact block or trailer begins, or the end."""
+        for match in _BEGINNINGS.finditer(self._data, at, end):
+            place = match.start()
+            if self._read_start(place):
+                return place
+            head = self._head(place)
+            if head is None:
+                continue
+            after = place + head.stored_size
+            # Many bytes look like a head, and decoding takes its time: two more have to follow, or the end,
+            # unless the index names this one.
+            likely = head.raw in self._named or self._leads_on(after, end)
+            if likely and self._decoded(head, place) is not None:
+                return place
+        return end
+
+    def _leads_on(self, at: int, end: int) -> bool:
+        """Whether two heads follow from here on, or fewer and then the trailer or the end."""
+        for _ in range(2):
+            head = None if at >= end else self._head(at)
+            if head is None:
+                return at == end or self._ends(at)
+            at += head.stored_size
+        return True
+
+    def _ends(self, at: int) -> bool:
+        """Whether a trailer may begin here."""
+        return self._data[at : at + 1] == b"\0" and self._head(at + 1) is not None
 
     def _cut(self, head: Head, at: int, end: int) -> Piece:
         payload = bytes(self._data[at + len(head.raw) : min(end, at + len(head.raw) + head.payload_size)])
@@ -146,27 +196,6 @@ class _Salvage:
         except CorruptArchive:
             content = b""
         return Piece(at, end - at, head.size, content)
-
-    def _next(self, at: int, end: int, head: Head | None) -> int:
-        """Where the next archive or block begins, or the archive ends."""
-        if head is not None and self._begins(at + head.stored_size, end):
-            return at + head.stored_size
-        for match in _BEGINNINGS.finditer(self._data, at + 1, end):
-            place = match.start()
-            if self._data[place] == frames.MAGIC[0]:
-                if self._head(place) is not None or self._read_start(place):
-                    return place
-                continue
-            found = self._head(place)
-            if found is not None and self._begins(place + found.stored_size, end):
-                return place
-        return end
-
-    def _begins(self, at: int, end: int) -> bool:
-        """Whether something may begin here: a block, the index, or nothing because the archive ends."""
-        return at == end or (
-            at < end and (self._data[at] == frames.END_OF_BLOCKS or self._head(at) is not None)
-        )
 
     # ---- parts ---------------------------------------------------------------------------------------
 
@@ -194,6 +223,11 @@ class _Salvage:
 
     def _decoded(self, head: Head, at: int) -> bytes | None:
         """The content of a block that begins here; None if it is not intact. Raises WrongModel."""
+        if self._last[0] != at:
+            self._last = at, self._decode(head, at)
+        return self._last[1]
+
+    def _decode(self, head: Head, at: int) -> bytes | None:
         stored = bytes(self._data[at : at + head.stored_size])
         if len(stored) < head.stored_size:
             return None
