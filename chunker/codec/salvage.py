@@ -186,7 +186,7 @@ class _Salvage:
 
     def _ends(self, at: int) -> bool:
         """Whether a trailer may begin here."""
-        return self._data[at : at + 1] == b"\0" and self._head(at + 1) is not None
+        return bytes(self._data[at : at + 1]) == b"\0" and self._head(at + 1) is not None
 
     def _cut(self, head: Head, at: int, end: int) -> Piece:
         payload = bytes(self._data[at + len(head.raw) : min(end, at + len(head.raw) + head.payload_size)])
