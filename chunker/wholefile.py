@@ -10,7 +10,7 @@ from pathlib import Path
 from chunker.errors import UsageError
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+def write_whole(path: str | os.PathLike[str], content: bytes | bytearray) -> None:
     """Write a file, in place of an old one, which stays until the new one is complete.
 
     Raises

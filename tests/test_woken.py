@@ -6,6 +6,7 @@ import errno
 import itertools
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from chunker.learning.corpus import Strip, TextFile
 from chunker.learning.distillation import fresh_student
 from chunker.learning.foretold import Foretold, foretell
 from chunker.learning.observation import surprise_bits
-from chunker.learning.run import start_distillation, start_training
+from chunker.learning.run import Run, start_distillation, start_training
 from chunker.learning.stack import Stack
 from chunker.learning.woken import (
     Windows,
@@ -94,7 +95,7 @@ def test_windows_of_a_lower_gate_have_the_steps_at_which_it_would_wake(foretold:
 
 
 @pytest.mark.parametrize("name", ["foretold.json", "steps.npy"])
-@pytest.mark.parametrize("left", [b"", b"cut"])
+@pytest.mark.parametrize("left", [b"", b"cut", b"[]"])
 def test_a_damaged_folder_is_refused_in_one_line(tmp_path: Path, name: str, left: bytes):
     foretell([("a", strip(TEXT))], tmp_path, SETTINGS)
     (damaged,) = tmp_path.rglob(name)
@@ -195,6 +196,22 @@ def parameters(stack: Stack) -> list[np.ndarray]:
     return [weight.detach().numpy().copy() for weight in stack.state_dict().values()]
 
 
+def check_that_it_goes_on(begin: Callable[[str], Run]) -> None:
+    """A run that was stopped and resumed makes the weights of one that was not. begin: by the name of where
+    its checkpoint is."""
+
+    def run(name: str, steps: int | None) -> list[np.ndarray]:
+        begun = begin(name)
+        seen = itertools.count(1)
+        begun.run(stop=lambda: next(seen) == steps)
+        return parameters(begun.stack()) if begun.trainer.finished else []
+
+    whole = run("whole", None)
+    assert not run("parts", 5)
+    for mine, expected in zip(run("parts", None), whole, strict=True):
+        assert np.array_equal(mine, expected)
+
+
 def test_training_saves_bits_that_level_0_would_take(tmp_path: Path):
     points: list[LogPoint] = []
     stack = train(
@@ -211,10 +228,10 @@ def test_training_saves_bits_that_level_0_would_take(tmp_path: Path):
 def test_a_resumed_run_is_one_that_was_not_stopped(tmp_path: Path):
     settings = {"bytes": 60_000, **SMALL, "levels": (12, 10), "gate": GateRule("rate", 0.5)}
 
-    def run(folder: str, steps: int | None) -> list[np.ndarray]:
+    def begin(folder: str) -> Run:
         place = tmp_path / folder
         place.mkdir(exist_ok=True)
-        begun = start_training(
+        return start_training(
             TEXT * 3,
             settings,
             resume=place / "checkpoint",
@@ -222,14 +239,8 @@ def test_a_resumed_run_is_one_that_was_not_stopped(tmp_path: Path):
             foretold=place / "foretold",
             device="cpu",
         )
-        seen = itertools.count(1)
-        begun.run(stop=lambda: next(seen) == steps)
-        return parameters(begun.stack()) if begun.trainer.finished else []
 
-    whole = run("whole", None)
-    assert not run("parts", 5)
-    for mine, expected in zip(run("parts", None), whole, strict=True):
-        assert np.array_equal(mine, expected)
+    check_that_it_goes_on(begin)
 
 
 TAUGHT: dict[str, Any] = {"bytes": 40_000, "batch": 4, "window": 32, "device": "cpu", "state_weight": 0.0}
@@ -267,8 +278,8 @@ def test_a_student_follows_the_teachers_mixture():
 def test_a_woken_distillation_goes_on_as_if_it_had_not_stopped(tmp_path: Path):
     teacher = excited(WokenStack(Stack(config()))).stack
 
-    def run(name: str, steps: int | None) -> list[Any]:
-        begun = start_distillation(
+    def begin(name: str) -> Run:
+        return start_distillation(
             teacher,
             TEXT * 2,
             fresh_student(config((12,)), 1, teacher),
@@ -278,14 +289,8 @@ def test_a_woken_distillation_goes_on_as_if_it_had_not_stopped(tmp_path: Path):
             woken=WOKEN,
             foretold=tmp_path / "foretold",
         )
-        seen = itertools.count(1)
-        begun.run(stop=lambda: next(seen) == steps)
-        return parameters(begun.stack()) if begun.trainer.finished else []
 
-    whole = run("whole", None)
-    assert not run("parts", 5)
-    for mine, expected in zip(run("parts", None), whole, strict=True):
-        assert np.array_equal(mine, expected)
+    check_that_it_goes_on(begin)
 
 
 def test_what_a_woken_student_cannot_learn_is_refused():

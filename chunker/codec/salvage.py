@@ -24,6 +24,7 @@ from chunker.core.backend import Progress, Stop
 from chunker.errors import ArchiveError, CorruptArchive, NotAnArchive
 
 _LONGEST_HEAD = 32  # bytes; more than any head or start takes
+_NOT_PADDING = re.compile(rb"[^\0]")
 _BEGINNINGS = re.compile(rb"[\x01-\x04]|" + re.escape(frames.MAGIC))
 
 
@@ -130,8 +131,8 @@ class _Salvage:
                 yield Piece(at, head.stored_size, head.size, content, head)
                 at += head.stored_size
                 continue
-            if not bytes(self._data[at:end]).strip(b"\0"):
-                return  # padding
+            if not _NOT_PADDING.search(self._data, at, end):
+                return
             damaged, after = self._damaged(at, end)
             yield from damaged
             if not damaged:

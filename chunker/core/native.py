@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chunker.config import StackConfig
     from chunker.core.layout import RawTensor
 
-ABI = 3
+ABI = 4
 TABLES_DIGEST = 0x2CE88AFFFE9CB473
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
@@ -110,6 +110,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "chunker_session_save": (int64, (void_p, void_p, int64)),
         "chunker_session_restore": (void_p, (ctypes.POINTER(_Job), int64, void_p, int64)),
         "chunker_session_free": (None, (void_p,)),
+        "chunker_session_left": (int64, (void_p,)),
         "chunker_session_encode": (int64, (void_p, ctypes.c_char_p, int64, void_p, int64)),
         "chunker_session_decode": (int64, (void_p, ctypes.c_char_p, int64, void_p, int64, int32)),
         "chunker_session_read": (int64, (void_p, ctypes.c_char_p, int64, ctypes.POINTER(_Readings))),
@@ -197,11 +198,10 @@ class NativeBackend:
         """
         job = self._job(settings, model, stop, progress)
         job.without_contexts, job.without_parts = without_contexts, without_parts
-        levels = 0 if model is None or not settings.gate else len(model.config.levels)
         if not 0 <= capacity <= MAX_BLOCK_BYTES:
             raise ValueError(f"a session reads 0 to {MAX_BLOCK_BYTES:,} bytes")
         address = self._library.chunker_session_new(job, capacity)
-        return NativeSession(self._library, address, capacity, levels, (model, stop, progress))
+        return NativeSession(self._library, address, _levels(settings, model), (model, stop, progress))
 
     def restore(
         self,
@@ -214,13 +214,12 @@ class NativeBackend:
     ) -> NativeSession | None:
         """See Backend.restore."""
         job = self._job(settings, model, stop, progress)
-        levels = 0 if model is None or not settings.gate else len(model.config.levels)
         buffer = (ctypes.c_char * len(state)).from_buffer(state)
         address = self._library.chunker_session_restore(job, capacity, buffer, len(state))
         if not address:
             return None
-        left = capacity - int.from_bytes(state[16:24], sys.byteorder)  # less the bytes that it has read
-        return NativeSession(self._library, address, left, levels, (model, stop, progress, buffer))
+        kept = (model, stop, progress, buffer)
+        return NativeSession(self._library, address, _levels(settings, model), kept)
 
     def decode(
         self,
@@ -257,15 +256,13 @@ class NativeBackend:
 class NativeSession:
     """See chunker.core.interface.Session."""
 
-    def __init__(
-        self, library: ctypes.CDLL, address: int | None, left: int, levels: int, kept: tuple[Any, ...]
-    ) -> None:
-        """address: of the library's session, which this frees; None: it had no memory. left: the bytes that
-        it has room for. kept: the objects that its job points to, which must live as long.
+    def __init__(self, library: ctypes.CDLL, address: int | None, levels: int, kept: tuple[Any, ...]) -> None:
+        """address: of the library's session, which this frees; None: it had no memory. levels: recurrent ones
+        that it tells of. kept: the objects that its job points to, which must live as long.
         """
         if not address:
             raise MemoryError
-        self._library, self._levels, self._left, self._kept = library, levels, left, kept
+        self._library, self._levels, self._kept = library, levels, kept
         self._address = address
         weakref.finalize(self, library.chunker_session_free, address).atexit = False
 
@@ -289,7 +286,6 @@ class NativeSession:
         readings = _Readings(*(_address(each) for each in told))
         result = self._library.chunker_session_read(self._address, content, n, readings)
         _check(result)
-        self._left -= n
         return Trace(bits, bytes(levels), bytes(woke), guesses, bytes(confidences), probabilities, level_bits)
 
     def encode(self, record: bytes) -> bytes:
@@ -317,7 +313,7 @@ class NativeSession:
     def copy(self) -> NativeSession:
         """See Session.copy."""
         address = self._library.chunker_session_copy(self._address)
-        return NativeSession(self._library, address, self._left, self._levels, self._kept)
+        return NativeSession(self._library, address, self._levels, self._kept)
 
     def save(self) -> bytearray:
         """See Session.save."""
@@ -327,9 +323,19 @@ class NativeSession:
         _check(self._library.chunker_session_save(self._address, _address(state), size))
         return state
 
+    @property
+    def _left(self) -> int:
+        """The bytes that there is room for."""
+        return int(self._library.chunker_session_left(self._address))
+
     def _check_room(self, content: bytes) -> None:
         if len(content) > self._left:
             raise ValueError(f"the session has room for {self._left:,} bytes")
+
+
+def _levels(settings: Settings, model: Model | None) -> int:
+    """How many recurrent levels a session has."""
+    return 0 if model is None or not settings.needs_model else len(model.config.levels)
 
 
 def _address(buffer: array[Any] | bytearray) -> int | None:

@@ -126,30 +126,6 @@ def train_baseline(
     gradient_cut: int | None = None,
     width: int = 32,
     batch: int = 16,
-) -> Outcome:
-    """What `fit_baseline` tells of the net that it trains."""
-    return fit_baseline(
-        net,
-        task,
-        max_sequences=max_sequences,
-        max_seconds=max_seconds,
-        seed=seed,
-        gradient_cut=gradient_cut,
-        width=width,
-        batch=batch,
-    )[1]
-
-
-def fit_baseline(
-    net: str,
-    task: Task | Adding,
-    *,
-    max_sequences: int,
-    max_seconds: float,
-    seed: int,
-    gradient_cut: int | None = None,
-    width: int = 32,
-    batch: int = 16,
 ) -> tuple[Net, Outcome]:
     """Train a net until it solves the task or the budget is used up.
 

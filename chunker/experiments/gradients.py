@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from chunker.data import Task, stream
 from chunker.experiments import lags
-from chunker.experiments.baselines import Net, fit_baseline, new_net
+from chunker.experiments.baselines import Net, new_net, train_baseline
 from chunker.experiments.results import Row
 from chunker.learning.recurrence import recur
 from chunker.learning.stack import Stack
@@ -112,7 +112,7 @@ def _of_net(name: str, experiment: lags.LagExperiment, lag: int, seed: int, rng:
     steps = steps_of(lag)
     task = experiment.task
     untrained = net_norms(new_net(name, task, lag), task, rng)
-    net, outcome = fit_baseline(
+    net, outcome = train_baseline(
         name, task, max_sequences=experiment.max_sequences, max_seconds=experiment.max_seconds, seed=seed
     )
     trained = net_norms(net, task, rng)

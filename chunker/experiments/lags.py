@@ -185,7 +185,7 @@ def run(
             elif net.startswith("history-compressor"):
                 row, _ = history_compressor(experiment, seed, max_levels=int(net.split()[1]))
             else:
-                solved, sequences, seconds = train_baseline(
+                _, (solved, sequences, seconds) = train_baseline(
                     net,
                     experiment.task,
                     max_sequences=experiment.max_sequences,

@@ -94,7 +94,7 @@ def _adding(seeds: int, seconds: float, report: Callable[[Row], None], nets: tup
             if net.startswith("history-compressor"):
                 report(Row(net, seed, False, 0, 0.0, {"note": NOTE}, asked=False))
                 continue
-            solved, sequences, taken = train_baseline(
+            _, (solved, sequences, taken) = train_baseline(
                 net, ADDING, max_sequences=SEQUENCES, max_seconds=seconds, seed=seed
             )
             report(Row(net, seed, solved, sequences, taken))

@@ -118,12 +118,13 @@ def _gate_of(folder: Path, facts: dict[str, Any]) -> int:
         write_whole(path, (canonical_json(facts) + "\n").encode("ascii"))
     try:
         found = json.loads(path.read_bytes())
-    except ValueError:
+        gate = int(found["gate"])
+    except (KeyError, TypeError, ValueError):
         raise CorpusError(f"{path} is damaged; delete {folder}, or name another folder") from None
     for name, wanted in facts.items():
-        if found.get(name, -1) != wanted and not (name == "gate" and found.get(name, -1) > wanted):
+        if found.get(name) != wanted and (name != "gate" or gate < wanted):
             raise CorpusError(f"{folder}: was made with {name} {found.get(name)}; name another folder")
-    return int(found["gate"])
+    return gate
 
 
 def _foretell_one(

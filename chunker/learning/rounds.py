@@ -20,6 +20,7 @@ from torch import Tensor
 
 from chunker.config import GateRule, StackConfig
 from chunker.errors import CheckpointError, UsageError
+from chunker.learning.checkpoint import part
 from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.corpus import Lanes, Source, Streams
 from chunker.learning.distillation import Distiller
@@ -240,15 +241,9 @@ class IterativeDistillation:
 
         Raises CheckpointError if the teacher, the corpus, batch, window or piece is another one.
         """
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition("/")
-            parts.setdefault(part, {})[rest] = tensor
-        same = (
-            facts.get("phases") == self.phases
-            and parts.get("origin", {}).keys() == (here := self.origin.state_dict()).keys()
-        )
-        if not same or any(not torch.equal(t.cpu(), parts["origin"][name]) for name, t in here.items()):
+        here, origin = self.origin.state_dict(), part(tensors, "origin")
+        same = facts.get("phases") == self.phases and origin.keys() == here.keys()
+        if not same or any(not torch.equal(t.cpu(), origin[name]) for name, t in here.items()):
             raise CheckpointError(
                 "the teacher is not the one of the checkpoint; give the same, or begin anew (--force)"
             )
@@ -256,10 +251,10 @@ class IterativeDistillation:
         self._before = (int(facts["before"][0]), float(facts["before"][1]))
         if facts["best"] is not None:
             config, figures = facts["best"]
-            weights = {name: t.to(self.device) for name, t in parts["student"].items()}
+            weights = {name: t.to(self.device) for name, t in part(tensors, "student").items()}
             self.best = (StackConfig.from_json(config), weights, figures)
         if self.phase:
-            self.teacher = Stack.complete(StackConfig.from_json(facts["teacher"]), parts["teacher"])
+            self.teacher = Stack.complete(StackConfig.from_json(facts["teacher"]), part(tensors, "teacher"))
             trained = Stack(StackConfig.from_json(facts["trained"]))
             if self.phase % 2:
                 if trained.config.mode == "faithful":
@@ -268,4 +263,4 @@ class IterativeDistillation:
                 self.trainer = Trainer(trained, *self._plan(), self.validation, self.device)
             else:
                 self.trainer = self._distiller(trained)
-        self.trainer.restore(parts["trainer"], facts["trainer"])
+        self.trainer.restore(part(tensors, "trainer"), facts["trainer"])

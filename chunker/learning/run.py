@@ -423,9 +423,7 @@ def _foretell(
 ) -> _WokenText:
     if folder is None:
         raise UsageError("woken training needs a folder for what level 0 foretells")
-    sources = _sources(data, config.validation, outputs)
-    texts = [open_source(path, outputs=outputs) for path in validate]
-    without_repeats(sources, texts)
+    sources, texts = _open(data, validate, config, outputs)
     parts = [(source.name, source.training, source.weight) for source in sources]
     held_out = [(f"{source.name} (end)", source.validation, source.weight) for source in sources]
     held_out = [part for part in held_out if part[1].size]
@@ -491,19 +489,19 @@ def start_distillation(
         "distillation": asdict(objective),
         "iterations": rounds,
     }
+    taught_by = {
+        "teacher": model.fingerprint.hex(),
+        "teacher_name": model.name,
+        "distillation": asdict(objective),
+    }
     if woken is not None:
         if rounds > 1:
             raise UsageError("a woken student is distilled in one round; leave --rounds out")
         text = _foretell(data, validate, config, woken, foretold, advance, outputs)
         windows = WokenStreams(text.sources, text.foretold, [learner, taught], config, woken.gate)
         distiller = WokenDistiller(learner, windows, config, objective, taught, text.held_out, place)
-        told = {
-            "teacher": model.fingerprint.hex(),
-            "teacher_name": model.name,
-            "distillation": asdict(objective),
-        }
         kept |= {**text.texts, "woken": asdict(woken)}
-        return Run(distiller, kept, saved, resume, log, lambda: told)
+        return Run(distiller, kept, saved, resume, log, lambda: taught_by)
     sources, lanes, texts = _corpus(data, validate, config, outputs)
     trainer = IterativeDistillation(taught, learner, sources, config, objective, lanes, place, rounds)
     kept |= texts
@@ -511,9 +509,7 @@ def start_distillation(
     def facts() -> dict[str, Any]:
         skill = trainer.skill()
         return {
-            "teacher": model.fingerprint.hex(),
-            "teacher_name": model.name,
-            "distillation": asdict(objective),
+            **taught_by,
             "rounds": trainer.rounds,
             "skill": None if skill is None else skill.to_json(),
         }
@@ -600,13 +596,21 @@ def _outputs(*paths: Path_ | None) -> list[Path]:
     return [Path(path) for path in paths if path is not None]
 
 
+def _open(
+    data: Data, validate: Iterable[Text], config: TrainConfig, outputs: Sequence[Path]
+) -> tuple[list[Source], list[Source]]:
+    """What to train on, and more to validate on, which nothing of the former repeats."""
+    sources = _sources(data, config.validation, outputs)
+    texts = [open_source(path, outputs=outputs) for path in validate]
+    without_repeats(sources, texts)
+    return sources, texts
+
+
 def _corpus(
     data: Data, validate: Iterable[Text], config: TrainConfig, outputs: Sequence[Path]
 ) -> tuple[list[Source], Lanes | None, dict[str, Any]]:
     """Sources to train on, lanes to validate on, and what tells the texts from others."""
-    sources = _sources(data, config.validation, outputs)
-    texts = [open_source(path, outputs=outputs) for path in validate]
-    without_repeats(sources, texts)
+    sources, texts = _open(data, validate, config, outputs)
     limit = config.validation_bytes
     if config.bytes is not None:  # with minutes, the trainer bounds the time that validation takes
         limit = min(limit, config.bytes // config.validations)

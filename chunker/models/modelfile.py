@@ -136,7 +136,8 @@ def _read(path: Path) -> bytes:
         start = file.read(8)
         if not 2 <= int.from_bytes(start, "little") <= MAX_HEADER:
             raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
-        return start + file.read()
+        file.seek(0)
+        return file.read()  # at once: large models are read at the start of each program
 
 
 def _fields(path: Path, content: bytes) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import mmap
 import os
-import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,8 @@ from zlib import crc32
 from chunker.core import backend as core
 from chunker.core import native
 from chunker.core.backend import Session
+from chunker.errors import UsageError
+from chunker.wholefile import write_whole
 
 VARIABLE = "CHUNKER_CACHE"
 SUFFIX = ".state"
@@ -67,7 +68,7 @@ def started(
             os.utime(path)
             return session
     session = start()
-    with contextlib.suppress(OSError, MemoryError):
+    with contextlib.suppress(OSError, MemoryError, UsageError):
         _write(path, session.save())
     return session
 
@@ -83,18 +84,12 @@ def _map(path: Path) -> mmap.mmap | None:
 
 
 def _write(path: Path, state: bytearray) -> None:
-    """Raises OSError."""
+    """Raises OSError, UsageError."""
     if not state:
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(state)
-            file.write(crc32(state).to_bytes(CRC_BYTES, "little"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    state += crc32(state).to_bytes(CRC_BYTES, "little")
+    write_whole(path, state)
     files = sorted(path.parent.glob(f"*{SUFFIX}"), key=lambda each: each.stat().st_mtime)
     for old in files[:-MOST_FILES]:
         old.unlink(missing_ok=True)

@@ -297,9 +297,11 @@ void chunker_session_free(ChunkerSession *s) {
     free(s);
 }
 
+int64_t chunker_session_left(const ChunkerSession *s) { return s->capacity - s->block.position; }
+
 int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t size, const ChunkerReadings *to) {
     Block *b = &s->block;
-    if (size < 0 || size > s->capacity - b->position) return CHUNKER_BAD_JOB;
+    if (size < 0 || size > chunker_session_left(s)) return CHUNKER_BAD_JOB;
     if (b->level0->journal.failed) return CHUNKER_NO_MEMORY;
     s->marked = b->level0->journal.writing = 0;
     int levels = b->stack ? stack_levels(b->stack) : 0;
@@ -381,7 +383,7 @@ static int64_t decode_record(ChunkerSession *s, const uint8_t *payload, int64_t 
 
 int64_t chunker_session_encode(ChunkerSession *s, const uint8_t *record, int64_t size, uint8_t *payload, int64_t capacity) {
     uint32_t position = s->block.position;
-    if (size < 0 || size > s->capacity - position || capacity < 0) return CHUNKER_BAD_JOB;
+    if (size < 0 || size > chunker_session_left(s) || capacity < 0) return CHUNKER_BAD_JOB;
     if (s->job.gate && !s->job.model) return CHUNKER_BAD_JOB;
     if (size > JOURNALED) {
         ChunkerSession *copy = chunker_session_copy(s);
@@ -398,7 +400,7 @@ int64_t chunker_session_decode(ChunkerSession *s, const uint8_t *payload, int64_
                                int32_t end) {
     uint32_t position = s->block.position;
     if (size < 0 || payload_size < 0 || end > 255 || (s->job.gate && !s->job.model)) return CHUNKER_BAD_JOB;
-    if (size > s->capacity - position) size = s->capacity - position;
+    if (size > chunker_session_left(s)) size = chunker_session_left(s);
     if (payload_size && payload[0] >= CHUNKER_RESERVED) return CHUNKER_CORRUPT;
     if (!mark(s)) return CHUNKER_NO_MEMORY;
     int64_t result = decode_record(s, payload, payload_size, record, size, end, JOURNALED);

@@ -19,7 +19,7 @@
 #define CHUNKER_API __attribute__((visibility("default")))
 #endif
 
-#define CHUNKER_ABI 3                     /* changes with every change of this header */
+#define CHUNKER_ABI 4                     /* changes with every change of this header */
 #define CHUNKER_MAX_BLOCK (1 << 22)       /* bytes of a block */
 #define CHUNKER_GATE_ALWAYS 4095          /* the recurrent levels wake at the first bit of every byte */
 #define CHUNKER_MAX_LEVELS 16
@@ -119,6 +119,9 @@ CHUNKER_API int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *p
  * memory, or the job is wrong. */
 CHUNKER_API ChunkerSession *chunker_session_new(const ChunkerJob *job, int64_t capacity);
 CHUNKER_API void chunker_session_free(ChunkerSession *session);
+
+/* How many more bytes it has room for. */
+CHUNKER_API int64_t chunker_session_left(const ChunkerSession *session);
 
 /* Returns size or an error from above; *job->done counts the bytes of this call. A session that was stopped has read
  * that many. */

@@ -251,23 +251,26 @@ void stack_free(Stack *s) {
     free(s);
 }
 
+size_t stack_size(const Stack *s) { return padded(sizeof *s) + pieces_size(&s->memory); }
+
+void stack_save(const Stack *s, char *to) {
+    memcpy(to, s, sizeof *s);
+    to += padded(sizeof *s);
+    for (int i = 0; i < s->memory.pieces; to += padded(s->memory.size[i++]))
+        memcpy(to, aligned(s->memory.piece[i]), s->memory.size[i]);
+}
+
 int stack_mark(Stack *s) {
-    size_t size = sizeof *s;
-    for (int i = 0; i < s->memory.pieces; i++) size += s->memory.size[i];
-    if (!s->saved && !(s->saved = malloc(size))) return 0;
-    char *saved = s->saved;
-    memcpy(saved, s, sizeof *s);
-    saved += sizeof *s;
-    for (int i = 0; i < s->memory.pieces; saved += s->memory.size[i++])
-        memcpy(saved, aligned(s->memory.piece[i]), s->memory.size[i]);
+    if (!s->saved && !(s->saved = malloc(stack_size(s)))) return 0;
+    stack_save(s, s->saved);
     return 1;
 }
 
 void stack_undo(Stack *s) {
     const char *saved = s->saved;
     memcpy(s, saved, sizeof *s);
-    saved += sizeof *s;
-    for (int i = 0; i < s->memory.pieces; saved += s->memory.size[i++])
+    saved += padded(sizeof *s);
+    for (int i = 0; i < s->memory.pieces; saved += padded(s->memory.size[i++]))
         memcpy(aligned(s->memory.piece[i]), saved, s->memory.size[i]);
 }
 
@@ -275,10 +278,6 @@ void stack_copy(Stack *to, const Stack *from) {
     copy_pieces(&to->memory, &from->memory);
     take_over(to, from);
 }
-
-size_t stack_size(const Stack *s) { return padded(sizeof *s) + pieces_size(&s->memory); }
-
-void stack_save(const Stack *s, char *to) { put_pieces(put(to, s, sizeof *s), &s->memory); }
 
 static void multiply(Stack *s, const int8_t *x, const Packed *m, int32_t *out) {
     s->kernels->product(x, m->q, m->offset, m->rows, m->columns, s->sums);
