@@ -489,7 +489,7 @@ def _foretell(
         if advance is not None:
             advance(done, total)
 
-    found = foretell(wanted, Path(folder), woken.settings, config.seed, more)
+    found = foretell(wanted, Path(folder), woken.settings, more)
     scored = [
         (text, weight)
         for text, (_, _, weight) in zip(found[len(parts) :], held_out, strict=True)
