@@ -207,7 +207,8 @@ def _characters(path: str, data: bytes, worker: Worker, against: Worker | None, 
     characters.check_text(data, binary=worker.job.force)
     workers = [worker, *([] if against is None else [against])]
     with contextlib.closing(Progress(path, len(workers) * len(data), quiet=worker.job.quiet)) as bar:
-        first, *others = (each.trace(data, bar.advance, detail=view.html is not None) for each in workers)
+        first = worker.trace(data, bar.advance, detail=view.html is not None, rank_from=_rank_from(view))
+        others = [each.trace(data, bar.advance) for each in workers[1:]]
     return characters.decode(
         data,
         first.bits,
@@ -216,8 +217,19 @@ def _characters(path: str, data: bytes, worker: Worker, against: Worker | None, 
         guesses=first.guesses,
         confidences=first.confidences,
         level_bits=first.level_bits,
+        ranks=characters.Ranks(first.ranks, first.best, first.best_bits, first.best_levels)
+        if first.ranks
+        else None,
         line=view.first,
     )
+
+
+def _rank_from(view: Asked) -> float | None:
+    """From how many bits on a byte is to be ranked; the core in Python would take minutes for a page."""
+    from chunker.core.backend import backend
+    from chunker.views.page import RANK_FROM_BITS
+
+    return None if view.html is None or backend().name == "python" else RANK_FROM_BITS
 
 
 # ---- how it is shown -----------------------------------------------------------------------------------
