@@ -97,7 +97,9 @@ def figures_of(page: bytes) -> Figures:
     columns = [[*zip(take(), take(), take(), strict=True)] for _ in range(facts["guesses"])]
     for guesses in zip(*columns, strict=True):
         sixteenths = accumulate(more for _, more, _ in guesses)
-        found.guesses_of.append([(b, s / 16, level) for (b, _, level), s in zip(guesses, sixteenths, strict=True)])
+        found.guesses_of.append(
+            [(b, s / 16, level) for (b, _, level), s in zip(guesses, sixteenths, strict=True)]
+        )
     if at != len(stream):
         raise AssertionError("the stream is too long")
     return found

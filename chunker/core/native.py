@@ -88,7 +88,10 @@ class _Job(ctypes.Structure):
 
 class _Readings(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("bits", "levels", "woke", "guess", "confidence", "probability")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("bits", "levels", "woke", "guess", "confidence", "probability")
+        ),
         ("level_bits", ctypes.c_void_p),
         ("rank_from", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in ("rank", "best", "best_bits", "best_levels")),

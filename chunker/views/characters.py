@@ -163,7 +163,11 @@ def from_bits(characters: Characters, least: float) -> Characters:
     """The same, with ranks only of characters that cost so many bits."""
     known = zip(characters.bits, characters.ranked, strict=False)
     ranked = bytes(part if bits >= least else 0 for bits, part in known)
-    kept = [at for at, now in enumerate(part for part, old in zip(ranked, characters.ranked, strict=True) if old) if now]
+    kept = [
+        at
+        for at, now in enumerate(part for part, old in zip(ranked, characters.ranked, strict=True) if old)
+        if now
+    ]
     return replace(characters, ranked=ranked, ranks=characters.ranks.of(kept))
 
 

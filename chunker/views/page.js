@@ -508,6 +508,7 @@ function start(text, facts) {
   lay();
   tell(0);
   document.documentElement.dataset.ready = "yes";
+  performance.mark("ready");
 }
 
 if (typeof document !== "undefined") {

@@ -58,6 +58,7 @@ RANK_FROM_BITS = 2.0  # below, a byte has more than a quarter of the probability
 _RANKS_FROM_BITS = (RANK_FROM_BITS, 3.0, 4.0, 6.0, 8.0)  # the first with which a page is not too large
 GUESS_BITS = 16  # parts of a bit in which those of a guess are told
 MOST_TIMES = 10  # a page is at most so many times as large as its text, up to its frame
+FRAME_BYTES = 40_000  # of a page without a text, at most
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def page(characters: Characters, about: About) -> bytes:
     for rank_from in _RANKS_FROM_BITS:
         shown = from_bits(characters, rank_from)
         data = base64.b64encode(zlib.compress(_columns(shown)))
-        if len(data) <= MOST_TIMES * size:
+        if len(data) <= max(MOST_TIMES * size, FRAME_BYTES):
             break
     facts = {
         "bytes": size,
