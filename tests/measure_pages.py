@@ -2,9 +2,10 @@
 
 python tests/measure_pages.py FILE [BYTES ..]     default: 200,000 and 2,000,000 bytes, or the whole file
 
-Prints for each: seconds that the command took, size of the page, seconds from the start of its opening to where
-the text is drawn, and the longest task of the page's thread while it is scrolled from its beginning to its end, as
-a hand at the wheel, the keys, and jumps on the strip do it. Tasks below 50 ms are not told by Chromium.
+Prints for each: seconds that the command took, size of the page, seconds from the start of its opening to
+where the text is drawn, and the longest task of the page's thread and the longest time between two frames
+while it is scrolled from its beginning to its end, as a wheel, the keys and jumps on the strip do it. Of
+tasks below 50 ms Chromium does not tell.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from browser_support import Page, browser
 SCROLL = """
 const done = arguments[0], view = document.getElementById("view"), strip = document.getElementById("strip");
 const tasks = [], box = strip.getBoundingClientRect();
-const seen = new PerformanceObserver((list) => list.getEntries().forEach((entry) => tasks.push(entry.duration)));
-seen.observe({ type: "longtask", buffered: false });
+new PerformanceObserver((list) => list.getEntries().forEach((entry) => tasks.push(entry.duration)))
+  .observe({ type: "longtask", buffered: false });
 const press = (key) => view.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
 let frame = 0, worst = 0, before = performance.now();
 const step = () => {
@@ -30,10 +31,10 @@ const step = () => {
   if (frame < 150) view.scrollTop += 120;
   else if (frame < 250) view.scrollTop = (view.scrollHeight * (frame - 150)) / 100;
   else if (frame < 300) press(frame % 2 ? "PageUp" : "n");
-  else if (frame < 350)
-    for (const type of ["pointermove"])
-      strip.dispatchEvent(new PointerEvent(type, { buttons: 1, clientY: box.top + (box.height * (frame - 300)) / 50 }));
-  else return setTimeout(() => done([Math.max(0, ...tasks), worst]), 200);
+  else if (frame < 350) {
+    const clientY = box.top + (box.height * (frame - 300)) / 50;
+    strip.dispatchEvent(new PointerEvent("pointermove", { buttons: 1, clientY }));
+  } else return setTimeout(() => done([Math.max(0, ...tasks), worst]), 200);
   frame++;
   requestAnimationFrame(step);
 };
@@ -44,9 +45,8 @@ requestAnimationFrame(step);
 def main(name: str, *lengths: str) -> None:
     """Print a line for each length."""
     text = Path(name).read_bytes()
-    print(
-        f"{'bytes':>9} {'command s':>9} {'page bytes':>10} {'open s':>7} {'longest task ms':>15} {'frame ms':>9}"
-    )
+    heads = "bytes", "command s", "page bytes", "open s", "longest task ms", "longest frame ms"
+    print(*heads, sep="  ")
     with browser() as driver, tempfile.TemporaryDirectory() as folder:
         for n_bytes in map(int, lengths or ("200000", "2000000")):
             source, page_path = Path(folder) / "text", Path(folder) / f"{n_bytes}.html"
@@ -61,10 +61,16 @@ def main(name: str, *lengths: str) -> None:
             driver.set_script_timeout(300)
             task, frame = driver.execute_async_script(SCROLL)
             size = page_path.stat().st_size
-            told_task = f"{task:.0f}" if task else "below 50"
-            print(
-                f"{source.stat().st_size:>9,} {seconds:>9.1f} {size:>10,} {opened:>7.2f} {told_task:>15} {frame:>9.0f}"
+            longest = f"{task:.0f}" if task else "below 50"
+            row = (
+                f"{source.stat().st_size:,}",
+                f"{seconds:.1f}",
+                f"{size:,}",
+                f"{opened:.2f}",
+                longest,
+                f"{frame:.0f}",
             )
+            print(*(cell.rjust(len(head)) for cell, head in zip(row, heads, strict=True)), sep="  ")
 
 
 if __name__ == "__main__":

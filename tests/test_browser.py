@@ -109,10 +109,8 @@ def test_nothing_moves_while_one_points(opened, tiny_model, width):
     page.frame()
     heights = set()
     for at in range(0, 60, 4):
-        page.run(
-            "document.querySelectorAll('.c')[arguments[0]].dispatchEvent(new Event('pointerover', {bubbles: true}))",
-            at,
-        )
+        point = "dispatchEvent(new Event('pointerover', {bubbles: true}))"
+        page.run(f"document.querySelectorAll('.c')[arguments[0]].{point}", at)
         page.frame()
         heights.add(page.run("return document.getElementById('view').clientHeight"))
     assert len(heights) == 1

@@ -62,8 +62,8 @@ def trace(
 
 
 FIRST_PART = 2 / 3
-"""Of a block that two threads look into. Ranks take about as long as reading, and who tells those of the second
-part has to read the first one, too: so both end at the same time, and a third earlier than one alone."""
+"""Of a block that two threads look into. Ranks take about as long as reading, and who tells those of the
+second part has to read the first one, too: so both end at the same time, a third earlier than one alone."""
 
 
 @dataclass(frozen=True)

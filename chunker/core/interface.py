@@ -110,12 +110,12 @@ class Trace:
     (n,) how sure it was, 0 .. 15. probabilities: array of type "H", (n, 8): probability of a 1 before each
     bit, in 1/65536. level_bits: array of type "f", (n, levels): the cost of each byte in bits under levels
     1 .. l alone, for each l; NaN where they slept.
-    Only of bytes of which it was asked for, else empty or 0:
-    ranks: array of type "H", (n,): 1 and how many of the other 255 bytes would have cost less. best: (n, 5) the
-    bytes that would have cost least, the lower one first of equals. best_bits: array of type "f", (n, 5): what
-    they would have cost, the surprise of the whole mixture. best_levels: (n, 5) where each came from: l of those
-    levels 1 .. l that alone would have taken least for it, if this is less than the mixture takes; 0 where
-    no recurrent level held it for likelier than the mixture did, so that it came from the contexts.
+    Of bytes of which ranks were asked for only, else empty or 0:
+    ranks: array of type "H", (n,): 1 and how many of the other 255 bytes would have cost less. best: (n, 5)
+    the bytes that would have cost least, the lower one first of equals. best_bits: array of type "f", (n, 5):
+    what they would have cost under the whole mixture. best_levels: (n, 5) where each came from: l of those
+    levels 1 .. l that alone would have taken least for it, if this is less than the mixture takes; 0 where no
+    recurrent level held it for likelier than the mixture did, so that it came from the contexts.
     """
 
     bits: array[float]

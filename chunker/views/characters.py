@@ -53,9 +53,9 @@ class Characters:
     reach: (n,) 0: the contexts alone predicted it; 1: it woke level 1; 2: it then went up to level 2, ...
     other_bits: (n,) under another model, with which the first one is compared. guesses, confidences: (n,) the
     byte that the contexts expected, and how sure they were, 1 .. 15; 0: they expected none. level_bits: for
-    each recurrent level l its (n,) bits under levels 1 .. l alone, NaN where they slept. ranked: (n,) 1 .. 4: of
-    this byte of it rank and likeliest bytes are known; 0: of none. Each of these may be empty. ranks: of the m
-    characters of which they are known, in order. line: the number of the first line.
+    each recurrent level l its (n,) bits under levels 1 .. l alone, NaN where they slept. ranked: (n,) 1 .. 4:
+    of this byte of it rank and likeliest bytes are known; 0: of none. Each of these may be empty. ranks: of
+    the m characters of which they are known, in order. line: the number of the first line.
     """
 
     text: str
@@ -88,8 +88,8 @@ class Characters:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Of m bytes. ranks: (m,). best, best_bits, best_levels: (m, k) the k likeliest bytes in their place, what
-    these would have cost, and from which level they came, as in `chunker.core.backend.Trace`."""
+    """Of m bytes. ranks: (m,). best, best_bits, best_levels: (m, k) the k likeliest bytes in their place,
+    what these would have cost, and from which level they came, as in `chunker.core.backend.Trace`."""
 
     ranks: array[int] = field(default_factory=lambda: array("H"))
     best: bytes = b""
@@ -127,7 +127,8 @@ def decode(
     """The characters of a text, from figures of its N bytes, each (N,) or empty, level_bits (N, levels).
 
     A character costs the bits of its bytes, and reaches what the highest of them reached; what the contexts
-    expected is told of its first byte, ranks of its dearest one. guesses: 256 for none. ranks: 0 where unknown. `chunker.core.backend.Trace` explains the rest.
+    expected is told of its first byte, ranks of its dearest one. guesses: 256 for none. ranks: 0 where
+    unknown. `chunker.core.backend.Trace` explains the rest.
     """
     text = data.decode("utf-8", "surrogateescape")
     starts = array("I", [0, *accumulate(map(_size, text))])

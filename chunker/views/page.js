@@ -217,7 +217,7 @@ function describe(text, facts, i) {
   } else {
     pairs.push(["bits", bits.toFixed(2)], ["probability", chance(bits)]);
   }
-  pairs.push(["rank", rankOf(text, i)]);
+  pairs.push([text.other ? `rank, ${facts.models[0]}` : "rank", rankOf(text, i)]);
   if (facts.detail) {
     const byte = text.guesses[i], sure = text.sure[i];
     const guess = byte === text.data[text.starts[i]] ? "this" : byte < 128 ? nameOfByte(byte) : `byte <${hex(byte, 2)}>`;

@@ -21,8 +21,8 @@ byte for each character:
 and columns of one byte for each character that is ranked:
 
     rank         less 1
-    guesses      for each of the likeliest bytes: the byte, how many sixteenths of a bit more than the one before
-                 it takes, at most 255, and the level it came from
+    guesses      for each of the likeliest bytes: the byte, how many sixteenths of a bit more than the one
+                 before it takes, at most 255, and the level it came from
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _columns(characters: Characters) -> bytes:
         parts += [characters.guesses, characters.confidences]
     for bits in characters.level_bits:
         parts += _planes(_rounded(bits))
-    return b"".join(parts + [characters.ranked, *_guesses(characters.ranks)])
+    return b"".join([*parts, characters.ranked, *_guesses(characters.ranks)])
 
 
 def _guesses(ranks: Ranks) -> list[bytes]:
