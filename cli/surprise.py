@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chunker.views.page import About
 
 MOST_BYTES = 1 << 24  # that are shown character by character
+LOOKED_AT = 1 << 20  # bytes of a text of any length, to tell whether it is one
 MOST_COLUMNS = 80  # of a text in a row for people
 UNITS = ("char", "word", "line", "field")
 
@@ -298,7 +299,11 @@ def _unit_line(row: dict[str, Any]) -> str:
 
 
 def _print_lines(path: str, data: bytes, worker: Worker, view: Asked) -> None:
-    """A row for each line, with its score."""
+    """A row for each line, with its score. Raises what `check_text` raises for its beginning."""
+    from chunker.views.characters import check_text
+
+    if data:
+        check_text(data[:LOOKED_AT], binary=worker.job.force)
     lines = _measure(path, data, worker)
     if view.unusual:
         lines = [line for line in lines if line.score > view.threshold]

@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # or Python finds the tests' folder alone
+
 import cli_support
 from browser_support import Page, browser
 
