@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,51 @@ DRIVER = shutil.which("chromedriver")
 
 
 @contextlib.contextmanager
-def browser() -> Iterator[Any]:
-    """Chromium with a window of 1000 by 800 pixels; both programs must be there, and selenium."""
+def browser(*, traced: bool = False) -> Iterator[Any]:
+    """Chromium with a window of 1000 by 800 pixels; both programs must be there, and selenium.
+
+    traced: for `tasks`.
+    """
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM or ""
     for option in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1000,800"):
         options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability(
+        "goog:loggingPrefs", {"browser": "ALL", **({"performance": "ALL"} if traced else {})}
+    )
+    if traced:
+        told = {"traceCategories": "toplevel,blink.user_timing", "enableNetwork": False, "enablePage": False}
+        options.add_experimental_option("perfLoggingPrefs", told)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     try:
         yield driver
     finally:
         driver.quit()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Of the thread that runs a page's script, in milliseconds: how long it took, and its processor time,
+    which other programs on the machine hardly change."""
+
+    wall: float
+    processor: float
+
+
+def tasks(driver: Any) -> tuple[list[Task], list[Task]]:
+    """Those before and those after the page was ready, of a traced browser that opened one page; once."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    events = [event["params"] for event in events if event["method"] == "Tracing.dataCollected"]
+    [ready] = [event for event in events if event["name"] == "ready" and "user_timing" in event["cat"]]
+    thread = ready["pid"], ready["tid"]
+    found: tuple[list[Task], list[Task]] = [], []
+    for event in events:
+        if (event["pid"], event["tid"]) == thread and event["ph"] == "X" and "RunTask" in event["name"]:
+            after = event["ts"] > ready["ts"]
+            found[after].append(Task(event.get("dur", 0) / 1000, event.get("tdur", 0) / 1000))
+    return found
 
 
 class Page:

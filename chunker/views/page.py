@@ -57,8 +57,8 @@ _MOST = 0xFFFE  # hundredths of a bit that a column can hold
 RANK_FROM_BITS = 2.0  # below, a byte has more than a quarter of the probability and is the third one at most
 _RANKS_FROM_BITS = (RANK_FROM_BITS, 3.0, 4.0, 6.0, 8.0)  # the first with which a page is not too large
 GUESS_BITS = 16  # parts of a bit in which those of a guess are told
-MOST_TIMES = 10  # a page is at most so many times as large as its text, up to its frame
-FRAME_BYTES = 40_000  # of a page without a text, at most
+MOST_TIMES = 10  # a page is at most so many times as large as its text, unless that is short
+FRAME_BYTES = 40_000  # of a page without its text, at most
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def page(characters: Characters, about: About) -> bytes:
     for rank_from in _RANKS_FROM_BITS:
         shown = from_bits(characters, rank_from)
         data = base64.b64encode(zlib.compress(_columns(shown)))
-        if len(data) <= max(MOST_TIMES * size, FRAME_BYTES):
+        if len(data) <= max(MOST_TIMES * size - FRAME_BYTES, FRAME_BYTES):
             break
     facts = {
         "bytes": size,
