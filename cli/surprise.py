@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chunker.views.page import About
 
 MOST_BYTES = 1 << 24  # that are shown character by character
+LOOKED_AT = 1 << 20  # bytes of a text of any length, to tell whether it is one
 MOST_COLUMNS = 80  # of a text in a row for people
 UNITS = ("char", "word", "line", "field")
 
@@ -207,7 +208,8 @@ def _characters(path: str, data: bytes, worker: Worker, against: Worker | None, 
     characters.check_text(data, binary=worker.job.force)
     workers = [worker, *([] if against is None else [against])]
     with contextlib.closing(Progress(path, len(workers) * len(data), quiet=worker.job.quiet)) as bar:
-        first, *others = (each.trace(data, bar.advance, detail=view.html is not None) for each in workers)
+        first = worker.trace(data, bar.advance, detail=view.html is not None, rank_from=_rank_from(view))
+        others = [each.trace(data, bar.advance) for each in workers[1:]]
     return characters.decode(
         data,
         first.bits,
@@ -216,8 +218,19 @@ def _characters(path: str, data: bytes, worker: Worker, against: Worker | None, 
         guesses=first.guesses,
         confidences=first.confidences,
         level_bits=first.level_bits,
+        ranks=characters.Ranks(first.ranks, first.best, first.best_bits, first.best_levels)
+        if first.ranks
+        else None,
         line=view.first,
     )
+
+
+def _rank_from(view: Asked) -> float | None:
+    """From how many bits on a byte is to be ranked; the core in Python would take minutes for a page."""
+    from chunker.core.backend import backend
+    from chunker.views.page import RANK_FROM_BITS
+
+    return None if view.html is None or backend().name == "python" else RANK_FROM_BITS
 
 
 # ---- how it is shown -----------------------------------------------------------------------------------
@@ -286,7 +299,11 @@ def _unit_line(row: dict[str, Any]) -> str:
 
 
 def _print_lines(path: str, data: bytes, worker: Worker, view: Asked) -> None:
-    """A row for each line, with its score."""
+    """A row for each line, with its score. Raises what `check_text` raises for its beginning."""
+    from chunker.views.characters import check_text
+
+    if data:
+        check_text(data[:LOOKED_AT], binary=worker.job.force)
     lines = _measure(path, data, worker)
     if view.unusual:
         lines = [line for line in lines if line.score > view.threshold]

@@ -169,8 +169,15 @@ class Worker:
 
         return as_model(self.model).name if self.settings.needs_model else None
 
-    def trace(self, data: bytes, advance: Callable[[int], None], *, detail: bool) -> Trace:
-        """What compressing would cost, byte for byte."""
+    def trace(
+        self,
+        data: bytes,
+        advance: Callable[[int], None],
+        *,
+        detail: bool = False,
+        rank_from: float | None = None,
+    ) -> Trace:
+        """What compressing would cost, byte for byte; see `chunker.codec.tracing.trace`."""
         from chunker.codec.tracing import trace
 
         return trace(
@@ -180,6 +187,7 @@ class Worker:
             workers=self.job.threads,
             advance=advance,
             detail=detail,
+            rank_from=rank_from,
         )
 
     def compress(self, path: str) -> Outcome:

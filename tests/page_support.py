@@ -8,6 +8,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from itertools import accumulate
 from typing import Any
 
 
@@ -55,6 +56,9 @@ class Figures:
     guesses: bytes | None
     confidences: bytes | None
     level_bits: list[list[float]]
+    ranked: bytes
+    ranks: list[int]
+    guesses_of: list[list[tuple[int, float, int]]]
 
 
 def figures_of(page: bytes) -> Figures:
@@ -84,7 +88,18 @@ def figures_of(page: bytes) -> Figures:
         take() if facts["detail"] else None,
         take() if facts["detail"] else None,
         [wide() for _ in range(facts["levels"])],
+        take() if facts["guesses"] else b"",
+        [],
+        [],
     )
+    n = facts["ranked"]
+    found.ranks.extend(rank + 1 for rank in take())
+    columns = [[*zip(take(), take(), take(), strict=True)] for _ in range(facts["guesses"])]
+    for guesses in zip(*columns, strict=True):
+        sixteenths = accumulate(more for _, more, _ in guesses)
+        found.guesses_of.append(
+            [(b, s / 16, level) for (b, _, level), s in zip(guesses, sixteenths, strict=True)]
+        )
     if at != len(stream):
         raise AssertionError("the stream is too long")
     return found

@@ -6,72 +6,31 @@ CHUNKER_SCREENSHOTS=FOLDER pytest -m browser          leaves pictures to look at
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cli_support
 import pytest
+from browser_support import CHROMIUM, DRIVER, Page, browser
+from page_support import figures_of
 from test_page import HOSTILE
 from test_surprise_command import ODD
 
 from chunker.cli.surprise import surprise
 
 pytestmark = pytest.mark.browser
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
-    """A browser without a window, of 1000 by 800 pixels."""
+    """A browser, if there is one."""
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("no Chromium, or no chromedriver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1000,800"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
-        yield browser
-    finally:
-        browser.quit()
-
-
-class Page:
-    """A page that is open."""
-
-    def __init__(self, driver: Any, path: Path) -> None:
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        self.driver = driver
-        driver.get(path.as_uri())
-        WebDriverWait(driver, 30).until(
-            lambda d: d.execute_script("return document.documentElement.dataset.ready")
-        )
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def find(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
-
-    def press(self, key: str) -> None:
-        self.find("#view").send_keys(key)
-
-    def frame(self) -> None:
-        """Wait until what was asked for is drawn."""
-        script = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
-        self.driver.execute_async_script(script)
-
-    def shoot(self, name: str) -> None:
-        if folder := os.environ.get("CHUNKER_SCREENSHOTS"):
-            self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+    pytest.importorskip("selenium")
+    with browser() as found:
+        yield found
 
 
 @pytest.fixture
@@ -114,7 +73,99 @@ def test_figures_appear_where_one_points(opened, tiny_model):
     assert "character t" in page.find("#panel").text
     assert "line 1, column 8" in page.find("#panel").text
     assert "level 1 alone" in page.find("#panel").text
+    rank, best = (
+        figures_of(page.path.read_bytes()).ranks[7],
+        page.driver.find_elements("css selector", "#guesses li"),
+    )
+    assert f"rank {rank}" in page.find("#panel").text
+    assert len(best) == 5
+    assert all("%" in each.text or "1 in" in each.text for each in best)
+    assert all("level" in each.text or "contexts" in each.text for each in best)
     page.shoot("model")
+
+
+def test_a_tap_tells_the_same(opened, tiny_model):
+    page = opened(b"Return the value of the argument.\n" * 3, "-m", str(tiny_model.path))
+    page.run("document.querySelectorAll('.c')[7].scrollIntoView()")
+    box = page.run(
+        "const b = document.querySelectorAll('.c')[7].getBoundingClientRect(); return [b.x + 3, b.y + 3]"
+    )
+    touch = {"touchPoints": [{"x": box[0], "y": box[1]}]}
+    page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", **touch})
+    page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.frame()
+    assert "line 1, column 8" in page.find("#panel").text
+    assert len(page.driver.find_elements("css selector", ".at")) == 1
+
+
+@pytest.mark.parametrize("width", [360, 1000, 1900])
+def test_nothing_moves_while_one_points(opened, tiny_model, width):
+    """Whatever is told of a character, the text stays where it is; nothing is wider than the window."""
+    page = opened(("Return Größe of the argument. " * 12 + "\n").encode() * 2, "-m", str(tiny_model.path))
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": False},
+    )
+    page.frame()
+    heights = set()
+    for at in range(0, 60, 4):
+        point = "dispatchEvent(new Event('pointerover', {bubbles: true}))"
+        page.run(f"document.querySelectorAll('.c')[arguments[0]].{point}", at)
+        page.frame()
+        heights.add(page.run("return document.getElementById('view').clientHeight"))
+    assert len(heights) == 1
+    assert heights.pop() > 200
+    assert page.run("return document.documentElement.scrollWidth <= innerWidth")
+    page.shoot(f"width-{width}")
+    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_what_assistive_technology_is_told(opened, tiny_model):
+    """Names and roles as Chromium computes them; a move of the cursor is announced."""
+    page = opened(b"Return the value of the argument.\n" * 3, "-m", str(tiny_model.path))
+    tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    found = {
+        (node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]
+    }
+    expected = {
+        ("application", "the text"),
+        ("button", "next"),
+        ("button", "previous"),
+        ("checkbox", "rows of the levels"),
+        ("spinbutton", "jump from bits"),
+        ("searchbox", "find in the text"),
+        ("list", "colours"),
+        ("list", "the likeliest in its place"),
+        ("search", ""),
+        ("main", ""),
+        ("complementary", ""),
+    }
+    assert expected <= {(role, " ".join(name.split())) for role, name in found}
+    assert not [name for role, name in found if role in ("button", "checkbox", "searchbox") and not name]
+    assert not [role for role, _ in found if role.lower() == "canvas"], (
+        "the strip is for the eye; keys do the same"
+    )
+    page.press("\ue014")  # arrow right
+    told = page.find("#told").get_attribute("textContent")
+    assert "character e U+0065" in told
+    assert "guesses: " in told
+    assert page.run("return document.activeElement.id") == "view"
+    assert page.run("return document.getElementById('told').getAttribute('role')") == "status"
+
+
+def test_lines_that_end_with_carriage_returns(opened):
+    page = opened(b"first line\rsecond line\rthird", "--no-model")
+    numbers = [each.text for each in page.driver.find_elements("css selector", ".number")]
+    assert numbers == ["1", "2", "3"]
+    assert "first line^M" in page.find("#lines").text
+
+
+def test_two_models_side_by_side(opened, tiny_model):
+    page = opened(b"Return the value of the argument.\n" * 3, "-m", str(tiny_model.path), "--against", "none")
+    assert "contexts alone needs more than tiny" in page.find("#of").text
+    page.press("n")
+    assert "difference" in page.find("#panel").text
+    page.shoot("compared")
 
 
 def test_keys_jump_to_what_is_dear(opened):

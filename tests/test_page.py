@@ -22,6 +22,7 @@ from test_surprise_command import ODD
 import chunker
 import chunker.views.page as pages
 from chunker.cli.surprise import surprise
+from chunker.codec.tracing import trace as codec_trace
 from chunker.core.backend import GATE_ALWAYS, Contexts, Progress, Settings, Stop, backend
 from chunker.errors import UsageError
 from chunker.views import bins
@@ -56,7 +57,7 @@ def test_displayed_bits_are_the_payload(tmp_path, tiny_model, best):
     payload = backend().encode(text, settings, tiny_model if best else None, len(text), Stop(), Progress())
     assert payload is not None
     assert sum(figures.bits) / 8 == pytest.approx(len(payload), rel=0.005)
-    assert (tmp_path / "out.html").stat().st_size <= 10 * len(text) + 30_000
+    assert (tmp_path / "out.html").stat().st_size <= max(pages.MOST_TIMES * len(text), 2 * pages.FRAME_BYTES)
 
 
 def test_hundredths_sum_to_the_bits():
@@ -74,6 +75,41 @@ def test_figures_of_every_character(tmp_path, tiny_model):
     assert max(flag >> 5 for flag in figures.flags) in (1, 2)
     for bits, flag in zip(figures.level_bits[0], figures.flags, strict=True):
         assert (bits == pages.ASLEEP / 100) == (flag >> 5 == 0)
+
+
+def test_ranks_and_guesses_are_those_of_the_core(tmp_path, tiny_model):
+    text = "Return the value of the argument. Größe?\n".encode()
+    figures = figures_of(page_of(text, tmp_path, "-m", str(tiny_model.path)))
+    trace = codec_trace(text, model=tiny_model, rank_from=pages.RANK_FROM_BITS, workers=2)
+    starts = decode(text, trace.bits).starts
+    ranked = [begin + part - 1 for begin, part in zip(starts, figures.ranked, strict=False) if part]
+    assert [at for at, bits in enumerate(trace.bits) if bits >= 2 and text[at] < 128] == [
+        at for at in ranked if text[at] < 128
+    ]
+    assert figures.ranks == [trace.ranks[at] for at in ranked]
+    for at, guesses in zip(ranked, figures.guesses_of, strict=True):
+        assert [byte for byte, _, _ in guesses] == [*trace.best[5 * at : 5 * at + 5]]
+        assert [level for _, _, level in guesses] == [*trace.best_levels[5 * at : 5 * at + 5]]
+        for (_, bits, _), exact in zip(guesses, trace.best_bits[5 * at : 5 * at + 5], strict=True):
+            assert bits == pytest.approx(exact, abs=1 / 32)
+
+
+def test_a_page_of_noise_tells_fewer_guesses_rather_than_being_too_large(tmp_path):
+    draw = random.Random(0)
+    text = "".join(draw.choices("0123456789abcdef", k=20_000)).encode()
+    page = page_of(text, tmp_path, "--no-model")
+    figures = figures_of(page)
+    assert len(page) <= pages.MOST_TIMES * len(text)
+    assert figures.facts["rankFrom"] > pages.RANK_FROM_BITS
+    assert f"of characters of {figures.facts['rankFrom']:g} bits" in page.decode()
+    assert figures.facts["ranked"] < len(text)
+
+
+def test_parts_of_a_block_are_traced_as_a_whole(tiny_model):
+    """Two threads look into a block of which ranks are asked for."""
+    text = log(40)
+    one, two = (codec_trace(text, model=tiny_model, detail=True, rank_from=4, workers=k) for k in (1, 2))
+    assert [bytes(each) for each in vars(one).values()] == [bytes(each) for each in vars(two).values()]
 
 
 def test_two_models(tmp_path, tiny_model):
@@ -282,6 +318,35 @@ def test_the_script_describes(tmp_path, tiny_model):
     assert pairs[0]["at"] == "line 1, column 2, byte 1"
     assert pairs[1]["character"] == "^A U+0001"
     assert pairs[1]["at"] == "line 2, column 1, byte 7"
+
+
+def test_the_script_tells_ranks_and_guesses(tmp_path, tiny_model):
+    page = page_of("Größe, Größe\n".encode(), tmp_path, "-m", str(tiny_model.path))
+    figures = figures_of(page)
+    code = "return Array.from({length: text.n}, (_, i) => [guessesOf(text, i), rankOf(text, i)]);"
+    told, at = in_node(page, code), 0
+    for (guesses, rank), part, bits in zip(told, figures.ranked, figures.bits, strict=True):
+        assert bool(guesses) == (part > 0)
+        if not part:
+            assert rank == "1" if bits < 1 else rank.startswith("at most")
+            continue
+        assert int(rank.split()[0]) == figures.ranks[at]
+        assert [guess["bits"] for guess in guesses] == [bits for _, bits, _ in figures.guesses_of[at]]
+        assert [guess["level"] for guess in guesses] == [level for _, _, level in figures.guesses_of[at]]
+        assert [guess["came"] for guess in guesses] == [k + 1 == figures.ranks[at] for k in range(5)]
+        at += 1
+    assert at == len(figures.ranks)
+    code = "return [[0xc3, 0xb6], [0xc3], [0x80], [97], [32], [10], [0xe2, 0x80, 0xae], [0xff]]"
+    assert in_node(page, code + ".map(nameOfBytes);") == [
+        "ö",
+        "<C3>",
+        "<80>",
+        "a",
+        "space",
+        "line end",
+        "<E2><80><AE>",
+        "<FF>",
+    ]
 
 
 def test_the_documents_and_the_script_agree_on_the_payload(tmp_path):

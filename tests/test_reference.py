@@ -9,6 +9,7 @@ import mmap
 from array import array
 from dataclasses import replace
 from functools import cache
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from chunker.config import GateRule, NGrams, StackConfig, Wake
 from chunker.core import native
 from chunker.core.backend import GATE_ALWAYS, Backend, Contexts, Progress, Settings, Stop, Stopped, Trace
 from chunker.core.history import compress_history
-from chunker.core.interface import RESERVED, Session
+from chunker.core.interface import BEST, RESERVED, Session
 from chunker.core.quantize import quantize
 from chunker.core.reference import PythonBackend, tables
 from chunker.errors import CorruptArchive, UsageError
@@ -210,9 +211,62 @@ def test_a_session_reads_in_as_many_parts_as_one_likes(tiny_model, backend):
     parts = [session.read(MIXED[at : at + 70], detail=True) for at in range(0, len(MIXED), 70)]
     for name, expected in vars(whole).items():
         assert b"".join(bytes(getattr(part, name)) for part in parts) == bytes(expected)
-    assert session.read(b"") == Trace(array("f"), b"", b"", array("H"), b"", array("H"), array("f"))
+    assert session.read(b"") == Trace(array("f"), b"", b"")
     with pytest.raises(ValueError, match="has room for 0 bytes"):
         session.read(b"x")
+
+
+# ---- rank, and the likeliest bytes -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", NATIVE, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("settings", EVERY_SETTING[::2], ids=str)
+def test_rank_and_likeliest_bytes_are_what_other_bytes_would_cost(tiny_model, settings, backend):
+    model = model_of(settings, tiny_model)
+    session = backend.session(settings, model, len(MIXED), Stop(), Progress())
+    for at in range(0, len(MIXED), 115):
+        others = [session.copy().read(bytes([byte]), detail=True) for byte in range(256)]
+        ask = session.copy().read(MIXED[at : at + 1], rank_from=0)
+        costs = [other.bits[0] for other in others]
+        assert ask.ranks[0] == 1 + sum(cost < ask.bits[0] for cost in costs)
+        best = sorted(range(256), key=lambda byte: (costs[byte], byte))[:BEST]
+        assert list(ask.best) == best
+        assert ask.best_bits.tolist() == [costs[byte] for byte in best]
+        awake = [[bits for bits in others[byte].level_bits if not isnan(bits)] for byte in best]
+        alone = [[costs[byte], *bits] for byte, bits in zip(best, awake, strict=True)]
+        assert list(ask.best_levels) == [each.index(min(each)) for each in alone]
+        session.read(MIXED[at : at + 115])
+
+
+@pytest.mark.parametrize("backend", NATIVE, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("name", ["gru-2", "lstm-2"])
+def test_asking_for_ranks_changes_nothing(backend, name):
+    settings, model = Settings(Contexts.FEW, 500), STACKS[name]
+    plain = read(backend, MIXED, settings, model)
+    session = backend.session(settings, model, len(MIXED), Stop(), Progress())
+    asked = session.read(MIXED[:200], detail=True, rank_from=5)
+    rest = session.read(MIXED[200:], detail=True)
+    assert [rank > 0 for rank in asked.ranks] == [bits >= 5 for bits in asked.bits]
+    assert bytes(asked.bits + rest.bits) == bytes(plain.bits)
+    assert bytes(asked.level_bits + rest.level_bits) == bytes(plain.level_bits)
+    assert asked.levels + rest.levels == plain.levels
+    assert not rest.ranks
+
+
+@needs_library
+@pytest.mark.parametrize("gate", [0, 500])
+def test_ranks_of_the_reference(tiny_model, gate):
+    settings, model = Settings(Contexts.FEW, gate), tiny_model if gate else None
+
+    def told(backend: Backend) -> Trace:
+        session = backend.session(settings, model, len(MIXED), Stop(), Progress())
+        session.read(MIXED[:150])
+        return session.read(MIXED[150:153], rank_from=4.5)
+
+    trace = told(REFERENCE)
+    assert 0 < sum(rank > 0 for rank in trace.ranks) < 3
+    for backend in NATIVE:
+        assert same(told(backend), trace)
 
 
 # ---- records ---------------------------------------------------------------------------------------

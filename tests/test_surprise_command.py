@@ -354,8 +354,10 @@ def test_options_that_do_not_go_together(log, options, word):
 def test_binary_is_shown_when_asked(tmp_path):
     path = tmp_path / "binary"
     path.write_bytes(bytes(range(256)) * 2)
-    complaint = cli_support.one_line(call(str(path), "--by", "char", "--fast", code=1).stderr.encode())
-    assert "-f" in complaint
+    for by in ("char", "line"):
+        complaint = cli_support.one_line(call(str(path), "--by", by, "--fast", code=1).stderr.encode())
+        assert "-f" in complaint
+    assert len(rows(path, "--by", "line", "--fast", "-f")) > 1
     assert sum(row["size"] for row in rows(path, "--by", "char", "--fast", "-f")) == 512
 
 

@@ -110,6 +110,12 @@ class Trace:
     (n,) how sure it was, 0 .. 15. probabilities: array of type "H", (n, 8): probability of a 1 before each
     bit, in 1/65536. level_bits: array of type "f", (n, levels): the cost of each byte in bits under levels
     1 .. l alone, for each l; NaN where they slept.
+    Of bytes of which ranks were asked for only, else empty or 0:
+    ranks: array of type "H", (n,): 1 and how many of the other 255 bytes would have cost less. best: (n, 5)
+    the bytes that would have cost least, the lower one first of equals. best_bits: array of type "f", (n, 5):
+    what they would have cost under the whole mixture. best_levels: (n, 5) where each came from: l of those
+    levels 1 .. l that alone would have taken least for it, if this is less than the mixture takes; 0 where no
+    recurrent level held it for likelier than the mixture did, so that it came from the contexts.
     """
 
     bits: array[float]
@@ -119,7 +125,14 @@ class Trace:
     confidences: bytes = b""
     probabilities: array[int] = field(default_factory=lambda: array("H"))
     level_bits: array[float] = field(default_factory=lambda: array("f"))
+    ranks: array[int] = field(default_factory=lambda: array("H"))
+    best: bytes = b""
+    best_bits: array[float] = field(default_factory=lambda: array("f"))
+    best_levels: bytes = b""
 
+
+BEST = 5
+"""How many of the likeliest bytes a trace tells."""
 
 RESERVED = 0xFE
 """A record's payload does not begin with this byte or the one above, which mark what is stored otherwise."""
@@ -132,12 +145,15 @@ class Session(Protocol):
     call at a time.
     """
 
-    def read(self, content: bytes, *, detail: bool = False) -> Trace:
+    def read(self, content: bytes, *, detail: bool = False, rank_from: float | None = None) -> Trace:
         """Read the next bytes.
+
+        rank_from: tell rank and likeliest bytes wherever a byte costs so many bits or more. Exact, by trying
+        what other bytes would cost: this takes some ten times as long as to read a byte.
 
         Raises
         ------
-        Stopped: the session's `stop` was set. ValueError: it has no room left for so many.
+        Stopped: the session's `stop` was set. MemoryError. ValueError: it has no room left for so many.
         """
 
     def encode(self, record: bytes) -> bytes:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chunker.core.interface import MISFIT, Model, Progress, Settings, Stop, Stopped, Trace, check_stack
+from chunker.core.interface import BEST, MISFIT, Model, Progress, Settings, Stop, Stopped, Trace, check_stack
 from chunker.errors import CorruptArchive, ExactnessError, NotAModel
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chunker.config import StackConfig
     from chunker.core.layout import RawTensor
 
-ABI = 4
+ABI = 5
 TABLES_DIGEST = 0x2CE88AFFFE9CB473
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
@@ -87,9 +87,14 @@ class _Job(ctypes.Structure):
 
 
 class _Readings(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_void_p)
-        for name in ("bits", "levels", "woke", "guess", "confidence", "probability", "level_bits")
+    _fields_ = (
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("bits", "levels", "woke", "guess", "confidence", "probability")
+        ),
+        ("level_bits", ctypes.c_void_p),
+        ("rank_from", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("rank", "best", "best_bits", "best_levels")),
     )
 
 
@@ -266,14 +271,16 @@ class NativeSession:
         self._address = address
         weakref.finalize(self, library.chunker_session_free, address).atexit = False
 
-    def read(self, content: bytes, *, detail: bool = False) -> Trace:
+    def read(self, content: bytes, *, detail: bool = False, rank_from: float | None = None) -> Trace:
         """See Session.read."""
         self._check_room(content)
-        n = len(content)
+        n, asked = len(content), rank_from is not None
         bits, levels, woke = array("f", bytes(4 * n)), bytearray(n), bytearray(n)
         guesses, confidences = array("H", bytes(2 * n * detail)), bytearray(n * detail)
         probabilities = array("H", bytes(16 * n * detail))
         level_bits = array("f", bytes(4 * n * self._levels * detail))
+        ranks, best = array("H", bytes(2 * n * asked)), bytearray(BEST * n * asked)
+        best_bits, best_levels = array("f", bytes(4 * BEST * n * asked)), bytearray(BEST * n * asked)
         told: tuple[array[Any] | bytearray, ...] = (
             bits,
             levels,
@@ -283,10 +290,23 @@ class NativeSession:
             probabilities,
             level_bits,
         )
-        readings = _Readings(*(_address(each) for each in told))
+        of_best: tuple[array[Any] | bytearray, ...] = (ranks, best, best_bits, best_levels)
+        readings = _Readings(*map(_address, told), rank_from or 0.0, *map(_address, of_best))
         result = self._library.chunker_session_read(self._address, content, n, readings)
         _check(result)
-        return Trace(bits, bytes(levels), bytes(woke), guesses, bytes(confidences), probabilities, level_bits)
+        return Trace(
+            bits,
+            bytes(levels),
+            bytes(woke),
+            guesses,
+            bytes(confidences),
+            probabilities,
+            level_bits,
+            ranks,
+            bytes(best),
+            best_bits,
+            bytes(best_levels),
+        )
 
     def encode(self, record: bytes) -> bytes:
         """See Session.encode."""

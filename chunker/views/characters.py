@@ -12,7 +12,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import TypeVar
 
@@ -53,8 +53,9 @@ class Characters:
     reach: (n,) 0: the contexts alone predicted it; 1: it woke level 1; 2: it then went up to level 2, ...
     other_bits: (n,) under another model, with which the first one is compared. guesses, confidences: (n,) the
     byte that the contexts expected, and how sure they were, 1 .. 15; 0: they expected none. level_bits: for
-    each recurrent level l its (n,) bits under levels 1 .. l alone, NaN where they slept. Each of these may be
-    empty. line: the number of the first line.
+    each recurrent level l its (n,) bits under levels 1 .. l alone, NaN where they slept. ranked: (n,) 1 .. 4:
+    of this byte of it rank and likeliest bytes are known; 0: of none. Each of these may be empty. ranks: of
+    the m characters of which they are known, in order. line: the number of the first line.
     """
 
     text: str
@@ -65,6 +66,8 @@ class Characters:
     guesses: bytes = b""
     confidences: bytes = b""
     level_bits: tuple[array[float], ...] = ()
+    ranked: bytes = b""
+    ranks: Ranks = field(default_factory=lambda: Ranks())
     line: int = 1
 
     @property
@@ -83,6 +86,32 @@ class Characters:
         return [other - own for own, other in zip(self.bits, self.other_bits, strict=True)]
 
 
+@dataclass(frozen=True)
+class Ranks:
+    """Of m bytes. ranks: (m,). best, best_bits, best_levels: (m, k) the k likeliest bytes in their place,
+    what these would have cost, and from which level they came, as in `chunker.core.backend.Trace`."""
+
+    ranks: array[int] = field(default_factory=lambda: array("H"))
+    best: bytes = b""
+    best_bits: array[float] = field(default_factory=lambda: array("f"))
+    best_levels: bytes = b""
+
+    @property
+    def width(self) -> int:
+        """k, 0 where nothing is known."""
+        return len(self.best) // len(self.ranks) if self.ranks else 0
+
+    def of(self, chosen: Sequence[int]) -> Ranks:
+        """Those of some of the bytes."""
+        places = [self.width * at + k for at in chosen for k in range(self.width)]
+        return Ranks(
+            array("H", map(self.ranks.__getitem__, chosen)),
+            bytes(map(self.best.__getitem__, places)),
+            array("f", map(self.best_bits.__getitem__, places)),
+            bytes(map(self.best_levels.__getitem__, places)),
+        )
+
+
 def decode(
     data: bytes,
     bits: Sequence[float],
@@ -92,12 +121,14 @@ def decode(
     guesses: Sequence[int] = (),
     confidences: bytes = b"",
     level_bits: Sequence[float] = (),
+    ranks: Ranks | None = None,
     line: int = 1,
 ) -> Characters:
     """The characters of a text, from figures of its N bytes, each (N,) or empty, level_bits (N, levels).
 
     A character costs the bits of its bytes, and reaches what the highest of them reached; what the contexts
-    expected is told of its first byte. guesses: 256 for none. `chunker.core.backend.Trace` explains the rest.
+    expected is told of its first byte, ranks of its dearest one. guesses: 256 for none. ranks: 0 where
+    unknown. `chunker.core.backend.Trace` explains the rest.
     """
     text = data.decode("utf-8", "surrogateescape")
     starts = array("I", [0, *accumulate(map(_size, text))])
@@ -109,6 +140,11 @@ def decode(
         return [values[a] if b - a == 1 else join(values[a:b]) for a, b in spans]
 
     levels = len(level_bits) // len(data) if data else 0
+    ranked, known = b"", Ranks()
+    if ranks is not None:
+        dearest = [max(range(a, b), key=bits.__getitem__) for a, b in pairwise(starts)]
+        ranked = bytes(at - a + 1 if ranks.ranks[at] else 0 for at, a in zip(dearest, starts, strict=False))
+        known = ranks.of([at for at in dearest if ranks.ranks[at]])
     return Characters(
         text,
         starts,
@@ -118,8 +154,22 @@ def decode(
         bytes(guess & 255 for guess in joined(guesses, _first)),
         bytes(joined(confidences, _first)),
         tuple(array("f", joined(level_bits[level::levels], sum)) for level in range(levels)),
+        ranked,
+        known,
         line,
     )
+
+
+def from_bits(characters: Characters, least: float) -> Characters:
+    """The same, with ranks only of characters that cost so many bits."""
+    known = zip(characters.bits, characters.ranked, strict=False)
+    ranked = bytes(part if bits >= least else 0 for bits, part in known)
+    kept = [
+        at
+        for at, now in enumerate(part for part, old in zip(ranked, characters.ranked, strict=True) if old)
+        if now
+    ]
+    return replace(characters, ranked=ranked, ranks=characters.ranks.of(kept))
 
 
 def _first(values: Sequence[Number]) -> Number:

@@ -2,7 +2,7 @@
 
 /* ---- the text and its figures: nothing below needs a document until the last part ---- */
 
-const ASLEEP = 65535, HUNDREDTHS = 100;
+const ASLEEP = 65535, HUNDREDTHS = 100, GUESS_BITS = 16;
 const FOLDS_FROM = 10000; // characters of a text
 const FOLD_LEAST = 64, FOLD_MARGIN = 16; // characters of a stretch, and how many of it stay at either end
 const EXPECTED_BITS = 1, ALIKE_BITS = 0.5; // below: a character is expected; two models agree
@@ -25,6 +25,13 @@ function unpack(bytes, facts) {
   text.guesses = facts.detail ? take() : null;
   text.sure = facts.detail ? take() : null;
   text.levels = Array.from({ length: facts.levels }, wide);
+  text.ranked = facts.guesses ? take() : new Uint8Array(n);
+  const short = () => bytes.subarray(at, (at += facts.ranked));
+  text.ranks = short();
+  text.guess = Array.from({ length: facts.guesses }, () => ({ byte: short(), bits: Uint16Array.from(short()), level: short() }));
+  for (let k = 1; k < facts.guesses; k++) text.guess[k].bits.forEach((_, j, bits) => (bits[j] += text.guess[k - 1].bits[j]));
+  text.rankAt = new Uint32Array(n + 1); // of each character: its place in these columns
+  for (let i = 0; i < n; i++) text.rankAt[i + 1] = text.rankAt[i] + (text.ranked[i] > 0);
   text.edges = facts.edges;
   text.lines = lineStarts(text);
   text.firstLine = facts.line;
@@ -161,6 +168,38 @@ function chance(bits) {
   return p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : `1 in ${Math.round(1 / p).toLocaleString("en")}`;
 }
 
+/** The likeliest bytes in place of one of a character's, the likeliest first: { name, bits, came, level }. Where it is the
+ * last byte of a character, the name is that of the whole character. */
+function guessesOf(text, i) {
+  const k = text.rankAt[i], part = text.ranked[i], begin = text.starts[i], own = text.data[begin + part - 1];
+  if (!part) return [];
+  const before = [...text.data.subarray(begin, begin + part - 1)];
+  return text.guess.map((guess) => {
+    const byte = guess.byte[k], level = guess.level[k];
+    return { name: nameOfBytes([...before, byte]), bits: guess.bits[k] / GUESS_BITS, came: byte === own, level };
+  });
+}
+
+function nameOfBytes(bytes) {
+  const byte = bytes[bytes.length - 1];
+  if (bytes.length === 1 && byte < 128) return nameOfByte(byte);
+  try {
+    const character = new TextDecoder("utf-8", { fatal: true }).decode(new Uint8Array(bytes));
+    if (!/[\p{C}\p{Z}]/u.test(character)) return character;
+  } catch { /* the beginning of a character, or none */ }
+  return bytes.map((each) => `<${hex(each, 2)}>`).join("");
+}
+
+const sourceOf = (level) => (level ? (level > 1 ? `levels 1 to ${level}` : "level 1") : "contexts");
+
+/** Its rank: exact where it was looked for, and else as far as its probability tells. */
+function rankOf(text, i) {
+  const part = text.ranked[i], bits = text.bits[i] / HUNDREDTHS, size = (text.flags[i] & 3) + 1;
+  if (part) return `${text.ranks[text.rankAt[i]] + 1}${size > 1 ? ` (byte ${part} of its ${size})` : ""}`;
+  const most = Math.floor(2 ** bits); // fewer than 1/p others can each have more than p
+  return most < 2 ? "1" : `at most ${most.toLocaleString("en")}`;
+}
+
 function nameOf(text, i) {
   const code = codeOf(text, i);
   const name = { 9: "tab", 10: "line end", 13: "carriage return", 32: "space" }[code] || glyphOf(text, i);
@@ -177,10 +216,8 @@ function describe(text, facts, i) {
     pairs.push(["difference", valueOf(text, i).toFixed(2)]);
   } else {
     pairs.push(["bits", bits.toFixed(2)], ["probability", chance(bits)]);
-    /* Fewer than 1/p others can each have more than p. */
-    const most = Math.floor(2 ** bits);
-    pairs.push(["rank", most < 2 ? "1" : `at most ${most.toLocaleString("en")}`]);
   }
+  pairs.push([text.other ? `rank, ${facts.models[0]}` : "rank", rankOf(text, i)]);
   if (facts.detail) {
     const byte = text.guesses[i], sure = text.sure[i];
     const guess = byte === text.data[text.starts[i]] ? "this" : byte < 128 ? nameOfByte(byte) : `byte <${hex(byte, 2)}>`;
@@ -216,7 +253,7 @@ async function inflate(base64) {
 
 function start(text, facts) {
   const $ = (id) => document.getElementById(id);
-  const view = $("view"), lines = $("lines"), strip = $("strip"), panel = $("panel");
+  const view = $("view"), lines = $("lines"), strip = $("strip"), panel = $("panel"), guesses = $("guesses");
   const opened = new Set(), drawn = new Map();
   let folds = [], foldBegins = [], rows = [0], rowHeight = LINE, cursor = 0, waiting = false, picture = null, shown = -1;
 
@@ -323,6 +360,20 @@ function start(text, facts) {
       pair.append(make("b", "", value));
       return pair;
     }));
+    const found = guessesOf(text, i).map((guess) => {
+      const item = make("li", guess.came ? "came" : "");
+      item.append(make("b", "", guess.name), ` ${chance(guess.bits)} `, make("span", "", sourceOf(guess.level)));
+      return item;
+    });
+    if (!found.length && facts.guesses) found.push(make("span", "", `Guesses are told from ${facts.rankFrom} bits on.`));
+    guesses.replaceChildren(...found);
+  }
+
+  /* For a screen reader. */
+  function say(i) {
+    const parts = describe(text, facts, i).slice(0, 4).map((pair) => pair.join(" "));
+    const found = guessesOf(text, i).map((guess) => `${guess.name} ${chance(guess.bits)}`);
+    $("told").textContent = [...parts, ...(found.length ? ["guesses: " + found.join(", ")] : [])].join(", ");
   }
 
   function moveTo(i) {
@@ -333,7 +384,7 @@ function start(text, facts) {
     if (row < first || row + 1 > first + fits) scrollToRow(row - fits / 2);
     draw();
     tell(cursor);
-    $("told").textContent = describe(text, facts, cursor).slice(0, 3).map((pair) => pair.join(" ")).join(", ");
+    say(cursor);
   }
 
   function scrollToRow(row) {
@@ -457,6 +508,7 @@ function start(text, facts) {
   lay();
   tell(0);
   document.documentElement.dataset.ready = "yes";
+  performance.mark("ready");
 }
 
 if (typeof document !== "undefined") {

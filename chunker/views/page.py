@@ -16,6 +16,13 @@ byte for each character:
     other bits   likewise, where two models are compared
     guess, sure  the byte that the contexts expected, and how sure they were, 0 to 15
     level bits   for each recurrent level as `bits`, rounded one by one; 65535: it slept
+    ranked       which of its bytes, 1 .. 4, is ranked: if it costs enough; 0: none
+
+and columns of one byte for each character that is ranked:
+
+    rank         less 1
+    guesses      for each of the likeliest bytes: the byte, how many sixteenths of a bit more than the one
+                 before it takes, at most 255, and the level it came from
 """
 
 from __future__ import annotations
@@ -41,12 +48,17 @@ from chunker.views.bins import (
     Palette,
     labels,
 )
-from chunker.views.characters import Characters, cells, needs_name, totals_by_kind
+from chunker.views.characters import Characters, Ranks, cells, from_bits, needs_name, totals_by_kind
 
 MOST_BYTES = 1 << 21  # of a text
 HUNDREDTHS = 100
 ASLEEP = 0xFFFF
 _MOST = 0xFFFE  # hundredths of a bit that a column can hold
+RANK_FROM_BITS = 2.0  # below, a byte has more than a quarter of the probability and is the third one at most
+_RANKS_FROM_BITS = (RANK_FROM_BITS, 3.0, 4.0, 6.0, 8.0)  # the first with which a page is not too large
+GUESS_BITS = 16  # parts of a bit in which those of a guess are told
+MOST_TIMES = 10  # a page is at most so many times as large as its text, unless that is short
+FRAME_BYTES = 40_000  # of a page without its text, at most
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,11 @@ def page(characters: Characters, about: About) -> bytes:
             "or print rows with --by line"
         )
     compared = len(about.models) > 1
+    for rank_from in _RANKS_FROM_BITS:
+        shown = from_bits(characters, rank_from)
+        data = base64.b64encode(zlib.compress(_columns(shown)))
+        if len(data) <= max(MOST_TIMES * size - FRAME_BYTES, FRAME_BYTES):
+            break
     facts = {
         "bytes": size,
         "characters": len(characters.text),
@@ -79,6 +96,9 @@ def page(characters: Characters, about: About) -> bytes:
         "levels": len(characters.level_bits),
         "reach": min(characters.levels, 7),
         "detail": bool(characters.confidences),
+        "guesses": shown.ranks.width,
+        "ranked": len(shown.ranks.ranks),
+        "rankFrom": rank_from,
         "line": characters.line,
         "models": [name or "contexts alone" for name in about.models],
         "edges": DIFFERENCE_EDGES_BITS if compared else EDGES_BITS,
@@ -92,7 +112,8 @@ def page(characters: Characters, about: About) -> bytes:
         "LEGEND": _legend(compared),
         "TOTALS": _totals(characters),
         "FACTS": json.dumps(facts).replace("<", "\\u003c"),
-        "DATA": base64.b64encode(zlib.compress(_columns(characters), 9)).decode(),
+        "RANK_FROM": f"{rank_from:g}",
+        "DATA": data.decode(),
         "SCRIPT": script,
     }
     head, *parts = _part("page.html").split("<!-- ")
@@ -155,7 +176,20 @@ def _columns(characters: Characters) -> bytes:
         parts += [characters.guesses, characters.confidences]
     for bits in characters.level_bits:
         parts += _planes(_rounded(bits))
-    return b"".join(parts)
+    return b"".join([*parts, characters.ranked, *_guesses(characters.ranks)])
+
+
+def _guesses(ranks: Ranks) -> list[bytes]:
+    """The columns of characters that are ranked."""
+    width = ranks.width
+    parts = [bytes(rank - 1 for rank in ranks.ranks)]
+    before = [0] * len(ranks.ranks)
+    for k in range(width):
+        bits = [round(GUESS_BITS * each) for each in ranks.best_bits[k::width]]
+        more = bytes(min(each - less, 255) for each, less in zip(bits, before, strict=True))
+        parts += [ranks.best[k::width], more, ranks.best_levels[k::width]]
+        before = bits
+    return parts
 
 
 def _flags(characters: Characters) -> bytes:

@@ -143,6 +143,7 @@ static void read_session(const Setup *s, Random *r) {
         ChunkerReadings to = {0};
         to.bits = allocate(4 * n), to.levels = allocate(n);
         if (below(r, 2)) to.woke = allocate(n), to.guess = allocate(2 * n), to.confidence = allocate(n), to.probability = allocate(16 * n), to.level_bits = allocate(4 * n * levels);
+        if (below(r, 4) == 0) to.rank = allocate(2 * n), to.best = allocate(5 * n), to.best_bits = allocate(20 * n), to.best_levels = allocate(5 * n), to.rank_from = (float)below(r, 12);
         if (chunker_session_read(session, content + at, (int64_t)n, &to) != (int64_t)n) wrong(s, "a session's result");
         for (size_t i = 0; i < n; i++) {
             if (!(to.bits[i] >= 0 && to.bits[i] <= 8 * 17)) wrong(s, "bits of a byte");
@@ -151,8 +152,12 @@ static void read_session(const Setup *s, Random *r) {
             if (to.guess && (to.guess[i] > 256 || to.confidence[i] > 15)) wrong(s, "what level 0 held for likely");
             for (int k = 0; to.probability && k < 8; k++)
                 if (!to.probability[8 * i + (size_t)k]) wrong(s, "a probability of 0");
+            if (!to.rank) continue;
+            if ((to.rank[i] > 0) != (to.bits[i] >= to.rank_from) || to.rank[i] > 256) wrong(s, "a rank");
+            if (to.rank[i] && to.rank[i] <= 5 && to.best_bits[5 * i + to.rank[i] - 1] != to.bits[i]) wrong(s, "the likeliest bytes");
         }
         free(to.bits), free(to.levels), free(to.woke), free(to.guess), free(to.confidence), free(to.probability), free(to.level_bits);
+        free(to.rank), free(to.best), free(to.best_bits), free(to.best_levels);
     }
     if (chunker_session_read(session, content, (int64_t)(capacity - size) + 1, &(ChunkerReadings){0}) != CHUNKER_BAD_JOB)
         wrong(s, "a session read more than it has room for");

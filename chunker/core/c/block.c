@@ -79,13 +79,28 @@ typedef struct {
     uint32_t position;
 } Block;
 
+/* How the bits of a byte are being predicted. */
+typedef struct {
+    Advice advice;
+    int asleep;      /* the recurrent levels may wake yet */
+    int woke, moved;
+    uint32_t guess, confidence;
+} Waking;
+
+typedef struct {
+    int32_t cost;    /* 4096 to a bit */
+    uint32_t byte, level;
+} Candidate;
+
 /* What a session tells of one byte. */
 typedef struct {
     int32_t cost;    /* 4096 to a bit */
-    int woke, moved;
-    uint32_t guess, confidence;
     uint16_t probability[8];
+    Waking waking;
     float *level_bits; /* where to write them, or NULL */
+    int32_t rank_from; /* tell rank and best of a byte that costs as much or more; INT32_MAX: do not */
+    int32_t rank;
+    Candidate best[CHUNKER_BEST];
 } Told;
 
 static int sound(const ChunkerJob *job, int64_t size) {
@@ -115,42 +130,108 @@ static void end(Block *b) {
     stack_free(b->stack);
 }
 
+/* The probability of a 1 as the next bit of this byte. */
+static inline int predict_bit(Block *b, Waking *w) {
+    Level0 *l = b->level0;
+    int gate = b->job->gate, always = gate == CHUNKER_GATE_ALWAYS, p = 0;
+    level0_gather(l);
+    if (w->advice.awake) stack_advise(b->stack, l->partial, &w->advice);
+    if (!(w->asleep && always && b->stack)) p = level0_mix(l, &w->advice);
+    if (w->asleep && (always || abs(l->odds) < gate)) {
+        w->asleep = 0, w->woke = l->bit;
+        if (b->stack) {
+            w->moved = stack_wake(b->stack, b->position, w->guess, w->confidence);
+            stack_advise(b->stack, l->partial, &w->advice);
+            p = level0_mix(l, &w->advice);
+        }
+    }
+    return p;
+}
+
+static inline int32_t cost_of(const Block *b, int p, int bit) {
+    return 16 * 4096 - log2_12(b->tables, (uint32_t)(bit ? p : 65536 - p));
+}
+
+static int tell_rank(Block *b, uint32_t byte, const Waking *at_first, Told *told);
+
 /* Codes or reads the next byte, `byte` unless this decodes; returns it. The caller puts it into the content and calls
  * end_byte. told: NULL, or what to tell of it. */
 static uint32_t code_byte(Block *b, uint32_t byte, Told *told) {
     Level0 *l = b->level0;
-    Advice advice = {0};
-    int gate = b->job->gate, always = gate == CHUNKER_GATE_ALWAYS, asleep = gate > 0, moved = 0, woke = 8;
-    uint32_t guess = 256, confidence = 0;
+    Waking w = {.asleep = b->job->gate > 0, .woke = 8, .guess = 256}, at_first;
     level0_begin_byte(l);
-    if (b->stack || told) guess = level0_guess(l, &confidence);
+    if (b->stack || told) w.guess = level0_guess(l, &w.confidence);
     for (int k = 7; k >= 0; k--) {
-        level0_gather(l);
-        int p = 0;
-        if (advice.awake) stack_advise(b->stack, l->partial, &advice);
-        if (!(asleep && always && b->stack)) p = level0_mix(l, &advice);
-        if (asleep && (always || abs(l->odds) < gate)) {
-            asleep = 0, woke = 7 - k;
-            if (b->stack) {
-                moved = stack_wake(b->stack, b->position, guess, confidence);
-                stack_advise(b->stack, l->partial, &advice);
-                p = level0_mix(l, &advice);
-            }
-        }
-        int bit = byte >> k & 1;
+        int p = predict_bit(b, &w), bit = byte >> k & 1;
         if (b->mode == DECODES) bit = decode_bit(&b->coder, p);
         else if (b->mode == ENCODES) encode_bit(&b->coder, p, bit);
         if (told) {
-            told->cost += 16 * 4096 - log2_12(b->tables, (uint32_t)(bit ? p : 65536 - p));
+            told->cost += cost_of(b, p, bit);
             told->probability[7 - k] = (uint16_t)p;
+            if (k == 7) at_first = w;
         }
         level0_update(l, bit);
     }
     byte = l->partial & 255;
-    if (told) told->moved = moved, told->woke = woke, told->guess = guess, told->confidence = confidence;
-    if (told && told->level_bits && advice.awake) stack_costs(b->stack, byte, told->level_bits);
-    if (advice.awake) stack_saw(b->stack, byte);
+    if (told) {
+        told->waking = w;
+        if (told->level_bits && w.advice.awake) stack_costs(b->stack, byte, told->level_bits);
+        if (told->cost >= told->rank_from) tell_rank(b, byte, &at_first, told);
+    }
+    if (w.advice.awake) stack_saw(b->stack, byte);
     return byte;
+}
+
+/* ---- rank, and the likeliest bytes ---- */
+
+static void found(Told *told, Candidate c) {
+    told->rank += c.cost < told->cost;
+    int i = CHUNKER_BEST;
+    for (; i && (c.cost < told->best[i - 1].cost || (c.cost == told->best[i - 1].cost && c.byte < told->best[i - 1].byte)); i--)
+        if (i < CHUNKER_BEST) told->best[i] = told->best[i - 1];
+    if (i < CHUNKER_BEST) told->best[i] = c;
+}
+
+/* Walks through the bytes that go on as this one does, the likelier bit first, and passes by those that cost too much to
+ * count. A bit has been predicted with p; cost: of those before it. Returns 0 without memory. */
+static int search(Block *b, const Waking *w, int p, int32_t cost, Told *told) {
+    Level0 *l = b->level0;
+    for (int k = 0, likelier = p >= 32768; k < 2; k++) {
+        int bit = k ? !likelier : likelier;
+        int32_t so_far = cost + cost_of(b, p, bit);
+        if (so_far >= told->cost && so_far > told->best[CHUNKER_BEST - 1].cost) continue;
+        level0_update(l, bit);
+        if (l->bit == 8) {
+            uint32_t byte = l->partial & 255;
+            int level = w->advice.awake ? stack_source(b->stack, byte, so_far) : 0;
+            found(told, (Candidate){so_far, byte, (uint32_t)level});
+        } else {
+            Waking next = *w;
+            if (!search(b, &next, predict_bit(b, &next), so_far, told)) return 0;
+        }
+        if (!level0_back(l)) return 0;
+    }
+    return 1;
+}
+
+/* Goes back to the byte's first bit, looks what the other bytes would have cost, and reads the byte again. Returns 0 without
+ * memory; then the journal has failed. */
+static int tell_rank(Block *b, uint32_t byte, const Waking *at_first, Told *told) {
+    Level0 *l = b->level0;
+    int slept = b->stack && !told->waking.advice.awake; /* though other bytes may wake it; once awake it stays as it is */
+    Waking w = *at_first;
+    told->rank = 1;
+    for (int i = 0; i < CHUNKER_BEST; i++) told->best[i].cost = INT32_MAX;
+    while (l->bit)
+        if (!level0_back(l)) return 0;
+    if (slept && !stack_mark(b->stack)) return !(l->journal.failed = 1);
+    if (!search(b, &w, told->probability[0], 0, told)) return 0;
+    if (slept) stack_undo(b->stack);
+    for (int k = 7; k >= 0; k--) {
+        level0_update(l, byte >> k & 1);
+        if (k) predict_bit(b, &w);
+    }
+    return 1;
 }
 
 static void end_byte(Block *b) {
@@ -305,19 +386,29 @@ int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t si
     if (b->level0->journal.failed) return CHUNKER_NO_MEMORY;
     s->marked = b->level0->journal.writing = 0;
     int levels = b->stack ? stack_levels(b->stack) : 0;
+    int32_t rank_from = to->rank ? (int32_t)(to->rank_from * 4096) : INT32_MAX;
     for (int64_t i = 0; i < size; i++) {
         if (look(b, i)) return CHUNKER_STOPPED;
-        Told told = {.level_bits = to->level_bits ? to->level_bits + i * levels : NULL};
+        Told told = {.level_bits = to->level_bits ? to->level_bits + i * levels : NULL, .rank_from = rank_from};
         for (int k = 0; told.level_bits && k < levels; k++) told.level_bits[k] = NAN;
         s->content[b->position] = bytes[i];
+        if (to->rank) level0_keep_bits(b->level0);
         code_byte(b, bytes[i], &told);
         end_byte(b);
+        if (b->level0->journal.failed) return CHUNKER_NO_MEMORY;
         if (to->bits) to->bits[i] = (float)told.cost / 4096;
-        if (to->levels) to->levels[i] = (uint8_t)told.moved;
-        if (to->woke) to->woke[i] = (uint8_t)told.woke;
-        if (to->guess) to->guess[i] = (uint16_t)told.guess;
-        if (to->confidence) to->confidence[i] = (uint8_t)told.confidence;
+        if (to->levels) to->levels[i] = (uint8_t)told.waking.moved;
+        if (to->woke) to->woke[i] = (uint8_t)told.waking.woke;
+        if (to->guess) to->guess[i] = (uint16_t)told.waking.guess;
+        if (to->confidence) to->confidence[i] = (uint8_t)told.waking.confidence;
         if (to->probability) memcpy(to->probability + 8 * i, told.probability, sizeof told.probability);
+        if (to->rank) to->rank[i] = (uint16_t)told.rank;
+        for (int k = 0; to->rank && k < CHUNKER_BEST; k++) {
+            const Candidate *c = told.best + k;
+            to->best[CHUNKER_BEST * i + k] = (uint8_t)c->byte;
+            to->best_bits[CHUNKER_BEST * i + k] = (float)c->cost / 4096;
+            to->best_levels[CHUNKER_BEST * i + k] = (uint8_t)c->level;
+        }
     }
     if (s->job.done) *s->job.done = size;
     return size;

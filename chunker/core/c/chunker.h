@@ -19,12 +19,13 @@
 #define CHUNKER_API __attribute__((visibility("default")))
 #endif
 
-#define CHUNKER_ABI 4                     /* changes with every change of this header */
+#define CHUNKER_ABI 5                     /* changes with every change of this header */
 #define CHUNKER_MAX_BLOCK (1 << 22)       /* bytes of a block */
 #define CHUNKER_GATE_ALWAYS 4095          /* the recurrent levels wake at the first bit of every byte */
 #define CHUNKER_MAX_LEVELS 16
 #define CHUNKER_MAX_WIDTH 16384
 #define CHUNKER_MAX_ORDERS 8
+#define CHUNKER_BEST 5                    /* how many of the likeliest bytes a session tells */
 #define CHUNKER_RESERVED 0xfe             /* a record's payload does not begin with this byte or the one above */
 
 /* What a function returns. Values from 0 on are sizes in bytes. */
@@ -88,6 +89,13 @@ typedef struct {
     uint8_t *confidence;   /* (n,) how sure level 0 was of it, 0 .. 15 */
     uint16_t *probability; /* (n, 8) of a 1, before each of its bits, 65536 to 1 */
     float *level_bits;     /* (n, levels) what levels 1 .. l alone would take for it, in bits; NaN where they slept */
+    /* of bytes that cost rank_from or more, of any other 0: */
+    float rank_from;
+    uint16_t *rank;        /* (n,) 1 and how many other bytes would have cost less; NULL: these four are not wanted */
+    uint8_t *best;         /* (n, CHUNKER_BEST) the bytes that would have cost least, the lower one first of equals */
+    float *best_bits;      /* (n, CHUNKER_BEST) what they would have cost */
+    uint8_t *best_levels;  /* (n, CHUNKER_BEST) l of the levels 1 .. l which alone would have taken least for it, if that is
+                            * less than it would have cost; 0: the contexts held it for likelier than any of them */
 } ChunkerReadings;
 
 CHUNKER_API int32_t chunker_abi(void);

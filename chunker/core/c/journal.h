@@ -11,8 +11,10 @@ typedef struct {
     size_t size;
 } Overwritten; /* follows the bytes, padded to 8, that stood there */
 
+enum { CHANGES_FORGOTTEN = 0, CHANGES_OF_RECORD, CHANGES_OF_BITS }; /* level0.h has what each is for */
+
 typedef struct {
-    int writing;
+    int writing;    /* which changes are kept */
     int failed;     /* memory ran out: what was changed since cannot be undone */
     char *bytes;
     size_t used, room;
@@ -37,9 +39,9 @@ static inline void keep(Journal *j, void *at, size_t size) {
     j->used = needed;
 }
 
-/* Puts everything back. */
-static inline void undo(Journal *j) {
-    while (j->used) {
+/* Puts everything back that was written since so much of the journal was in use. */
+static inline void undo_to(Journal *j, size_t used) {
+    while (j->used > used) {
         const Overwritten *entry = (const Overwritten *)(const void *)(j->bytes + j->used - sizeof *entry);
         j->used -= sizeof *entry + (entry->size + 7) / 8 * 8;
         memcpy(entry->at, j->bytes + j->used, entry->size);

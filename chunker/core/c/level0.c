@@ -176,6 +176,7 @@ Level0 *level0_new(const ChunkerTables *tables, const Kernels *kernels, const ui
 /* ---- going back, and copies ---- */
 
 #define CHANGING_SIZE (offsetof(Level0, reading) + offsetof(Reading, after2) - CHANGING)
+#define OF_BIT (offsetof(Level0, match_map) - CHANGING)
 
 static size_t state_map_size(const Level0 *l) { return (size_t)l->contexts * 256 * 4; }
 static size_t run_map_size(const Level0 *l) { return ((size_t)l->contexts * 18 * 16 + 8) * 4; }
@@ -211,15 +212,49 @@ int level0_mark(Level0 *l) {
     }
     save(l, 0);
     next_record(l);
-    l->journal.writing = 1;
+    l->journal.writing = CHANGES_OF_RECORD;
+    l->journal.used = 0;
     return 1;
 }
 
 int level0_undo(Level0 *l) {
     if (l->journal.failed) return 0;
-    undo(&l->journal);
+    undo_to(&l->journal, 0);
     save(l, 1);
     next_record(l);
+    return 1;
+}
+
+void level0_keep_bits(Level0 *l) {
+    l->journal.writing = CHANGES_OF_BITS;
+    l->journal.used = 0;
+}
+
+/* What learning a bit changes; order1, the final maps and slots that are cleared are kept where they are written, and the
+ * entries of contexts are known from OF_BIT. */
+static void keep_bit(Level0 *l) {
+    Journal *j = &l->journal;
+    l->before_bit[l->bit] = j->used;
+    keep(j, (char *)l + CHANGING, OF_BIT);
+    keep(j, l->x, (size_t)l->inputs * sizeof *l->x);
+    for (int s = 0; s < N_SETS; s++) {
+        keep(j, &l->trained[s][l->selected[s]], sizeof *l->trained[s]);
+        keep(j, l->weights[s] + (size_t)l->selected[s] * (size_t)l->inputs, (size_t)l->inputs * sizeof *l->weights[s]);
+    }
+    for (int f = 0; f < 2; f++) keep(j, l->final[f][l->final_selected[f]], sizeof *l->final[f]);
+    for (int k = 0; k < N_MATCHES; k++)
+        if (l->match[k].map) keep(j, l->match[k].map, sizeof *l->match[k].map);
+    keep(j, &l->order0[l->partial], sizeof *l->order0);
+}
+
+int level0_back(Level0 *l) {
+    if (l->journal.failed) return 0;
+    undo_to(&l->journal, l->before_bit[l->bit - 1]);
+    for (int i = 0; i < l->contexts; i++) {
+        l->state_map[l->state_used[i]] = l->state_entry[i];
+        l->run_map[l->run_used[i]] = l->run_entry[i];
+        l->slot[i]->state[l->node - 1] = (uint8_t)l->state[i];
+    }
     return 1;
 }
 
@@ -451,7 +486,7 @@ int level0_mix(Level0 *l, const Advice *advice) {
     for (int s = 0; s < N_SETS; s++) {
         if (l->without_parts & (uint32_t)PART_SETS << s) { l->output[s] = 0; continue; }
         int32_t *w = l->weights[s] + (size_t)l->selected[s] * (size_t)l->inputs;
-        if (l->journal.writing) keep_row(l, s);
+        if (l->journal.writing == CHANGES_OF_RECORD) keep_row(l, s);
         if (!l->trained[s][l->selected[s]]) memcpy(w, l->initial, (size_t)l->inputs * 4);
         l->output[s] = clamp(l->kernels->dot(l->x, w, l->inputs) >> 12, MIXED_LIMIT);
     }
@@ -510,6 +545,7 @@ static void adapt_contexts(Level0 *l, int bit) {
 
 void level0_update(Level0 *l, int bit) {
     const ChunkerTables *t = l->tables;
+    if (l->journal.writing == CHANGES_OF_BITS) keep_bit(l);
     train_mixer(l, bit);
     adapt_contexts(l, bit);
     for (int k = 0; k < N_MATCHES; k++) {

@@ -80,12 +80,15 @@ typedef struct {
     uint16_t *apm[N_APMS];     /* (rows, 33), exclusive-or their initial values */
     uint16_t apm_initial[33];
     Memory memory;
-    /* what a session needs to go back: the journal, what was saved, and in which record each row of weights was kept */
+    /* what a session needs to go back: the journal; for records what was saved, and in which record each row of weights
+     * was kept; for bits how much of the journal was in use before each bit of this byte was learnt */
     Journal journal;
     char *saved;
     uint32_t *kept[N_SETS], record;
+    size_t before_bit[8];
 
-    /* what changes with every byte, from here to the tables of `reading` (CHANGING in level0.c) */
+    /* what changes with every byte, from here to the tables of `reading` (CHANGING in level0.c); of it that up to match_map
+     * belongs to one bit (OF_BIT) */
     uint32_t hash[N_CONTEXTS];
     Slot *slot[N_CONTEXTS], *first[N_CONTEXTS]; /* of this nibble, of this byte's first nibble */
     /* per context, N_LANES of them, those beyond `contexts` being zero: */
@@ -97,9 +100,7 @@ typedef struct {
     int32_t state[N_LANES], mixed[N_LANES], odds_of[N_LANES];
     /* matches */
     Match match[N_MATCHES];
-    uint32_t match_map[N_MATCHES][24 * 8 * 2];
     uint32_t longest_expected, longest_length; /* of the first match that expects a byte: byte + 1 or 0 */
-    uint32_t order0[256];      /* direct probabilities */
     /* mixer */
     uint32_t selected[N_SETS];
     int output[N_SETS];        /* in 1/256 nat */
@@ -114,6 +115,8 @@ typedef struct {
     int seen_orders;           /* of the last n bytes: contexts in which something was seen here */
     int p;                     /* 16 bits, of a 1 */
     int odds;                  /* its logarithm of odds before the adaptive maps */
+    uint32_t match_map[N_MATCHES][24 * 8 * 2];
+    uint32_t order0[256];      /* direct probabilities */
     Reading reading;
 } Level0;
 
@@ -128,6 +131,11 @@ void level0_free(Level0 *l);
 int level0_mark(Level0 *l);
 int level0_undo(Level0 *l);
 void level0_copy(Level0 *to, const Level0 *from);
+
+/* Within a byte, from level0_keep_bits on: forget what came before, and go back to where the last bit that was learnt was
+ * predicted, with its inputs and its mixture. level0_back returns 0 if the journal found no memory. */
+void level0_keep_bits(Level0 *l);
+int level0_back(Level0 *l);
 
 /* Its state in one piece: the size, a multiple of 64, and the state itself, to a place of zeros. */
 size_t level0_size(const Level0 *l);

@@ -435,9 +435,21 @@ static uint32_t total(const uint32_t *weight) {
     return sum;
 }
 
+static int32_t cost_of(const Stack *s, int index, uint32_t byte) {
+    return log2_12(s->tables, total(s->weight[index])) - log2_12(s->tables, s->weight[index][byte]);
+}
+
 void stack_costs(const Stack *s, uint32_t byte, float *bits) {
-    for (int i = 0; i < s->model->levels; i++)
-        bits[i] = (float)(log2_12(s->tables, total(s->weight[i])) - log2_12(s->tables, s->weight[i][byte])) / 4096;
+    for (int i = 0; i < s->model->levels; i++) bits[i] = (float)cost_of(s, i, byte) / 4096;
+}
+
+int stack_source(const Stack *s, uint32_t byte, int32_t cost) {
+    int source = 0;
+    for (int i = 0; i < s->model->levels; i++) {
+        int32_t own = cost_of(s, i, byte);
+        if (own < cost) cost = own, source = i + 1;
+    }
+    return source;
 }
 
 void stack_saw(Stack *s, uint32_t byte) {

@@ -26,6 +26,9 @@ void stack_advise(const Stack *s, uint32_t partial, Advice *advice);
 /* What levels 1 .. l alone would take for a byte, for each l, in bits. */
 void stack_costs(const Stack *s, uint32_t byte, float *bits);
 
+/* l of the levels 1 .. l which alone would take least for a byte, if that is less than `cost`, 4096 to a bit; or 0. */
+int stack_source(const Stack *s, uint32_t byte, int32_t cost);
+
 /* How many levels it has. */
 int stack_levels(const Stack *s);
 

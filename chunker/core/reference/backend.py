@@ -13,7 +13,17 @@ from math import nan
 from mmap import mmap
 from typing import Protocol
 
-from chunker.core.interface import GATE_ALWAYS, MISFIT, RESERVED, Model, Progress, Settings, Stop, Trace
+from chunker.core.interface import (
+    BEST,
+    GATE_ALWAYS,
+    MISFIT,
+    RESERVED,
+    Model,
+    Progress,
+    Settings,
+    Stop,
+    Trace,
+)
 from chunker.core.reference.coder import Decoder, Encoder
 from chunker.core.reference.level0 import Advice, Level0
 from chunker.core.reference.stack import Stack
@@ -45,6 +55,9 @@ class Block:
         self._level0 = Level0(settings.contexts, n_bytes, with_stack)
         self.content = self._level0.content
         self.stack = Stack(model, self.content) if with_stack and model is not None else None
+        # of the byte at hand; chunker.core.interface.Trace explains them:
+        self._advice, self._moved, self._woke = Advice(), 0, ASLEEP
+        self._guess, self._confidence = 0, 0
 
     def copy(self, coder: Coder) -> Block:
         """A block in the same state, with another coder."""
@@ -55,36 +68,107 @@ class Block:
 
     def code(self, byte: int = 0) -> Coded:
         """Code the next byte; a decoder ignores `byte`."""
-        level0, stack = self._level0, self.stack
-        advice, moved, woke = Advice(), 0, ASLEEP
         probabilities: list[int] = []
-        level0.begin_byte()
-        guess, confidence = level0.guess()
+        self.begin()
         for bit_number in range(8):
-            level0.gather()
-            if stack is not None and advice.awake:
-                advice = stack.advise(level0.partial, bit_number)
-            p = level0.mix(advice)
-            if woke == ASLEEP and self._unsure(level0.odds):
-                woke = bit_number
-                if stack is not None:
-                    moved = stack.wake(guess, confidence)
-                    advice = stack.advise(level0.partial, bit_number)
-                    p = level0.mix(advice)
-            bit = self._coder.code(p, byte >> (7 - bit_number) & 1)
+            p = self.predict()
             probabilities.append(p)
-            level0.learn(bit)
-        byte = level0.end_byte()
+            self.learn(self._coder.code(p, byte >> (7 - bit_number) & 1))
+        byte = self._level0.end_byte()
+        stack, awake = self.stack, self._advice.awake
         level_bits: list[float] = []
         if stack is not None:
-            level_bits = stack.costs(byte) if advice.awake else [nan] * len(stack)
-            if advice.awake:
+            costs = stack.costs(byte) if awake else [nan] * len(stack)
+            level_bits = [cost / (1 << LOG_BITS) for cost in costs]
+            if awake:
                 stack.saw(byte)
-        return Coded(byte, moved, woke, guess, confidence, probabilities, level_bits)
+        told = self._moved, self._woke, self._guess, self._confidence
+        return Coded(byte, *told, probabilities, level_bits)
+
+    def begin(self) -> None:
+        """A byte begins."""
+        self._level0.begin_byte()
+        self._advice, self._moved, self._woke = Advice(), 0, ASLEEP
+        self._guess, self._confidence = self._level0.guess()
+
+    def predict(self) -> int:
+        """The probability of a 1 as the byte's next bit, 65536 to 1."""
+        level0, stack = self._level0, self.stack
+        bit_number = level0.bit_number
+        level0.gather()
+        if stack is not None and self._advice.awake:
+            self._advice = stack.advise(level0.partial, bit_number)
+        p = level0.mix(self._advice)
+        if self._woke == ASLEEP and self._unsure(level0.odds):
+            self._woke = bit_number
+            if stack is not None:
+                self._moved = stack.wake(self._guess, self._confidence)
+                self._advice = stack.advise(level0.partial, bit_number)
+                p = level0.mix(self._advice)
+        return p
+
+    def learn(self, bit: int) -> None:
+        """The bit came that was predicted."""
+        self._level0.learn(bit)
 
     def _unsure(self, odds: int) -> bool:
         """Whether the recurrent levels wake: the contexts' logarithm of odds is nearer to 0 than the gate."""
         return abs(odds) < self._gate or self._gate == GATE_ALWAYS
+
+    @property
+    def partial(self) -> int:
+        """The bits of this byte so far, behind a 1."""
+        return self._level0.partial
+
+    def source(self, byte: int, cost: int) -> int:
+        """Where this byte came from, as `Trace.best_levels` has it."""
+        if self.stack is None or not self._advice.awake:
+            return 0
+        costs = [cost, *self.stack.costs(byte)]
+        return min(range(len(costs)), key=costs.__getitem__)  # the first of equals
+
+
+def cost_of(p: int, bit: int) -> int:
+    """What a bit costs, of which a 1 had the probability p, in 1/4096 bit."""
+    return (16 << LOG_BITS) - log2(p if bit else 65536 - p)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Of a byte: its rank, and the likeliest bytes in its place, each with cost in 1/4096 bit and source."""
+
+    rank: int
+    best: list[tuple[int, int, int]]
+
+
+def rank_of(block: Block, cost: int) -> Rank:
+    """What other bytes would have cost in place of one that costs as much. block: before it; this spoils it.
+
+    Goes down the tree of bits, and passes by what costs more already than counts.
+    """
+    found: list[tuple[int, int, int]] = []  # cost, byte, source
+
+    def counts(so_far: int) -> bool:
+        return so_far < cost or len(found) < BEST or so_far <= sorted(found)[BEST - 1][0]
+
+    def search(block: Block, so_far: int) -> None:
+        if block.partial > 255:
+            byte = block.partial & 255
+            found.append((so_far, byte, block.source(byte, so_far)))
+            return
+        p = block.predict()
+        likelier = int(p >= 32768)
+        after = [(bit, so_far + cost_of(p, bit)) for bit in (likelier, 1 - likelier)]
+        ways = [way for way in after if counts(way[1])]
+        for way in ways:
+            bit, so_far = way
+            other = block if way is ways[-1] else block.copy(NoCoder())
+            other.learn(bit)
+            search(other, so_far)
+
+    block.begin()
+    search(block, 0)
+    return Rank(1 + sum(each[0] < cost for each in found), sorted(found)[:BEST])
 
 
 @dataclass(frozen=True)
@@ -102,9 +186,13 @@ class Coded:
     @property
     def bits(self) -> float:
         """Its cost, -log2 of its probability."""
+        return self.cost / (1 << LOG_BITS)
+
+    @property
+    def cost(self) -> int:
+        """The same in 1/4096 bit."""
         bits = ((self.byte >> k & 1) for k in range(7, -1, -1))
-        chances = (p if bit else 65536 - p for p, bit in zip(self.probabilities, bits, strict=True))
-        return sum((16 << LOG_BITS) - log2(chance) for chance in chances) / (1 << LOG_BITS)
+        return sum(map(cost_of, self.probabilities, bits))
 
 
 class NoCoder:
@@ -124,14 +212,20 @@ class PythonSession:
         self._block = Block(settings, model, capacity, NoCoder())
         self._left, self._stop, self._progress = capacity, stop, progress
 
-    def read(self, content: bytes, *, detail: bool = False) -> Trace:
+    def read(self, content: bytes, *, detail: bool = False, rank_from: float | None = None) -> Trace:
         """See Session.read."""
         if len(content) > self._left:
             raise ValueError(f"the session has room for {self._left:,} bytes")
-        coded = []
+        coded: list[Coded] = []
+        ranks: list[Rank] = []
         for position, byte in enumerate(content):
             look(position, self._stop, self._progress)
+            before = self._block.copy(NoCoder()) if rank_from is not None else self._block
             coded.append(self._block.code(byte))
+            if rank_from is not None:
+                dear = coded[-1].bits >= rank_from
+                ranks.append(rank_of(before, coded[-1].cost) if dear else Rank(0, [(0, 0, 0)] * BEST))
+        best = [each for rank in ranks for each in rank.best]
         self._left -= len(content)
         self._progress.value = len(content)
         return Trace(
@@ -142,6 +236,10 @@ class PythonSession:
             bytes(each.confidence for each in coded if detail),
             array("H", chain.from_iterable(each.probabilities for each in coded) if detail else ()),
             array("f", chain.from_iterable(each.level_bits for each in coded) if detail else ()),
+            array("H", (each.rank for each in ranks)),
+            bytes(byte for _, byte, _ in best),
+            array("f", (cost / (1 << LOG_BITS) for cost, _, _ in best)),
+            bytes(source for _, _, source in best),
         )
 
     def encode(self, record: bytes) -> bytes:

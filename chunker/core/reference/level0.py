@@ -155,7 +155,7 @@ class Level0:
         self._seen_orders = 0  # how many of the last n bytes have been here before
         self.partial = 1
         self.odds = 0
-        self._bit_number = 0
+        self.bit_number = 0
         self._node = 1
 
     def begin_byte(self) -> None:
@@ -164,7 +164,7 @@ class Level0:
         numbers = hashes(self._reading, self._longest, self._longest_length, self._contexts)
         for follower, number in zip(self._followers, numbers, strict=True):
             follower.begin(number, self._slots.find(number))
-        self.partial, self._bit_number, self._node = 1, 0, 1
+        self.partial, self.bit_number, self._node = 1, 0, 1
 
     def guess(self) -> tuple[int, int]:
         """Before the first bit: the byte that is likeliest, NO_GUESS if there is none; how sure this is, 0 ..
@@ -178,12 +178,12 @@ class Level0:
 
     def gather(self) -> None:
         """The inputs of the mixture for the next bit, but for the advice."""
-        if self._bit_number == 4:
+        if self.bit_number == 4:
             for follower in self._followers:
                 follower.number = mix(follower.number, self.partial + 7)
                 follower.slot = self._slots.find(follower.number)
             self._node = 1
-        node, partial, bit_number = self._node, self.partial, self._bit_number
+        node, partial, bit_number = self._node, self.partial, self.bit_number
         said = [follower.inputs(node, partial, bit_number) for follower in self._followers]
         self._seen_orders = sum(follower.seen for follower in self._followers[: self._orders])
         self._inputs[:] = [
@@ -199,7 +199,7 @@ class Level0:
     def mix(self, advice: Advice) -> int:
         """The probability of a 1, 1 .. 65535 of 65536."""
         self._inputs[-3:-1] = advice.stretched, advice.linear
-        final_selected = self.partial, self._matches.first() * 8 + self._bit_number
+        final_selected = self.partial, self._matches.first() * 8 + self.bit_number
         self.odds = self._mixer(self._inputs, self._selected(advice), final_selected)
         places = self._places(advice)
         refined = sum(map_(place, self.odds) for map_, place in zip(self._refinements, places, strict=True))
@@ -208,7 +208,7 @@ class Level0:
 
     def _selected(self, advice: Advice) -> list[int]:
         """What chooses the sets of weights: of each selector the number of its set, below SET_SIZES."""
-        r, bit_number = self._reading, self._bit_number
+        r, bit_number = self._reading, self.bit_number
         net = ((advice.stretched + 2816) >> 8) + 1 if advice.awake else 0
         lengths = min(r.word_length, 7) | min(r.token_length, 7) << 3 | min(r.depth, 3) << 6
         selected = [
@@ -246,7 +246,7 @@ class Level0:
             refinement.learn(bit)
         self.partial = self.partial << 1 | bit
         self._node = self._node << 1 | bit
-        self._bit_number += 1
+        self.bit_number += 1
 
     def end_byte(self) -> int:
         """Take in the byte whose bits are complete; returns it."""

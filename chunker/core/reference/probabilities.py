@@ -3,6 +3,7 @@ FORMAT.md, "Constants" and "Final maps"."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 
 from chunker.core.reference.tables import NAT, RECIPROCAL, clamp, squash
@@ -29,7 +30,7 @@ class Adaptive:
 
     def __init__(self, chances: Iterable[int], n: int, limit: int) -> None:
         """chances: of 16 bits, to begin with, each as if it were learnt from n bits."""
-        self.entries = [chance << 16 | n for chance in chances]
+        self.entries = array("I", (chance << 16 | n for chance in chances))
         self._limit = limit
 
     def __getitem__(self, index: int) -> int:

@@ -7,6 +7,8 @@ and hashes are modulo 2**32, but where another width is told.
 
 from __future__ import annotations
 
+from array import array
+
 from chunker.core.reference.tables import COARSE, KIND
 
 MASK = 0xFFFFFFFF
@@ -113,7 +115,7 @@ class Reading:
         self._brackets = [(0, 0)] * (DEPTH + 1)  # the open ones, each with the key that it has
         self.table_fields, self.fields = Fields(_TABLE_ENDS), Fields(_FIELD_ENDS)
         # the last two bytes that followed the last two, the last three, this token
-        self._after2, self._after3, self._after_token = [0] * 65536, [0] * 65536, [0] * 65536
+        self._after2, self._after3, self._after_token = (array("H", bytes(2 << 16)) for _ in range(3))
         self._place3 = self._place_token = 0
 
     @property

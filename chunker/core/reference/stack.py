@@ -21,7 +21,7 @@ from chunker.core.predictions import UnnormalizedPmf, unexpected, unnormalized_p
 from chunker.core.products import Integers, narrow
 from chunker.core.reference.level0 import Advice
 from chunker.core.reference.reading import MASK
-from chunker.core.reference.tables import LOG_BITS, STRETCH_LIMIT, clamp, log2
+from chunker.core.reference.tables import STRETCH_LIMIT, clamp, log2
 
 LN2 = 2839  # of 2**-12, within 1e-5
 
@@ -146,12 +146,9 @@ class Stack:
         """How many levels."""
         return len(self._levels)
 
-    def costs(self, byte: int) -> list[float]:
-        """What levels 1 .. l alone take for a byte, for each l, in bits."""
-        return [
-            (log2(int(pmf.total[0, 0])) - log2(int(pmf.weights[0, byte]))) / (1 << LOG_BITS)
-            for pmf in self._pmfs
-        ]
+    def costs(self, byte: int) -> list[int]:
+        """What levels 1 .. l alone take for a byte, for each l, in 1/4096 bit."""
+        return [log2(int(pmf.total[0, 0])) - log2(int(pmf.weights[0, byte])) for pmf in self._pmfs]
 
     def saw(self, byte: int) -> None:
         """The byte came that was predicted: the gates decide how far up it goes."""

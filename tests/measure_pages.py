@@ -1,0 +1,91 @@
+"""How a page of `chunker surprise --html` does in Chromium.
+
+    python tests/measure_pages.py FILE [BYTES ..]     default: its first 200,000 and 2,000,000 bytes
+
+A line for each length: seconds that the command took, size of the page, milliseconds from the start of its
+opening to where the text is drawn, and the longest task of the page's thread while it is scrolled from its
+beginning to its end as a wheel does it, by keys, and by jumps on the strip. Behind each time stands the
+processor time, which tells more where a machine is busy otherwise.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # or Python finds the folder of this file alone
+
+import cli_support
+from browser_support import Page, browser, tasks
+
+SCROLL = """
+const done = arguments[0], view = document.getElementById("view"), strip = document.getElementById("strip");
+const box = strip.getBoundingClientRect();
+const press = (key) => view.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+let frame = 0;
+const step = () => {
+  if (frame < 150) view.scrollTop += 120;
+  else if (frame < 250) view.scrollTop = (view.scrollHeight * (frame - 150)) / 100;
+  else if (frame < 300) press(frame % 2 ? "PageUp" : "n");
+  else if (frame < 350) {
+    const clientY = box.top + (box.height * (frame - 300)) / 50;
+    strip.dispatchEvent(new PointerEvent("pointermove", { buttons: 1, clientY }));
+  } else return done(frame);
+  frame++;
+  requestAnimationFrame(step);
+};
+requestAnimationFrame(step);
+"""
+
+
+def processor_seconds() -> float:
+    """Of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(source: Path, page_path: Path) -> tuple[str, ...]:
+    """The cells of a line."""
+    begin, before = time.perf_counter(), processor_seconds()
+    told = cli_support.run("chunker", "surprise", source, "--html", page_path)
+    if told.returncode:
+        sys.exit(told.stderr.decode())
+    seconds, used = time.perf_counter() - begin, processor_seconds() - before
+    with browser(traced=True) as driver:
+        page = Page(driver, page_path)
+        opened = page.run("return performance.getEntriesByName('ready')[0].startTime")
+        driver.set_script_timeout(600)
+        driver.execute_async_script(SCROLL)
+        opening, scrolling = tasks(driver)
+    work = sum(task.processor for task in opening)
+    longest, dearest = max(task.wall for task in scrolling), max(task.processor for task in scrolling)
+    return (
+        f"{source.stat().st_size:,}",
+        f"{seconds:.1f} ({used:.1f})",
+        f"{page_path.stat().st_size:,}",
+        f"{opened:.0f} ({work:.0f})",
+        f"{longest:.0f} ({dearest:.0f})",
+    )
+
+
+def main(name: str, *lengths: str) -> None:
+    """Print a line for each length."""
+    heads = "bytes    ", "command, s ", "page, bytes", "opening, ms", "longest task, ms"
+    print(*heads, sep="  ")
+    with tempfile.TemporaryDirectory() as folder:
+        for n_bytes in lengths or ("200000", "2000000"):
+            source = Path(folder) / "text"
+            source.write_bytes(Path(name).read_bytes()[: int(n_bytes)])
+            cells = measure(source, Path(folder) / f"{n_bytes}.html")
+            print(
+                *(cell.rjust(len(head)) for cell, head in zip(cells, heads, strict=True)),
+                sep="  ",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
