@@ -6,8 +6,8 @@
     mazes.py            T-mazes: chunker/PassiveTMaze-v0, chunker/ActiveTMaze-v0
     policy_gradient.py  a policy gradient, proximal policy optimisation over whole episodes
 
-Needs torch and gymnasium (extra `[rl]`). Importing this package registers the mazes if gymnasium is there, and
-loads no torch.
+Needs torch and gymnasium (extra `[rl]`). Importing this package registers the mazes, if gymnasium is there,
+and loads no torch.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
     oracle - start - ... corridor ... - junction
                                   south arm
 
-After Bakker (2002), with the reward and the limit of time of Ni et al. (2023, section 4.1): a step counts as
-late if the agent is not as far as one that walks straight ahead, and costs 1 / corridor; entering the right arm
-gives 1, and either arm ends the episode; it is cut after corridor + 1 steps, in the active maze corridor + 3,
-which is just enough. So the best return is 1, and 1/2 for whoever has forgotten the sign.
+After Bakker (2002), with the reward and the limit of time of Ni et al. (2023): a step counts as late if the
+agent is not as far as one that walks straight ahead, and costs 1 / corridor; entering the right arm gives 1,
+and either arm ends the episode; it is cut after corridor + 1 steps, in the active maze corridor + 3, which is
+just enough. So the best return is 1, and 1/2 on average for whoever has forgotten the sign.
 
     maze     starts       sees the sign
     passive  at the sign  at once
@@ -19,7 +19,7 @@ each step in the corridor (after Bakker, who adds two random numbers).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -86,7 +86,7 @@ def _spaces() -> tuple[gym.spaces.Discrete, gym.spaces.Discrete]:
     return gym.spaces.Discrete(6), gym.spaces.Discrete(4)
 
 
-class TMaze(gym.Env[np.int64, np.int64]):
+class TMaze(gym.Env):  # type: ignore[misc]  # gymnasium is optional, and Any here
     """One maze. corridor: its length in cells. noise: whether a random bit is seen in it. active: see above.
 
     Raises
@@ -94,7 +94,7 @@ class TMaze(gym.Env[np.int64, np.int64]):
     UsageError: a corridor without cells.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 - as gymnasium has it
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(
         self, corridor: int = 50, noise: bool = False, active: bool = False, render_mode: str | None = None
@@ -115,10 +115,10 @@ class TMaze(gym.Env[np.int64, np.int64]):
         return seen, float(rewards[0]), bool(ended[0]), bool(cut[0]), {}
 
 
-class TMazes(VectorEnv[Integers, Integers, Any]):
-    """Many such mazes in one, which is faster; an episode's end is followed by a step that begins the next."""
+class TMazes(VectorEnv):  # type: ignore[misc]
+    """Many such mazes in one, which is faster. The step after an episode's end begins the next one."""
 
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
 
     def __init__(
         self,

@@ -1,18 +1,18 @@
-"""A history stack as a memory: it reads the observations of environments that run side by side, and learns them.
+"""A history stack as a memory: it reads, and learns, the observations of environments that run side by side.
 
     observations --Alphabet--> symbols --level 0--> what it did not predict --level 1--> ... --> top level
                                                                                                     |
                                      for the policy: the top level's state, the time since its last event
 
-What was predicted changes nothing in the top level, so its state still tells what came before a long stretch of
-it (Schmidhuber 1992). The first observation of an episode always reaches the top. The stack predicts
+What was predicted changes nothing in the top level, so its state still tells what came before a long stretch
+of it (Schmidhuber 1992). The first observation of an episode always reaches the top. The stack predicts
 observations from observations; it does not see actions or rewards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -39,10 +39,9 @@ class MemoryConfig:
     Attributes
     ----------
     levels: hidden units of each level, lowest first. cell: "rnn", "gru" or "lstm".
-    gate: which symbols go up; see GateRule. Noise of b bits a step goes up to a level above a threshold of less
-        than b bits.
-    observations: that are read, of all environments together, before the stack learns from them; until then its
-        weights are random.
+    gate: which symbols go up; see GateRule. Noise of b bits a step goes up unless the threshold is above b.
+    observations: that are read, of all environments together, before the stack learns from them; until then
+        its weights are random.
     again: after how many more it goes on learning, each time on those read since; None: it is frozen.
     steps, window, batch: of training each level, see PretrainConfig.
     bins: of each real number in an observation. seed: of the weights and of training.
@@ -88,7 +87,7 @@ class Memory:
 
     def __init__(
         self,
-        space: gym.Space[Any],
+        space: gym.Space,
         rows: int,
         config: MemoryConfig | None = None,
         stack: HistoryStack | None = None,
@@ -98,8 +97,8 @@ class Memory:
         observation = Categorical(self.alphabet.size)
         if stack is not None and stack.observation != observation:
             raise UsageError(
-                f"the stack reads {stack.observation}, but these observations are {observation}; give one that "
-                "was trained on observations of the same space"
+                f"the stack reads {stack.observation}, but these observations are {observation}; give one "
+                "that was trained on observations of the same space"
             )
         self._random = np.random.default_rng(self.config.seed)
         self.reports: list[PretrainReport] = []
@@ -108,6 +107,7 @@ class Memory:
         self._rows, self._count = rows, 0
         self._log: list[tuple[NDArray[np.int64], Booleans]] = []
         self._states = self.stack.start(rows)
+        self._still, self._last = False, np.zeros(rows, np.int64)
         self.event = np.ones(rows, np.bool_)
 
     @property
@@ -155,6 +155,7 @@ class Memory:
         episodes = [episode for b, at in enumerate(first) for episode in np.split(symbols[:, b], at[1:])]
         self.stack = self._trained(episodes, self.stack)
         self._due, self._count = self.config.again, 0
+        self._still = False
         log = self._log[min(int(at[-1]) for at in first) :]
         self._states = self.stack.start(self._rows)
         for came, begin in log:
@@ -182,5 +183,12 @@ class Memory:
         if begin.any():
             rows = torch.from_numpy(begin)
             self._states = [state.reset(rows) for state in self._states]
+        elif self._still and (symbols == self._last).all():
+            lowest, *upper = self._states
+            self._states = [lowest, *(replace(state, since=state.since + 1) for state in upper)]
+            return
+        before = self._states[0]
         received, self._states = self.stack.step(torch.from_numpy(symbols), self._states)
-        self.event = received[-1].numpy()
+        self.event, self._last = received[-1].numpy(), symbols
+        # Once the lowest level is where it was, the same symbols change nothing but the time.
+        self._still = not bool(received[1].any()) and torch.equal(before.h, self._states[0].h)

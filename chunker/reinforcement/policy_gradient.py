@@ -5,8 +5,8 @@ All environments begin an episode together and run until each has ended one. A p
     start(rows)                         its state at the beginning of an episode, or None
     forward(observations, state)        (T, B, D) -> action logits (T, B, A), values (T, B), state afterwards
 
-With `on_events` a policy decides only when `info["event"]` says that something unpredicted came, and its action
-is repeated until then. Advantages are then taken from decision to decision, and only decisions are learned from.
+With `on_events` a policy decides only when `info["event"]` says that something unpredicted came, and its
+action is repeated until then. Advantages go from decision to decision, and only decisions are learned from.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class GradientConfig:
-    """learning_rate: Adam's. trace: lambda of generalised advantage estimates (Schulman et al. 2016). clip: of
-    the ratio of probabilities. epochs, minibatches: passes over each batch of episodes, and parts of it.
+    """learning_rate: Adam's. trace: lambda of generalised advantage estimates (Schulman et al. 2016). clip:
+    of the ratio of probabilities. epochs, minibatches: passes over each batch of episodes, and parts of it.
     entropy: weight of the bonus for it. on_events: see above."""
 
     learning_rate: float = 3e-3
@@ -49,8 +49,7 @@ class Episodes:
     decided: Tensor
 
     @property
-    def returns(self) -> Tensor:
-        """(B,) sums of rewards."""
+    def returns(self) -> Tensor:  # (B,)
         return self.rewards.sum(0)
 
 
@@ -67,7 +66,7 @@ class Policy(nn.Module):
 
         self.actor, self.critic = layers(actions), layers(1)
 
-    def start(self, rows: int) -> Any:
+    def start(self, rows: int) -> None:
         return None
 
     def forward(self, observations: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
@@ -75,9 +74,7 @@ class Policy(nn.Module):
 
 
 @torch.no_grad()
-def run_episodes(
-    envs: VectorEnv[Any, Any, Any], policy: nn.Module, on_events: bool = False, greedy: bool = False
-) -> Episodes:
+def run_episodes(envs: VectorEnv, policy: Any, on_events: bool = False, greedy: bool = False) -> Episodes:
     """One episode in each environment. greedy: the most probable actions instead of drawn ones."""
     seen, info = envs.reset()
     state, running = policy.start(envs.num_envs), np.ones(envs.num_envs, np.bool_)
@@ -114,17 +111,14 @@ def advantages(episodes: Episodes, trace: float) -> Tensor:
 
 
 def train_policy(
-    envs: VectorEnv[Any, Any, Any],
-    policy: nn.Module,
-    config: GradientConfig,
-    report: Callable[[Episodes], bool],
+    envs: VectorEnv, policy: Any, config: GradientConfig, report: Callable[[Episodes], bool]
 ) -> None:
-    """Train a policy until `report`, which gets each batch of episodes after it was learned from, says stop."""
+    """Train a policy until `report`, which gets every batch of episodes once it was learned from, is true."""
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
     while True:
         episodes = run_episodes(envs, policy, config.on_events)
         gains = advantages(episodes, config.trace)
-        parts = (
+        parts: tuple[Tensor, ...] = (
             episodes.observations,
             episodes.actions,
             episodes.log_probabilities,

@@ -35,7 +35,7 @@ class Alphabet:
     sizes: NDArray[np.int64]
 
     @classmethod
-    def of(cls, space: gym.Space[Any], bins: int = 8) -> Alphabet:
+    def of(cls, space: gym.Space, bins: int = 8) -> Alphabet:
         """That of a space.
 
         Raises
@@ -54,8 +54,8 @@ class Alphabet:
             low, width, sizes = _of_box(space, bins)
         else:
             raise UsageError(
-                f"observations of a {type(space).__name__} space are no symbols; make them Discrete or a small "
-                "Box before, as with gymnasium.wrappers.TransformObservation"
+                f"observations of a {type(space).__name__} space are no symbols; make them Discrete or a "
+                "small Box before, as with gymnasium.wrappers.TransformObservation"
             )
         count = float(np.prod(sizes.astype(np.float64)))
         if count > MOST_SYMBOLS:

@@ -27,7 +27,7 @@ class _Reader:
     """The flattened observations of B environments with what the memory tells of them, (B, D + F)."""
 
     def __init__(
-        self, space: gym.Space[Any], rows: int, config: MemoryConfig | None, stack: HistoryStack | None
+        self, space: gym.Space, rows: int, config: MemoryConfig | None, stack: HistoryStack | None
     ) -> None:
         self.memory = Memory(space, rows, config, stack)
         flat = flatten_space(space)
@@ -48,19 +48,19 @@ class _Reader:
         """rows: the observations one by one; None: they are numbers in an array."""
         told = self.memory.read(observations, begin)
         if self._one_hot is not None:
-            shown = self._one_hot[np.asarray(observations) - self._inner.start]  # type: ignore[attr-defined]
+            shown = self._one_hot[np.asarray(observations) - self._inner.start]
         else:
             shown = np.stack([flatten(self._inner, row) for row in rows or []]).astype(np.float32)
         return np.concatenate([shown, told], 1)
 
 
-class HistoryMemory(gym.Wrapper[Floats, Any, Any, Any]):
+class HistoryMemory(gym.Wrapper):  # type: ignore[misc]  # gymnasium is optional, and Any here
     """An environment whose observations also tell what was not predicted of its episode so far.
 
     A stack learns to predict the observations of the environment's own episodes, at first after
-    `config.observations` of them, and is then frozen or goes on learning. Each observation becomes one row of
-    float32: the flattened observation (D,), the top level's state (H,) and the time since the top level's last
-    event, as log2(1 + time) / 16. `info["event"]` tells whether this observation was one. See
+    `observations` of them, and is then frozen or, with `again`, goes on learning. Each observation becomes a
+    row of float32: the flattened observation (D,), the top level's state (H,) and the time since the top
+    level's last event, as log2(1 + time) / 16. `info["event"]` tells whether this observation was one. See
     `chunker.reinforcement.symbols` for the spaces that fit.
 
     settings: fields of MemoryConfig. stack: one that is trained already, for example another wrapper's
@@ -71,7 +71,7 @@ class HistoryMemory(gym.Wrapper[Floats, Any, Any, Any]):
     UsageError: the space does not fit, or a setting makes no sense.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], *, stack: HistoryStack | None = None, **settings: Any) -> None:
+    def __init__(self, env: gym.Env, *, stack: HistoryStack | None = None, **settings: Any) -> None:
         super().__init__(env)
         self._reader = _Reader(env.observation_space, 1, _config(settings), stack)
         self.observation_space = self._reader.space
@@ -96,20 +96,18 @@ class HistoryMemory(gym.Wrapper[Floats, Any, Any, Any]):
         return found, {**info, "event": bool(self.memory.event[0])}
 
 
-class VectorHistoryMemory(VectorWrapper):
-    """A vector environment whose observations (B, D + H + 1) are those of HistoryMemory, with one stack for all.
+class VectorHistoryMemory(VectorWrapper):  # type: ignore[misc]
+    """A vector environment with observations (B, D + H + 1) as HistoryMemory makes them, one stack for all.
 
-    `info["event"]` is (B,). The first step after an episode's end has to begin the next one, which is
-    gymnasium's default.
+    `info["event"]` is (B,). The step after an episode's end has to begin the next one, which is gymnasium's
+    default.
 
     Raises
     ------
     UsageError: the space does not fit, episodes are begun otherwise, or a setting makes no sense.
     """
 
-    def __init__(
-        self, env: VectorEnv[Any, Any, Any], *, stack: HistoryStack | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, env: VectorEnv, *, stack: HistoryStack | None = None, **settings: Any) -> None:
         super().__init__(env)
         if env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP) != AutoresetMode.NEXT_STEP:
             raise UsageError(
@@ -152,13 +150,13 @@ class VectorHistoryMemory(VectorWrapper):
         return found, {**info, "event": self.memory.event}
 
 
-class ActOnEvents(gym.Wrapper[Floats, Any, Floats, Any]):
+class ActOnEvents(gym.Wrapper):  # type: ignore[misc]
     """Repeats each action until an observation was not predicted, or the episode ends.
 
-    A policy then decides only where it can have learned something new: its episodes are as short as the top
-    level's. This is an option in the sense of Sutton, Precup and Singh (1999), "go on until something unexpected
-    happens", and it presumes that going on is right meanwhile. Rewards are summed, undiscounted; `info["steps"]`
-    tells how many there were.
+    A policy then decides only where it can have learned something new, and its episodes are as short as what
+    the top level reads of them. This is an option in the sense of Sutton, Precup and Singh (1999): go on
+    until something unpredicted happens. It presumes that going on is right meanwhile. Rewards are summed,
+    undiscounted; `info["steps"]` tells how many there were.
 
     env: a HistoryMemory, or something around it that keeps `info["event"]`.
     """
