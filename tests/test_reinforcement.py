@@ -347,7 +347,7 @@ def test_stable_baselines_trains_on_it(stack):
 
 
 def test_the_experiment_has_a_row_for_each_net():
-    nets = ["history-memory", "lstm", "no-memory", "no-memory, on events"]
+    nets = ["history-memory", "lstm-chrono, on events", "no-memory", "no-memory, on events"]
     words = [word for net in nets for word in ("--net", net)]
     out = call(
         chunker, "experiment", "t-maze", "--corridor", "3", "--seconds", "0.2", "--json", *words

@@ -166,12 +166,14 @@ def _maze(noise: bool = False, active: bool = False) -> Callable[[Options, Repor
 
 _OWN = ("history-compressor",)
 _GATES = ("history-memory", "history-memory, gate 2 bits")
-_END_TO_END = ("lstm", "lstm-chrono", "no-memory")
 _MAZE_NETS = (
     "history-memory",
     "history-memory, each step",
     "history-memory, ppo",
-    *_END_TO_END,
+    "lstm",
+    "lstm, on events",
+    "lstm-chrono, on events",
+    "no-memory",
     "no-memory, on events",
 )
 EXPERIMENTS = {
@@ -257,7 +259,7 @@ EXPERIMENTS = {
     "t-maze-noise": Experiment(
         "a limit of the method: a random bit at each step of the corridor; a wider gate keeps it out",
         "Bakker 2002: LSTM, two random numbers in the corridor",
-        (*_GATES, *_END_TO_END),
+        (*_GATES, "lstm", "no-memory"),
         _maze(noise=True),
         corridor=50,
     ),

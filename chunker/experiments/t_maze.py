@@ -4,10 +4,12 @@
     history-memory              what is seen, the state of the top      when something unpredicted came; until
                                 level, the time since its last event    then its action is repeated
     history-memory, each step   the same                                at every step
-    lstm, lstm-chrono           what is seen, with an LSTM trained      at every step
+    lstm                        what is seen, with an LSTM trained      at every step
                                 end to end through whole episodes
+    lstm, on events             the same                                as history-memory does, whose stack
+    lstm-chrono, on events      the same, see below                     tells it when, and nothing else
     no-memory                   what is seen                            at every step
-    no-memory, on events        what is seen                            as history-memory does
+    no-memory, on events        the same                                as history-memory does
     history-memory, ppo         as history-memory                       as history-memory does
 
 All have the same budget of seconds of processor time. `chunker.reinforcement.policy_gradient` trains them on
@@ -100,7 +102,7 @@ class _Recurrent(nn.Module):
 
 def _train(net: str, maze: Maze, seed: int, seconds: float) -> Row:
     torch.manual_seed(seed)
-    on_events = net in ("history-memory", WIDE_GATE, "no-memory, on events")
+    on_events = net in ("history-memory", WIDE_GATE) or net.endswith("on events")
     # long episodes take an LSTM as long for one row as for all: all of a batch are learned from together
     config = GradientConfig(on_events=on_events, minibatches=1 if net.startswith("lstm") else 4)
     envs, policy = _agent(net, maze, seed)
@@ -184,18 +186,18 @@ def _agent(net: str, maze: Maze, seed: int) -> tuple[VectorEnv, nn.Module]:
     mazes = TMazes(_ROWS, maze.corridor, maze.noise, maze.active)
     mazes.reset(seed=seed)
     seen, actions = int(mazes.single_observation_space.n), int(mazes.single_action_space.n)
-    if net.startswith("history-memory") or net == "no-memory, on events":
-        gate = GateRule("surprise", 2.0 if net == WIDE_GATE else 0.5)
-        envs = VectorHistoryMemory(mazes, gate=gate, seed=seed)
-        if net.startswith("history-memory"):
-            return envs, Policy(seen + envs.memory.width, actions)
-        return _shown(envs, lambda observations: observations[:, :seen], seen), Policy(seen, actions)
-    one_hot = np.eye(seen, dtype=np.float32)
-    shown = _shown(mazes, lambda observations: one_hot[observations], seen)
-    if net == "no-memory":
+    gate = GateRule("surprise", 2.0 if net == WIDE_GATE else 0.5)
+    memory = VectorHistoryMemory(mazes, gate=gate, seed=seed)
+    if net.startswith("history-memory"):
+        return memory, Policy(seen + memory.memory.width, actions)
+    if net.endswith("on events"):
+        shown = _shown(memory, lambda observations: observations[:, :seen], seen)
+    else:
+        one_hot = np.eye(seen, dtype=np.float32)
+        shown = _shown(mazes, lambda observations: one_hot[observations], seen)
+    if net.startswith("no-memory"):
         return shown, Policy(seen, actions)
-    chrono = maze.corridor + 1 if net == "lstm-chrono" else None
-    return shown, _Recurrent(seen, actions, chrono)
+    return shown, _Recurrent(seen, actions, maze.corridor + 1 if net.startswith("lstm-chrono") else None)
 
 
 def _shown(envs: VectorEnv, change: Callable[[Any], Any], width: int) -> VectorEnv:
