@@ -6,6 +6,7 @@ import json
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from chunker.reinforcement.policy_gradient import Episodes, advantages, run_epis
 from chunker.reinforcement.symbols import Alphabet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUICK = {"levels": (8, 8), "steps": 30, "window": 16, "observations": 64}
+QUICK: dict[str, Any] = {"levels": (8, 8), "steps": 30, "window": 16, "observations": 64}
 PASSIVE, ACTIVE = "chunker/PassiveTMaze-v0", "chunker/ActiveTMaze-v0"
 
 
@@ -149,11 +150,14 @@ def test_settings_that_make_no_sense_are_refused(settings, remedy):
 @pytest.fixture(scope="module")
 def stack():
     """What a memory makes of the first steps of random episodes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     envs = VectorHistoryMemory(TMazes(16, corridor=5), **QUICK, seed=1)
     envs.reset(seed=0)
     random = np.random.default_rng(0)
     for _ in range(5):
         envs.step(random.integers(4, size=16))
+    torch.set_num_threads(threads)
     assert [report.width for report in envs.memory.reports] == [8, 8]
     return envs.memory.stack
 
@@ -279,7 +283,7 @@ def test_actions_are_repeated_until_something_unpredicted_comes(stack):
     decisions = 0
     while not over:
         _, reward, terminated, truncated, info = env.step(BACK)
-        steps, total, over = steps + info["steps"], total + reward, terminated or truncated
+        steps, total, over = steps + info["steps"], total + float(reward), terminated or truncated
         decisions += 1
     assert steps == 41
     assert total == pytest.approx(-1)
@@ -322,7 +326,7 @@ def test_a_policy_with_memory_learns_what_one_without_cannot():
     assert (test.returns == 1).all()
     assert test.decided.sum(0).float().mean() < 6
     with torch.no_grad():
-        policy.actor[0].weight[:, 6:] = 0  # what the memory tells
+        next(policy.actor.parameters())[:, 6:] = 0  # what the memory tells
     blind = run_episodes(envs, policy, on_events=True, greedy=True)
     assert (blind.returns == 1).float().mean() < 0.9
 
