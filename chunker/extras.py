@@ -10,6 +10,7 @@ from chunker.errors import MissingExtra
 EXTRAS = {
     "aeon": ("torch", "sklearn", "aeon"),
     "plot": ("matplotlib",),
+    "rl": ("torch", "gymnasium"),
     "sklearn": ("torch", "sklearn"),
     "tensorboard": ("torch", "tensorboard"),
     "train": ("torch",),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--list", "listing", is_flag=True, help="Say what each shows and what was published.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Seeds 0 .. N - 1.")
 @click.option("--lag", type=int, help="Steps of the experiments that have a lag.")
+@click.option("--corridor", type=int, help="Cells of the mazes.")
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), help="Seconds of training for each net and seed."
 )
@@ -37,6 +38,7 @@ def experiment(
     listing: bool,
     seeds: int,
     lag: int | None,
+    corridor: int | None,
     seconds: float | None,
     nets: tuple[str, ...],
     threads: int | None,
@@ -71,7 +73,7 @@ def experiment(
         if not as_json:
             click.echo(_line(row))
 
-    run_experiment(name, Options(seeds, lag, seconds, nets), report)
+    run_experiment(name, Options(seeds, lag, corridor, seconds, nets), report)
     if as_json:
         print_json([row.to_json() for row in rows])
     else:
@@ -87,7 +89,14 @@ def _list(as_json: bool) -> None:
     if as_json:
         print_json(
             [
-                {"name": name, "shows": e.shows, "published": e.published, "nets": list(e.nets), "lag": e.lag}
+                {
+                    "name": name,
+                    "shows": e.shows,
+                    "published": e.published,
+                    "nets": list(e.nets),
+                    "lag": e.lag,
+                    "corridor": e.corridor,
+                }
                 for name, e in EXPERIMENTS.items()
             ]
         )

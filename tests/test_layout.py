@@ -118,8 +118,10 @@ ROOMS = {
     "chunker.views": {"chunker.errors", "chunker.extras"},
     "chunker.learning": MODELS | {"chunker.views"},
     "chunker.classification": MODELS | {"chunker.learning", "chunker.views"},
+    "chunker.reinforcement": MODELS | {"chunker.learning", "chunker.views"},
     "chunker.experiments": MODELS
-    | {"chunker.codec", "chunker.classification", "chunker.data", "chunker.learning"},
+    | {"chunker.codec", "chunker.classification", "chunker.data", "chunker.learning"}
+    | {"chunker.reinforcement"},
 }
 
 # Module or package -> what neither it nor anything in it may import, at any place.

@@ -37,14 +37,16 @@ def needs(source: str) -> list[str]:
     found = (
         {"torch"} if re.search(r"\btorch\b|chunker\.(learning|classification|experiments)", source) else set()
     )
-    return sorted(
-        found | ({"sklearn"} if re.search(r"\bsklearn\b|chunker\.classification", source) else set())
-    )
+    if re.search(r"\bsklearn\b|chunker\.classification", source):
+        found.add("sklearn")
+    if "chunker.reinforcement" in source:
+        found |= {"torch", "gymnasium"}
+    return sorted(found)
 
 
 def lacks(source: str) -> list[str]:
     """What a block imports and is not installed, of packages whose blocks no other block needs."""
-    imported = re.findall(r"^import (numcodecs|zarr)\b", source, re.MULTILINE)
+    imported = re.findall(r"^(?:import|from) (numcodecs|stable_baselines3|zarr)\b", source, re.MULTILINE)
     return [name for name in imported if find_spec(name) is None]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from chunker import extras
 from chunker.errors import UsageError
 from chunker.experiments.results import NETS, Row
 
@@ -17,11 +18,12 @@ Report = Callable[[Row], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may set. lag: of the experiments that have one. seconds: of training for each net and seed,
-    in place of the experiment's own. nets: which of the experiment's; empty: all."""
+    """What a user may set. lag, corridor: of the experiments that have one. seconds: of training for each net
+    and seed, in place of the experiment's own. nets: which of the experiment's; empty: all."""
 
     seeds: int = 1
     lag: int | None = None
+    corridor: int | None = None
     seconds: float | None = None
     nets: tuple[str, ...] = ()
 
@@ -30,7 +32,8 @@ class Options:
 class Experiment:
     """shows: in one line. published: what the sources report. nets: that take part, in order.
 
-    lag: the default, None for an experiment without one. run: all nets and seeds; reports every row.
+    lag, corridor: the defaults, None for an experiment without one. run: all nets and seeds; reports every
+    row.
     """
 
     shows: str
@@ -38,6 +41,7 @@ class Experiment:
     nets: tuple[str, ...]
     run: Callable[[Options, Report], list[Row]]
     lag: int | None = None
+    corridor: int | None = None
 
 
 def run_experiment(name: str, options: Options, report: Report) -> list[Row]:
@@ -45,20 +49,24 @@ def run_experiment(name: str, options: Options, report: Report) -> list[Row]:
 
     Raises
     ------
-    UsageError: no such experiment or net, or a lag where there is none.
+    UsageError: no such experiment or net, or a lag or corridor where there is none.
     """
     if name not in EXPERIMENTS:
         raise UsageError(f"experiment {name!r} is not known; choose one of {', '.join(EXPERIMENTS)}")
     experiment = EXPERIMENTS[name]
     if options.lag is not None and experiment.lag is None:
         raise UsageError(f"experiment {name} has no --lag")
+    if options.corridor is not None and experiment.corridor is None:
+        raise UsageError(f"experiment {name} has no --corridor")
     if options.lag is not None and options.lag < 3:
         raise UsageError("a lag is at least 3")
     unknown = [net for net in options.nets if net not in experiment.nets]
     if unknown:
         raise UsageError(f"net {unknown[0]!r} is not one of {', '.join(experiment.nets)}")
     lag = experiment.lag if options.lag is None else options.lag
-    return experiment.run(replace(options, lag=lag, nets=options.nets or experiment.nets), report)
+    corridor = experiment.corridor if options.corridor is None else options.corridor
+    nets = options.nets or experiment.nets
+    return experiment.run(replace(options, lag=lag, corridor=corridor, nets=nets), report)
 
 
 def _lag_20(options: Options, report: Report) -> list[Row]:
@@ -145,7 +153,29 @@ def _gradients(options: Options, report: Report) -> list[Row]:
     return run(options.lag or 1000, options.seeds, options.seconds, report, options.nets)
 
 
+def _maze(noise: bool = False, active: bool = False) -> Callable[[Options, Report], list[Row]]:
+    def run_it(options: Options, report: Report) -> list[Row]:
+        extras.require("rl", "this experiment")
+        from chunker.experiments.t_maze import Maze, run
+
+        maze = Maze(50 if options.corridor is None else options.corridor, noise, active)
+        return run(maze, options.seeds, options.seconds, report, options.nets)
+
+    return run_it
+
+
 _OWN = ("history-compressor",)
+_GATES = ("history-memory", "history-memory, gate 2 bits")
+_MAZE_NETS = (
+    "history-memory",
+    "history-memory, each step",
+    "history-memory, ppo",
+    "lstm",
+    "lstm, on events",
+    "lstm-chrono, on events",
+    "no-memory",
+    "no-memory, on events",
+)
 EXPERIMENTS = {
     "lag-20": Experiment(
         "20 steps between cause and class, gradients cut after 3 steps, one unbroken stream",
@@ -211,6 +241,27 @@ EXPERIMENTS = {
         ("history-classifier", "lstm", "gru", "gzip-1nn"),
         _first_symbol,
         lag=100,
+    ),
+    "t-maze": Experiment(
+        "a sign at the start of a corridor tells which way to turn at its end (needs gymnasium)",
+        "Bakker 2002: LSTM, corridors to 70; Ni et al. 2023: transformers, corridors to 1,500",
+        _MAZE_NETS,
+        _maze(),
+        corridor=50,
+    ),
+    "t-maze-active": Experiment(
+        "the same, and the agent has to go back first to see the sign (needs gymnasium)",
+        "none",
+        _MAZE_NETS,
+        _maze(active=True),
+        corridor=50,
+    ),
+    "t-maze-noise": Experiment(
+        "a limit of the method: a random bit at each step of the corridor; a wider gate keeps it out",
+        "Bakker 2002: LSTM, two random numbers in the corridor",
+        (*_GATES, "lstm", "no-memory"),
+        _maze(noise=True),
+        corridor=50,
     ),
     "2b": Experiment(
         "a limit of the method: random symbols between, so nothing can be left out",

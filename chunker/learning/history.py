@@ -151,6 +151,39 @@ class HistoryStack(nn.Module):
         after = replace(after, since=since, fresh=state.fresh & (count == 0))
         return LevelTrace(inputs, at, given, values, prediction, given & missed), after
 
+    @torch.no_grad()
+    def step(self, inputs: Tensor, states: Sequence[LevelState]) -> tuple[list[Tensor], list[LevelState]]:
+        """Read one input of each row, (B,) or (B, D): which rows' levels received it, per level (B,) bool,
+        and the states afterwards. As `run` on a window of one, but a level that no row reaches is not run.
+        """
+        event = torch.ones(len(inputs), dtype=torch.bool)
+        received, after = [], []
+        for i, state in enumerate(states):
+            received.append(event)
+            since = torch.where(event, 0, state.since + 1)
+            if not bool(event.any()):
+                after.append(replace(state, since=since))
+                continue
+            level, keep = self.level(i), event.unsqueeze(1)
+            h, c = level.step(inputs, state, state.since + 1)
+            missed = event & state.fresh
+            if i + 1 < len(states):
+                prediction = level.predict(state.h, state.last)
+                limit = self.thresholds[i]
+                missed |= event & unexpected(self.observation, prediction, inputs, self.gate, limit)
+            after.append(
+                replace(
+                    state,
+                    h=torch.where(keep, h, state.h),
+                    c=None if c is None or state.c is None else torch.where(keep, c, state.c),
+                    since=since,
+                    fresh=state.fresh & ~event,
+                    last=None if state.last is None else torch.where(keep, inputs, state.last),
+                )
+            )
+            event = missed
+        return received, after
+
     def read(self, sequences: list[Array]) -> list[History]:
         """Every sequence as the stack saw it, each from a cold start."""
         found: list[History | None] = [None] * len(sequences)

@@ -43,7 +43,8 @@ class PretrainConfig:
     levels: hidden units of each, lowest first. steps: gradient steps per level at most. window: inputs
     through which gradients flow back. batch: windows per step. learning_rate: Adam's, constant for half of
     the steps and then falling linearly to 5 %. held_out: share of the sequences on which progress is
-    measured; of fewer than 20 sequences none, and progress is measured on those that train.
+    measured; of fewer than 20 sequences none, and progress is measured on those that train. all_levels: all
+    are made, however few or many inputs reach them.
     """
 
     levels: Sequence[int] = (64, 64)
@@ -52,6 +53,7 @@ class PretrainConfig:
     batch: int = 32
     learning_rate: float = 3e-3
     held_out: float = 0.1
+    all_levels: bool = False
 
     def __post_init__(self) -> None:
         if not np.iterable(self.levels) or not len(self.levels):
@@ -83,10 +85,12 @@ def pretrain(
     gate: GateRule,
     cell: str,
     random: np.random.Generator,
+    start: HistoryStack | None = None,
 ) -> tuple[HistoryStack, list[PretrainReport]]:
     """A stack trained on sequences (T,) or (T, D), prepared as the observation model wants them.
 
-    Initial weights come from torch's global generator; `random` picks windows.
+    Initial weights come from torch's global generator, or are those of the levels of `start`, which stays as
+    it is; `random` picks windows.
 
     Raises
     ------
@@ -98,12 +102,18 @@ def pretrain(
     total = max(sum(map(len, sequences)), 1)
     for index, width in enumerate(config.levels):
         events = sum(map(len, times))
-        if index and (
-            events < FEWEST_EVENTS * len(sequences) or events > LARGEST_SHARE * total * reports[-1].share
+        if (
+            index
+            and not config.all_levels
+            and (
+                events < FEWEST_EVENTS * len(sequences) or events > LARGEST_SHARE * total * reports[-1].share
+            )
         ):
             break
         rows = [(row[at], since_of(at)) for row, at in zip(sequences, times, strict=True)]
         level = stack.new_level(width)
+        if start is not None:
+            level.load_state_dict(start.level(index).state_dict())
         bits, steps = train_level(level, rows, config, random)
         stack.add(level, 0.0)
         stack.thresholds[index] = _calibrate(stack, index, rows, random)
