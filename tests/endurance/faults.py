@@ -101,8 +101,8 @@ def contents(seed: int = 1) -> Files:
     """The files that the jobs read."""
     draw = random.Random(seed)
     words = [bytes(draw.choices(range(97, 123), k=draw.randint(2, 9))) for _ in range(400)]
-    text = b" ".join(draw.choices(words, k=3000)) + draw.randbytes(300_000)
-    log = b"".join(b"t=%d level=%d %s\n" % (n, n % 3, draw.choice(words)) for n in range(6000))
+    text = b" ".join(draw.choices(words, k=2000))
+    log = b"".join(b"t=%d level=%d %s\n" % (n, n % 3, draw.choice(words)) for n in range(500))
     rows = []
     for _ in range(60):
         label = draw.choice(["left", "right"])
