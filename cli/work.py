@@ -241,16 +241,14 @@ class Worker:
                     for piece in salvage(data, models, bar.advance):
                         target.write(piece.content)
                         at += len(piece.content)
-                        if piece.lost != 0:
+                        if piece.lost != 0 or not piece.checked:
                             missing.append((piece, at))
         outcome = Outcome(path, Figures(bar.done, len(data)), bar.seconds, target=name, unpacking=True)
         outcome = replace(outcome, model=", ".join(models.found) or None)
         if not missing:
             return outcome
         for piece, at in missing:
-            count = "an unknown number of" if piece.lost is None else f"{piece.lost:,}"
-            where = f"before byte {at:,} of the result; they were at {piece.at:,} in the archive"
-            complain(f"{files.shown(path)}: {count} bytes are missing {where}")
+            complain(f"{files.shown(path)}: {_missing(piece, at)}")
         lost = sum(piece.lost or 0 for piece, _ in missing)
         parts = "1 part is" if len(missing) == 1 else f"{len(missing)} parts are"
         told = f"{parts} missing, {lost:,} bytes as far as is known; the rest was written"
@@ -337,6 +335,14 @@ class Worker:
             complain(f"{files.shown(source.path)}: {ignored}")
         model = ", ".join(found.models) or None
         return Outcome(source.path, Figures(bar.done, archive.count), bar.seconds, model=model)
+
+
+def _missing(piece: Piece, at: int) -> str:
+    """What is not there, or not certain, of a part that was read up to that byte of the result."""
+    if piece.lost == 0:
+        return f"the last {len(piece.content):,} bytes before byte {at:,} of the result lack their checksum"
+    count = "an unknown number of" if piece.lost is None else f"{piece.lost:,}"
+    return f"{count} bytes are missing before byte {at:,} of the result; they were at {piece.at:,} in the archive"
 
 
 def _content_bytes(source: files.Source) -> int | None:

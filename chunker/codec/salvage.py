@@ -34,6 +34,7 @@ class Piece:
 
     at, stored_size: where it lies in the archive; stored_size may be 0. size: bytes of its content, None if
     nobody knows. content: b"" if it is lost; else that, or the beginning that a cut left. head: the block's.
+    checked: whether the content passed its checksum, which is cut off, too, where the end is missing.
     """
 
     at: int
@@ -41,6 +42,7 @@ class Piece:
     size: int | None
     content: bytes = b""
     head: Head | None = None
+    checked: bool = True
 
     @property
     def lost(self) -> int | None:
@@ -198,7 +200,7 @@ class _Salvage:
             content = blocks.decode_block(block, self._models.find(block), Stop(), Progress())
         except CorruptArchive:
             content = b""
-        return Piece(at, end - at, head.size, content)
+        return Piece(at, end - at, head.size, content, checked=False)
 
     # ---- parts ---------------------------------------------------------------------------------------
 
