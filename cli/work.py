@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from chunker.cli import files, options
+from chunker.cli import files, memory, options
 from chunker.cli.guard import ReportLost, complain, each_file, leave
 from chunker.cli.options import NO_MODEL
 from chunker.cli.progress import Progress, watched
@@ -66,6 +66,9 @@ def takes_job(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(**values: Any) -> None:
         values["output"] = options.output_of(values.get("output"), values.pop("stdout", False))
+        limit = values.pop("memory", None)
+        if limit is not None:
+            values["threads"] = memory.threads_within(limit, values["threads"])
         of_job = {field.name: values.pop(field.name) for field in fields(Job) if field.name in values}
         function(job=Job(**of_job), **values)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_support import call
+from cli_support import call, one_line, run
 
 from chunker.cli.main import chunker
 from chunker.errors import ChunkerError
@@ -123,3 +124,24 @@ def test_what_a_file_says_cannot_move_the_cursor(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     result = call(chunker, "compress", str(tmp_path / "a"), "-m", str(path), code=1)
     assert result.stderr.rstrip("\n").isprintable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only the threads are fewer")
+def test_memory_is_limited(tmp_path):
+    """Whatever the process would take beyond the limit is one line, and the limit counts threads."""
+    (tmp_path / "a").write_bytes(b"abc" * 1000)
+    limit = "; ".join(
+        (
+            "import resource, atexit",
+            "atexit.register(lambda: print(resource.getrlimit(resource.RLIMIT_DATA)[0]))",
+        )
+    )
+    done = run("chunker", "compress", tmp_path / "a", "-q", "--memory", "300M", "-T", "16", before=limit)
+    assert (done.returncode, done.stdout) == (0, b"300000000\n")
+    done = run("chunker", "test", tmp_path / "a.nhc", "--memory", "100M")
+    assert done.returncode == 2
+    assert "take 240M" in one_line(done.stderr)
+    greedy = "import chunker.codec.pipes as p; p.unpack = lambda *given, **named: bytes(500_000_000)"
+    done = run("chunker", "test", tmp_path / "a.nhc", "--memory", "300M", before=greedy)
+    assert done.returncode == 1
+    assert "out of memory" in one_line(done.stderr)

@@ -38,8 +38,8 @@ sys.path[:0] = [str(ROOT)]
 
 TRAINING = ["--levels", "8,6", "--batch", "4", "--window", "16", "--piece", "100", "--precision", "float32"]
 TRAINING += ["--validations", "4", "--patience", "0", "--threads", "1", "--device", "cpu", "-q"]
-TRAINING += ["--bytes", str(400 * 64), "--checkpoint-minutes", "0.0002", "--log-seconds", "0"]
-FITTING = ["--levels", "12,8", "--steps", "30", "--head-steps", "40"]
+TRAINING += ["--bytes", str(60 * 64), "--checkpoint-minutes", "0.0002", "--log-seconds", "0"]
+FITTING = ["--levels", "12,8", "--steps", "6", "--head-steps", "6"]
 MODULES = ("compress", "decompress", "records", "record_training", "train", "classify")
 USUAL = ("chunker.codec.stream", "chunker.records.codec", "chunker.records.container", "chunker.learning.run")
 USUAL += ("chunker.classification.storage", "safetensors.torch", "rich.progress", "chunker.codec.lempelziv")
