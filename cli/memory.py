@@ -9,8 +9,8 @@ import click
 
 from chunker.codec.pool import worker_count
 
-# A block of 4 MiB needs at most 113 MB of tables (`ChunkerSession`, all contexts), and two blocks for each thread
-# wait as content and as payload. The rest is Python, a model and what the compressor reads ahead.
+# A block of 4 MiB needs at most 113 MB of tables (all contexts), and two blocks for each thread wait, as
+# content and as payload. The rest is Python, a model and what the compressor reads ahead.
 THREAD_BYTES = 140_000_000
 OTHER_BYTES = 100_000_000
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
@@ -39,7 +39,7 @@ option = click.option(
     "--memory",
     type=_Size(),
     metavar="LIMIT",
-    help="The most memory to take, like 500M or 2G; fewer threads then work. [default: 100M, and 140M a thread]",
+    help="The most memory to take, like 500M; fewer threads then work. [default: 100M, and 140M a thread]",
 )
 
 

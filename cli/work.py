@@ -345,7 +345,8 @@ def _missing(piece: Piece, at: int) -> str:
     if piece.lost == 0:
         return f"the last {len(piece.content):,} bytes before byte {at:,} of the result lack their checksum"
     count = "an unknown number of" if piece.lost is None else f"{piece.lost:,}"
-    return f"{count} bytes are missing before byte {at:,} of the result; they were at {piece.at:,} in the archive"
+    where = f"before byte {at:,} of the result; they were at {piece.at:,} in the archive"
+    return f"{count} bytes are missing {where}"
 
 
 def _content_bytes(source: files.Source) -> int | None:

@@ -1,4 +1,4 @@
-"""Files that somebody made to do harm: an error of one line, in little time and memory, whatever they claim."""
+"""Files that somebody made to do harm: an error of one line, in little memory, whatever they claim."""
 
 from __future__ import annotations
 
@@ -130,12 +130,7 @@ def test_what_a_file_says_cannot_move_the_cursor(tmp_path):
 def test_memory_is_limited(tmp_path):
     """Whatever the process would take beyond the limit is one line, and the limit counts threads."""
     (tmp_path / "a").write_bytes(b"abc" * 1000)
-    limit = "; ".join(
-        (
-            "import resource, atexit",
-            "atexit.register(lambda: print(resource.getrlimit(resource.RLIMIT_DATA)[0]))",
-        )
-    )
+    limit = "import resource as r, atexit; atexit.register(lambda: print(r.getrlimit(r.RLIMIT_DATA)[0]))"
     done = run("chunker", "compress", tmp_path / "a", "-q", "--memory", "300M", "-T", "16", before=limit)
     assert (done.returncode, done.stdout) == (0, b"300000000\n")
     done = run("chunker", "test", tmp_path / "a.nhc", "--memory", "100M")

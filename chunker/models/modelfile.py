@@ -176,6 +176,7 @@ def _fields(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
         raise unreadable(path, error) from error
     if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise ModelVersionError(
-            f"{path} is a model of format {_brief(version)}, this chunker reads up to {VERSION}; upgrade chunker"
+            f"{path} is a model of format {_brief(version)}, this chunker reads up to {VERSION}; "
+            "upgrade chunker"
         )
     return dict(fields)

@@ -2,7 +2,7 @@
 
     python tests/endurance/damage.py bits               every bit of three small archives flipped
     python tests/endurance/damage.py edits COUNT [SEED]  COUNT harmed larger files of each kind in turn
-    python tests/endurance/damage.py fuzz COUNT [SEED]   as atheris likes it (pip install atheris): guided by coverage
+    python tests/endurance/damage.py fuzz COUNT [SEED]   guided by coverage (pip install atheris)
 
 Whatever a reader is given, it gives the content, or an error of chunker on one line; nothing else, and no
 content that is another one. A salvaged archive gives whole blocks of the content alone.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import random
 import sys
 import tempfile
@@ -172,7 +173,9 @@ def _models() -> Kind:
     lines = Path(folder, "lines.safetensors")
     record_model().save(lines)
     samples = [TINY.read_bytes(), (TINY.parent / "ngrams.safetensors").read_bytes(), lines.read_bytes()]
-    prints = {load_model(TINY.parent / name).fingerprint for name in ("tiny.safetensors", "ngrams.safetensors")}
+    prints = {
+        load_model(TINY.parent / name).fingerprint for name in ("tiny.safetensors", "ngrams.safetensors")
+    }
     prints.add(load_record_model(lines).fingerprint)
     path = Path(folder, "m.safetensors")
 
@@ -188,14 +191,15 @@ def _models() -> Kind:
 
 def _salvaged() -> Kind:
     archives = _archives()
-    whole = {sample: archives.read(sample) for sample in archives.samples}
+    whole = [archives.read(sample) for sample in archives.samples]
 
     def read(data: bytes) -> object:
         return [piece.content for piece in salvage(data, ModelFinder(model())) if piece.checked]
 
     def same(data: bytes, found: object) -> bool:
         return isinstance(found, list) and all(
-            any(piece in content for content in whole.values() if isinstance(content, bytes)) for piece in found
+            any(piece in content for content in whole.values() if isinstance(content, bytes))
+            for piece in found
         )
 
     return Kind("salvaged archives", archives.samples, read, same)
@@ -331,35 +335,44 @@ def edits(count: int, seed: int = 1) -> Counter[str]:
 
 
 def fuzz(count: int, seed: int = 1) -> Counter[str]:
-    """So many inputs that atheris makes up, guided by which lines of chunker they reach."""
+    """So many inputs that atheris makes up, guided by which lines of Python they reach. Does not return."""
     import atheris
 
     kinds, found = [make() for make in KINDS], Counter[str]()
+    calls, begun = itertools.count(1), time.process_time()
 
     def one(data: bytes) -> None:
         if data:
             kind = kinds[data[0] % len(kinds)]
             found[f"{kind.name}: {judge(kind, data[1:])}"] += 1
+        if next(calls) == count:
+            report(found, begun)
 
     with tempfile.TemporaryDirectory() as folder:
         for k, kind in enumerate(kinds):
             for i, sample in enumerate(kind.samples):
                 Path(folder, f"{k}-{i}").write_bytes(bytes([k]) + sample)
-        atheris.instrument_all() if hasattr(atheris, "instrument_all") else None
+        atheris.instrument_all()
         options = [f"-runs={count}", f"-seed={seed}", "-max_len=4096", "-timeout=60", "-rss_limit_mb=2000"]
         atheris.Setup([sys.argv[0], *options, folder], one)
         atheris.Fuzz()
     return found
 
 
+def report(found: Counter[str], begun: float) -> None:
+    """What came out of how many."""
+    for name, count in sorted(found.items()):
+        print(f"{count:9,} {name}")
+    print(
+        f"{sum(found.values()):9,} in all, no fault, {time.process_time() - begun:.0f} s of CPU", flush=True
+    )
+
+
 def main() -> None:
     """The command line."""
     series: dict[str, Callable[..., Counter[str]]] = {"bits": bits, "edits": edits, "fuzz": fuzz}
     begun = time.process_time()
-    found = series[sys.argv[1]](*map(int, sys.argv[2:]))
-    for name, count in sorted(found.items()):
-        print(f"{count:9,} {name}")
-    print(f"{found.total():9,} in all, no fault, {time.process_time() - begun:.0f} s of CPU")
+    report(series[sys.argv[1]](*map(int, sys.argv[2:])), begun)
 
 
 if __name__ == "__main__":

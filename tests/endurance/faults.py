@@ -150,7 +150,9 @@ def preload(jobs: list[Job]) -> None:
 class Child:
     """A process that runs a command in a folder. prepare: called in it before the command begins."""
 
-    def __init__(self, arguments: list[str], folder: Path, prepare: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, arguments: list[str], folder: Path, prepare: Callable[[], object] | None = None
+    ) -> None:
         self._errors, errors = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -164,7 +166,7 @@ class Child:
             os.chdir(folder)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(errors, 2)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
             sys.argv = ["chunker", *arguments]
             if prepare is not None:
                 prepare()
