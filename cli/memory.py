@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
-
 import click
 
 from chunker.codec.pool import worker_count
@@ -16,28 +14,25 @@ OTHER_BYTES = 100_000_000
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
-class _Size(click.ParamType):
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        number, unit = value.upper().removesuffix("B"), ""
-        if number[-1:] in _UNITS:
-            number, unit = number[:-1], number[-1]
-        try:
-            size = int(float(number) * _UNITS[unit])
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no size; write it like 500M or 2G", param, ctx)
-        if size < THREAD_BYTES + OTHER_BYTES:
-            least = (THREAD_BYTES + OTHER_BYTES) // 10**6
-            self.fail(f"{value} is too little; a thread and what else is needed take {least}M", param, ctx)
-        return size
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    number, unit = value.upper().removesuffix("B"), ""
+    if number[-1:] in _UNITS:
+        number, unit = number[:-1], number[-1:]
+    try:
+        size = int(float(number) * _UNITS[unit])
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{value!r} is no size; write it like 500M or 2G") from None
+    if size < THREAD_BYTES + OTHER_BYTES:
+        least = (THREAD_BYTES + OTHER_BYTES) // 10**6
+        raise click.BadParameter(f"{value} is too little; a thread and what else is needed take {least}M")
+    return size
 
 
 option = click.option(
     "--memory",
-    type=_Size(),
+    callback=_size,
     metavar="LIMIT",
     help="The most memory to take, like 500M; fewer threads then work. [default: 100M, and 140M a thread]",
 )

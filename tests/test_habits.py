@@ -184,6 +184,36 @@ def test_threads_share_a_writer(path):
     assert sorted(decompress(path.read_bytes()).splitlines(keepends=True)) == sorted(lines)
 
 
+@pytest.mark.usefixtures("small_blocks")
+def test_threads_share_a_compressor():
+    lines = [b"%d: %s\n" % (number, noise(9, number).hex().encode()) for number in range(1600)]
+    compressor = Compressor("fast", workers=2)
+    found = []
+
+    def give(at: int) -> None:
+        for line in lines[at : at + 200]:
+            found.append(compressor.compress(line))
+
+    all_at_once([functools.partial(give, at) for at in range(0, 1600, 200)])
+    assert any(found)
+    compressor.flush()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_threads_share_a_reader(path):
+    data = mixed(60_000)
+    path.write_bytes(fast(data))
+    found: list[bytes] = []
+    with files.open(path, workers=2) as file:
+
+        def take() -> None:
+            while part := file.read(77):
+                found.append(part)
+
+        all_at_once([take] * 8)
+    assert sorted(b"".join(found)) == sorted(data)
+
+
 # ---- file objects ----------------------------------------------------------------------------------
 
 

@@ -122,6 +122,10 @@ def _archives() -> Kind:
     return Kind("archives", [*contents], read, same)
 
 
+def _is(content: bytes, data: bytes, found: object) -> bool:
+    return found == content
+
+
 def _of_parts(contents: dict[bytes, bytes], data: bytes) -> bytes | None:
     """The content of several sound files in a row, with zeros behind; None: they are not."""
     found = b""
@@ -198,8 +202,7 @@ def _salvaged() -> Kind:
 
     def same(data: bytes, found: object) -> bool:
         return isinstance(found, list) and all(
-            any(piece in content for content in whole.values() if isinstance(content, bytes))
-            for piece in found
+            any(piece in content for content in whole if isinstance(content, bytes)) for piece in found
         )
 
     return Kind("salvaged archives", archives.samples, read, same)
@@ -247,26 +250,35 @@ def harm(draw: random.Random, data: bytes, others: list[bytes]) -> bytes:
         near = min(len(data), a + draw.choice((1, 2, 4, 8, 40)))
         other = draw.choice(others)
         at = draw.randrange(len(other) + 1)
-        number = draw.choice((0, 1, 127, 128, 255))
-        data = draw.choice(
-            [
-                lambda d=data, a=a: _flip(draw, d, a),
-                lambda d=data, a=a: _flip(draw, d, a),
-                lambda d=data, a=a, b=near: d[:a] + draw.randbytes(b - a) + d[b:],
-                lambda d=data, a=a, n=number: d[:a] + bytes([n]) + d[a + 1 :],
-                lambda d=data, a=a, b=near: d[:a] + d[b:],
-                lambda d=data, a=a, b=b: d[:a] + d[b:],
-                lambda d=data, a=a: d[:a],
-                lambda d=data, a=a: d[a:],
-                lambda d=data, a=a: d[:a] + draw.randbytes(draw.randint(1, 30)) + d[a:],
-                lambda d=data, a=a, b=b: d[:b] + d[a:],
-                lambda d=data, a=a, b=b, c=c: d[:a] + d[b:c] + d[a:b] + d[c:],
-                lambda d=data, a=a, b=near: d[:a] + bytes(b - a) + d[b:],
-                lambda d=data, a=a, o=other, k=at: d[:a] + o[k:],
-                lambda d=data, a=a, b=b, o=other, k=at: d[:a] + o[k : k + b - a] + d[b:],
-                lambda d=data, a=a, o=other: d[:a] + o + d[a:],
-            ]
-        )()
+        way = draw.randrange(14)
+        if way <= 1:
+            data = _flip(draw, data, a)
+        elif way == 2:  # bytes overwritten, by others or by zeros
+            data = (
+                data[:a]
+                + (draw.randbytes(near - a) if draw.random() < 0.5 else bytes(near - a))
+                + data[near:]
+            )
+        elif way == 3:
+            data = data[:a] + bytes([draw.choice((0, 1, 127, 128, 255))]) + data[a + 1 :]
+        elif way <= 5:  # lost
+            data = data[:a] + data[near if way == 4 else b :]
+        elif way == 6:
+            data = data[:a]
+        elif way == 7:
+            data = data[a:]
+        elif way == 8:  # inserted
+            data = data[:a] + draw.randbytes(draw.randint(1, 30)) + data[a:]
+        elif way == 9:  # doubled
+            data = data[:b] + data[a:]
+        elif way == 10:  # exchanged
+            data = data[:a] + data[b:c] + data[a:b] + data[c:]
+        elif way == 11:  # spliced
+            data = data[:a] + other[at:]
+        elif way == 12:
+            data = data[:a] + other[at : at + b - a] + data[b:]
+        else:
+            data = data[:a] + other + data[a:]
     return data
 
 
@@ -306,7 +318,7 @@ def bits() -> Counter[str]:
             name,
             [archive],
             lambda data: decompress(data, model=model(), workers=1),
-            lambda data, found, content=content: found == content,
+            functools.partial(_is, content),
         )
         for bit in range(8 * len(archive)):
             harmed = bytearray(archive)

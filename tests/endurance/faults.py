@@ -41,7 +41,12 @@ TRAINING += ["--validations", "4", "--patience", "0", "--threads", "1", "--devic
 TRAINING += ["--bytes", str(60 * 64), "--checkpoint-minutes", "0.0002", "--log-seconds", "0"]
 FITTING = ["--levels", "12,8", "--steps", "6", "--head-steps", "6"]
 MODULES = ("compress", "decompress", "records", "record_training", "train", "classify")
-USUAL = ("chunker.codec.stream", "chunker.records.codec", "chunker.records.container", "chunker.learning.run")
+USUAL: tuple[str, ...] = (
+    "chunker.codec.stream",
+    "chunker.records.codec",
+    "chunker.records.container",
+    "chunker.learning.run",
+)
 USUAL += ("chunker.classification.storage", "safetensors.torch", "rich.progress", "chunker.codec.lempelziv")
 
 
@@ -299,7 +304,7 @@ def calls(most: int = 1 << 30) -> dict[str, int]:
     failing = ctypes.CDLL(os.environ["LD_PRELOAD"])
     counter = mmap.mmap(-1, 8)  # which children share
     failing.failing_counter(ctypes.byref(ctypes.c_long.from_buffer(counter)))
-    jobs, found = Jobs(), {}
+    jobs, found = Jobs(), dict[str, int]()
     for job in jobs.jobs:
         for number in range(1, most + 1):
             with scratch() as folder:
@@ -318,7 +323,7 @@ def calls(most: int = 1 << 30) -> dict[str, int]:
 def disk(step_bytes: int = 1 << 12) -> dict[str, int]:
     """Run each job on a disk with room for nothing but its files, and for so many bytes more, and more, until
     it succeeds. How often it did not."""
-    jobs, found = Jobs(), {}
+    jobs, found = Jobs(), dict[str, int]()
     for job in jobs.jobs:
         room, code = 0, 1
         while code:
@@ -353,7 +358,7 @@ def _told(job: Job, code: int, text: str) -> None:
         raise Wrong(f"{job.name}: exit code {code}: {text}")
 
 
-SERIES = {"kill": kill, "calls": calls, "disk": disk}
+SERIES: dict[str, Callable[..., dict[str, int]]] = {"kill": kill, "calls": calls, "disk": disk}
 
 
 def main() -> None:

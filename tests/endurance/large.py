@@ -16,6 +16,7 @@ import tempfile
 import time
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
@@ -80,7 +81,7 @@ def main() -> None:
             marks.append((time.perf_counter() - begun, done))
 
         with path.open("wb") as target:
-            pack(source, target, "fast", workers=WORKERS, advance=advance)
+            pack(cast(BinaryIO, source), target, "fast", workers=WORKERS, advance=advance)
         wrong = worst_estimate(marks, total)
         print(f"packed {total:,} bytes into {path.stat().st_size:,} in {marks[-1][0]:.0f} s")
         print(f"the time left was wrong by {wrong:.0%} of the whole time at most")
