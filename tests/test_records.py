@@ -122,7 +122,7 @@ def test_threads_share_a_codec():
         thread.start()
     for thread in threads:
         thread.join()
-    assert list(found.values()) == [expected] * 4
+    assert list(found.values()) == [expected] * 8
 
 
 @given(st.binary(max_size=40))
