@@ -45,6 +45,8 @@ class GateRule:
     def __post_init__(self) -> None:
         if self.rule not in GATE_RULES:
             raise UsageError(f"gate rule {self.rule!r} is not known; choose one of {', '.join(GATE_RULES)}")
+        if not -math.inf < self.value < math.inf:  # whole numbers of any size, too, but not NaN
+            raise UsageError(f"a gate's value of {self.value} makes no sense; choose a finite number")
         if self.rule == "rate" and not 0 < self.value < 1:
             raise UsageError(f"a gate rate of {self.value} makes no sense; choose one between 0 and 1")
         if self.rule in ("surprise", "tolerance") and not 0 < self.value < math.inf:
@@ -152,6 +154,8 @@ class StackConfig:
             raise UsageError("the number of symbols must be a whole number")
         if not 2 <= self.symbols <= MAX_SYMBOLS:
             raise UsageError(f"an alphabet has 2 to {MAX_SYMBOLS} symbols, not {self.symbols}")
+        if not isinstance(self.time_code, bool):
+            raise UsageError("time_code is true or false")
         if self.gate.rule not in RULES:
             raise UsageError(
                 f"the gate rule {self.gate.rule} is for vectors; choose one of {', '.join(RULES)}"
@@ -226,6 +230,23 @@ class StackConfig:
 def canonical_json(value: Any) -> str:
     """JSON with one spelling only: sorted keys, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of JSON from a file that anybody may have written.
+
+    Raises
+    ------
+    ValueError: it is none, holds a number that is not finite, or is nested absurdly deep.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def time_bounds() -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chunker.cli import options
+from chunker.cli import memory, options
 from chunker.cli.work import Job, Worker, report_each, takes_job
 
 
@@ -17,6 +17,7 @@ from chunker.cli.work import Job, Worker, report_each, takes_job
 @options.verify_option
 @options.model_options
 @options.threads_option
+@memory.option
 @options.preset_options
 @options.quiet_option
 @options.json_option

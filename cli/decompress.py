@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chunker.cli import options
+from chunker.cli import memory, options
 from chunker.cli.work import Job, Worker, report_each, takes_job
 
 
@@ -16,6 +16,7 @@ from chunker.cli.work import Job, Worker, report_each, takes_job
 @options.remove_option
 @options.model_option
 @options.threads_option
+@memory.option
 @options.quiet_option
 @click.option(
     "--salvage", is_flag=True, help="Write what is intact of a damaged archive; tell what is missing."

@@ -186,7 +186,7 @@ def describe(error: BaseException, path: str | None = None) -> str:
         text = str(error) or type(error).__name__
         if path and text.startswith((f"{path} ", f"{path}: ")):
             text = text.removeprefix(path).lstrip(": ")
-    return " ".join(text.split())
+    return files.shown(" ".join(text.split()))  # it may quote a file that anybody wrote
 
 
 def complain(text: str, program: str | None = None) -> None:

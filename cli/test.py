@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chunker.cli import options
+from chunker.cli import memory, options
 from chunker.cli.work import Job, Worker, report_each, takes_job
 
 
@@ -12,6 +12,7 @@ from chunker.cli.work import Job, Worker, report_each, takes_job
 @options.files_argument
 @options.model_option
 @options.threads_option
+@memory.option
 @options.quiet_option
 @options.json_option
 @takes_job

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from chunker.cli import files, options
+from chunker.cli import files, memory, options
 from chunker.cli.guard import ReportLost, complain, each_file, leave
 from chunker.cli.options import NO_MODEL
 from chunker.cli.progress import Progress, watched
@@ -66,6 +66,9 @@ def takes_job(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(**values: Any) -> None:
         values["output"] = options.output_of(values.get("output"), values.pop("stdout", False))
+        limit = values.pop("memory", None)
+        if limit is not None:
+            values["threads"] = memory.threads_within(limit, values["threads"])
         of_job = {field.name: values.pop(field.name) for field in fields(Job) if field.name in values}
         function(job=Job(**of_job), **values)
 
@@ -249,16 +252,14 @@ class Worker:
                     for piece in salvage(data, models, bar.advance):
                         target.write(piece.content)
                         at += len(piece.content)
-                        if piece.lost != 0:
+                        if piece.lost != 0 or not piece.checked:
                             missing.append((piece, at))
         outcome = Outcome(path, Figures(bar.done, len(data)), bar.seconds, target=name, unpacking=True)
         outcome = replace(outcome, model=", ".join(models.found) or None)
         if not missing:
             return outcome
         for piece, at in missing:
-            count = "an unknown number of" if piece.lost is None else f"{piece.lost:,}"
-            where = f"before byte {at:,} of the result; they were at {piece.at:,} in the archive"
-            complain(f"{files.shown(path)}: {count} bytes are missing {where}")
+            complain(f"{files.shown(path)}: {_missing(piece, at)}")
         lost = sum(piece.lost or 0 for piece, _ in missing)
         parts = "1 part is" if len(missing) == 1 else f"{len(missing)} parts are"
         told = f"{parts} missing, {lost:,} bytes as far as is known; the rest was written"
@@ -345,6 +346,15 @@ class Worker:
             complain(f"{files.shown(source.path)}: {ignored}")
         model = ", ".join(found.models) or None
         return Outcome(source.path, Figures(bar.done, archive.count), bar.seconds, model=model)
+
+
+def _missing(piece: Piece, at: int) -> str:
+    """What is not there, or not certain, of a part that was read up to that byte of the result."""
+    if piece.lost == 0:
+        return f"the last {len(piece.content):,} bytes before byte {at:,} of the result lack their checksum"
+    count = "an unknown number of" if piece.lost is None else f"{piece.lost:,}"
+    where = f"before byte {at:,} of the result; they were at {piece.at:,} in the archive"
+    return f"{count} bytes are missing {where}"
 
 
 def _content_bytes(source: files.Source) -> int | None:

@@ -55,13 +55,18 @@ def one_line(text: bytes) -> str:
     return lines[0]
 
 
-def call(command: click.Command, *args: str, code: int = 0, stdin: bytes | None = None) -> Result:
-    """Run a command in this process. Fails unless it exits with that code, and not by another exception."""
+def invoke(command: click.Command, *args: str, stdin: bytes | None = None) -> Result:
+    """Run a command in this process, however it ends."""
     # Before click 8.2 a runner joins both streams unless told otherwise, and since then it cannot.
     separate: dict[str, Any] = (
         {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
     )
-    result = CliRunner(**separate).invoke(command, args, input=stdin, prog_name=command.name)
+    return CliRunner(**separate).invoke(command, args, input=stdin, prog_name=command.name)
+
+
+def call(command: click.Command, *args: str, code: int = 0, stdin: bytes | None = None) -> Result:
+    """Run a command in this process. Fails unless it exits with that code, and not by another exception."""
+    result = invoke(command, *args, stdin=stdin)
     if result.exit_code != code or not isinstance(result.exception, (SystemExit, type(None))):
         raise AssertionError(
             f"code {result.exit_code}, {result.exception!r}: {result.stderr}"

@@ -310,6 +310,19 @@ def test_damaged_files_are_refused(saved: Path, tmp_path):
         load_classifier(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("claim", ["width", "members"])
+def test_claims_that_the_tensors_do_not_bear_out_are_refused(claim, saved: Path, tmp_path):
+    """Before a net of that size is made."""
+    fields, tensors = safefile.read(saved)
+    if claim == "width":
+        fields["stack"]["widths"][0] = 10**6
+    else:
+        fields["heads"][0][1]["members"] = 10**9
+    safefile.write(tmp_path / "model", fields, tensors)
+    with pytest.raises(NotAModel, match=r"does not fit into the file|more members than tensors"):
+        load_classifier(tmp_path / "model")
+
+
 def test_tensors_alone_are_no_classifier(saved: Path, tmp_path):
     save_file(load_file(saved), tmp_path / "bare")
     with pytest.raises(NotAModel, match="no classifier"):

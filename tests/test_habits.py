@@ -19,6 +19,9 @@ from stand_in import fake_model, mixed, noise, skewed
 
 import chunker
 from chunker.codec import files
+from chunker.codec.finder import ModelFinder
+from chunker.codec.frames import MAGIC
+from chunker.codec.salvage import salvage
 from chunker.codec.stream import Compressor, Decompressor, compress, decompress
 from chunker.errors import UsageError
 
@@ -182,6 +185,39 @@ def test_threads_share_a_writer(path):
     with files.open(path, "wb", "fast", workers=2) as file:
         all_at_once([functools.partial(file.writelines, lines[at : at + 200]) for at in range(0, 1600, 200)])
     assert sorted(decompress(path.read_bytes()).splitlines(keepends=True)) == sorted(lines)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_threads_share_a_compressor():
+    lines = [b"%d: %s\n" % (number, noise(9, number).hex().encode()) for number in range(1600)]
+    compressor = Compressor("fast", workers=2)
+    found: list[bytes] = []
+
+    def give(at: int) -> None:
+        for line in lines[at : at + 200]:
+            found.append(compressor.compress(line))
+
+    all_at_once([functools.partial(give, at) for at in range(0, 1600, 200)])
+    assert any(found)
+    # Each result is whole blocks, but nobody knows in which order the threads came by.
+    parts = sorted(found, key=lambda part: not part.startswith(MAGIC))
+    blocks = salvage(b"".join(parts) + compressor.flush(), ModelFinder(None))
+    assert sorted(b"".join(piece.content for piece in blocks)) == sorted(b"".join(lines))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_threads_share_a_reader(path):
+    data = mixed(60_000)
+    path.write_bytes(fast(data))
+    found: list[bytes] = []
+    with files.open(path, workers=2) as file:
+
+        def take() -> None:
+            while part := file.read(77):
+                found.append(part)
+
+        all_at_once([take] * 8)
+    assert sorted(b"".join(found)) == sorted(data)
 
 
 # ---- file objects ----------------------------------------------------------------------------------

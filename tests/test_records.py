@@ -117,12 +117,12 @@ def test_threads_share_a_codec():
         encoded = [codec.encode(line) for line in LINES_OF_A_LOG]
         found[number] = encoded if codec.decode_batch(encoded) == LINES_OF_A_LOG else []
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert list(found.values()) == [expected] * 4
+    assert list(found.values()) == [expected] * 8
 
 
 @given(st.binary(max_size=40))

@@ -104,6 +104,13 @@ def test_of_an_archive_that_is_cut_everything_certain_is_written():
     assert len(found) >= 6000
 
 
+def test_an_end_whose_checksum_is_cut_off_is_written_and_told():
+    """The bits of the content are all there, but nothing says that they are right."""
+    found, lines = salvage(compress(b"a short text", preset="fast")[:-2])
+    assert found == b"a short text"
+    assert "the last 12 bytes before byte 12 of the result lack their checksum" in lines[0]
+
+
 def test_what_is_no_archive_at_all_is_told():
     Path("a.nhc").write_bytes(TEXT)
     result = call("decompress", "a.nhc", "--salvage", code=1)

@@ -54,7 +54,7 @@ def _characters(symbols: Array) -> Array:
     """Bytes (T,) -> code points in lower case; bytes that are no UTF-8 stand for themselves, each apart."""
     raw = np.minimum(symbols, 255).astype(np.uint8).tobytes()  # a symbol above is one that training never met
     lower = raw.decode("utf-8", "surrogateescape").lower()
-    return np.frombuffer(lower.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)
+    return np.frombuffer(lower.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64)
 
 
 def _grams(symbols: Array, sizes: tuple[int, ...], space: int) -> Array:

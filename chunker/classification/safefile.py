@@ -7,7 +7,6 @@ all.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from chunker.classification.inputs import Array
-from chunker.config import canonical_json
+from chunker.config import canonical_json, parse_json
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel
 from chunker.wholefile import write_whole
 
@@ -65,7 +64,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
             text = (opened.metadata() or {}).get(METADATA_KEY)
             if text is None:
                 raise NotAModel(f"{path} is no classifier; make one with `chunker classify fit`")
-            fields = json.loads(text)
+            fields = parse_json(text)
             if fields["version"] != VERSION:
                 raise ModelVersionError(
                     f"{path} is a classifier's file of version {fields['version']}, and this chunker reads "

@@ -121,7 +121,19 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
+def _refuse_claims(fields: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+    """Raise ValueError where nets would be made that are larger than what the file holds for them."""
+    numbers = sum(tensor.size for tensor in tensors.values())
+    for width in fields["stack"]["widths"]:
+        if int(width) ** 2 > numbers:
+            raise ValueError(f"a level of width {width} does not fit into the file")
+    for _, settings, _ in fields.get("heads", ()):
+        if int(settings.get("members", 1)) > len(tensors):
+            raise ValueError("there are more members than tensors")
+
+
 def _build(fields: Mapping[str, Any], tensors: Mapping[str, Array]) -> Saved:
+    _refuse_claims(fields, tensors)
     parameters = dict(fields["parameters"])
     gate = parameters["gate"]
     parameters |= {

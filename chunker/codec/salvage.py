@@ -20,7 +20,7 @@ from chunker.codec.archive import Block
 from chunker.codec.finder import ModelFinder
 from chunker.codec.frames import Bytes, Head
 from chunker.codec.pool import Advance, ignore
-from chunker.core.backend import Progress, Stop
+from chunker.core.backend import Progress, Settings, Stop
 from chunker.errors import ArchiveError, CorruptArchive, NotAnArchive
 
 _LONGEST_HEAD = 32  # bytes; more than any head or start takes
@@ -34,6 +34,7 @@ class Piece:
 
     at, stored_size: where it lies in the archive; stored_size may be 0. size: bytes of its content, None if
     nobody knows. content: b"" if it is lost; else that, or the beginning that a cut left. head: the block's.
+    checked: whether the content passed its checksum, which is cut off, too, where the end is missing.
     """
 
     at: int
@@ -41,6 +42,7 @@ class Piece:
     size: int | None
     content: bytes = b""
     head: Head | None = None
+    checked: bool = True
 
     @property
     def lost(self) -> int | None:
@@ -71,6 +73,7 @@ class _Salvage:
         self._data, self._models = frames.flat(data), models
         self._fingerprint = b""  # of the archive that is read; b"" before one was found
         self._named: set[bytes] = set()  # heads in its index
+        self._settings: set[Settings] = set()  # of blocks that are certain
         self._last: tuple[int, bytes | None] = (-1, None)  # what was decoded last, and where
 
     def pieces(self) -> Iterator[Piece]:
@@ -169,16 +172,17 @@ class _Salvage:
             if head is None:
                 continue
             after = place + head.stored_size
-            # Many bytes look like a head, and decoding takes its time: two more have to follow, or the end,
-            # unless the index names this one.
-            likely = head.raw in self._named or self._leads_on(after, end)
+            # Many bytes look like a head, and decoding may take a minute: more heads have to follow, or the
+            # end, unless the index names this one.
+            usual = head.settings is None or head.settings in self._settings
+            likely = head.raw in self._named or self._leads_on(after, end, 2 if usual else 4)
             if likely and self._decoded(head, place) is not None:
                 return place
         return end
 
-    def _leads_on(self, at: int, end: int) -> bool:
-        """Whether two heads follow from here on, or fewer and then the trailer or the end."""
-        for _ in range(2):
+    def _leads_on(self, at: int, end: int, heads: int) -> bool:
+        """Whether so many heads follow from here on, or fewer and then the trailer or the end."""
+        for _ in range(heads):
             head = None if at >= end else self._head(at)
             if head is None:
                 return at == end or self._ends(at)
@@ -196,7 +200,7 @@ class _Salvage:
             content = blocks.decode_block(block, self._models.find(block), Stop(), Progress())
         except CorruptArchive:
             content = b""
-        return Piece(at, end - at, head.size, content)
+        return Piece(at, end - at, head.size, content, checked=False)
 
     # ---- parts ---------------------------------------------------------------------------------------
 
@@ -226,6 +230,8 @@ class _Salvage:
         """The content of a block that begins here; None if it is not intact. Raises WrongModel."""
         if self._last[0] != at:
             self._last = at, self._decode(head, at)
+            if self._last[1] is not None and head.settings is not None:
+                self._settings.add(head.settings)
         return self._last[1]
 
     def _decode(self, head: Head, at: int) -> bytes | None:

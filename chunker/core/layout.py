@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from typing import NamedTuple
 
 from chunker.config import CONFIDENCES, GUESSES, TIME_BUCKETS, StackConfig
@@ -18,6 +20,13 @@ class RawTensor(NamedTuple):
     dtype: str
     shape: Shape
     data: bytes
+
+    def integers(self) -> array[int]:
+        """The values of an "<i4", as this machine holds them."""
+        values = array("i", self.data)
+        if sys.byteorder == "big":
+            values.byteswap()
+        return values
 
 
 # A matrix multiplies a state; a table gives one of its rows. Both are int8 with one multiplier per column.

@@ -419,16 +419,20 @@ def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
     """
     check_stack(config)
 
+    def integers(name: str) -> bytes:
+        tensor = tensors[name]
+        return tensor.data if sys.byteorder == "little" else tensor.integers().tobytes()
+
     def matrix(name: str) -> _Matrix:
         if f"{name}.q" not in tensors:
             return _Matrix()
         q = tensors[f"{name}.q"]
-        return _Matrix(q.data, tensors[f"{name}.multiplier"].data, *q.shape)
+        return _Matrix(q.data, integers(f"{name}.multiplier"), *q.shape)
 
     stack = _Stack(
         cell=_CELLS[config.cell], levels=len(config.levels), rule=int(config.gate.rule != "argmax")
     )
-    thresholds = array("i", tensors["thresholds"].data)
+    thresholds = tensors["thresholds"].integers()
     stack.thresholds[: len(thresholds)] = thresholds
     if config.ngrams is not None:
         stack.orders, stack.ngram_rows = len(config.ngrams.orders), config.ngrams.rows
@@ -442,5 +446,5 @@ def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
             setattr(level, name, matrix(f"{index}.{name}"))
         for name in _BIASES:
             if f"{index}.{name}" in tensors:
-                setattr(level, name, tensors[f"{index}.{name}"].data)
+                setattr(level, name, integers(f"{index}.{name}"))
     return stack

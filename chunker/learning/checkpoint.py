@@ -6,7 +6,6 @@ pickled, so loading an untrusted checkpoint runs no code. Written to a temporary
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from chunker.config import canonical_json
+from chunker.config import canonical_json, parse_json
 from chunker.errors import CheckpointError
 from chunker.wholefile import write_whole
 
@@ -47,7 +46,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            facts = json.loads((file.metadata() or {})[_KEY])
+            facts = parse_json((file.metadata() or {})[_KEY])
             if facts["format"] != _FORMAT:
                 raise CheckpointError(f"{path}: is not a checkpoint; begin anew (--force)")
             if facts["version"] > VERSION:

@@ -55,6 +55,7 @@ from chunker.learning.stack import Stack
 from chunker.learning.trainer import AnyStreams, Trainer
 from chunker.learning.woken_trainer import WokenDistiller, WokenStreams, WokenTrainer
 from chunker.models import Model, load_model
+from chunker.wholefile import write_whole
 
 Path_ = str | os.PathLike[str]
 Text = Path_ | Listed
@@ -364,7 +365,7 @@ class Run:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut by a crash
                 if json.loads(line)["bytes"] <= self.trainer.bytes:
                     kept.append(line + "\n")
-        self.log.write_text("".join(kept), encoding="utf-8")
+        write_whole(self.log, "".join(kept).encode())
 
 
 def start_training(

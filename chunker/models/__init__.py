@@ -11,7 +11,6 @@ An integer model is read, checked and fingerprinted without numpy, whose import 
 from __future__ import annotations
 
 import os
-import sys
 from array import array
 from collections.abc import Mapping
 from functools import cached_property
@@ -210,14 +209,14 @@ def _check_integers(path: Path, tensors: RawTensors) -> None:
         if name.endswith(".q"):
             sound = b"\x80" not in tensor.data  # -128
         elif name.endswith(".multiplier"):
-            multipliers = _int32(tensor)
+            multipliers = tensor.integers()
             sound = min(multipliers, default=1) >= 1
             if sound and kind(name) in MATRICES:
                 sound = _products_fit(tensors[name.removesuffix("multiplier") + "q"], multipliers)
         elif name == "thresholds":
-            sound = min(_int32(tensor), default=0) >= 0
+            sound = min(tensor.integers(), default=0) >= 0
         else:
-            values = _int32(tensor)
+            values = tensor.integers()
             sound = min(values) > -BIAS_LIMIT and max(values) < BIAS_LIMIT
         if not sound:
             raise NotAModel(f"{path}: tensor {name} holds values that no model has; fetch it again")
@@ -230,10 +229,3 @@ def _products_fit(q: RawTensor, multipliers: array[int]) -> bool:
         return True
     sizes = q.data.translate(_MAGNITUDES)
     return all(127 * sum(sizes[j::columns]) * multipliers[j] < PRODUCT_LIMIT for j in range(columns))
-
-
-def _int32(tensor: RawTensor) -> array[int]:
-    values = array("i", tensor.data)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values

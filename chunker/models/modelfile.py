@@ -9,12 +9,12 @@ file of a stack has none. Reading needs no numpy.
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chunker.config import canonical_json
+from chunker.config import canonical_json, parse_json
 from chunker.core.layout import RawTensor
 from chunker.errors import ModelNotFound, ModelVersionError, NotAModel
 from chunker.wholefile import write_whole
@@ -79,15 +79,15 @@ def read(path: Path, kind: str) -> Content:
     """
     from safetensors import SafetensorError, deserialize
 
+    content, header = _read(path)
     try:
-        content = _read(path)
         entries = deserialize(content)  # type: ignore[no-untyped-call]  # safetensors leaves it untyped
     except SafetensorError as error:
-        raise NotAModel(f"{path} is not a model file, or is cut ({error}); fetch it again") from error
-    fields = _fields(path, content)
+        raise _no_model_file(path, error) from error
+    fields = _fields(path, header)
     found = fields.get("kind", "stack")
     if found != kind:
-        name, use = KINDS.get(str(found), (f"a model of another kind ({found})", "upgrade chunker"))
+        name, use = KINDS.get(str(found), (f"a model of another kind ({_brief(found)})", "upgrade chunker"))
         raise NotAModel(f"{path} is {name}, and here one is needed that is {KINDS[kind][0]}; {use}")
     tensors = {
         key: RawTensor(_TYPES.get(t["dtype"], t["dtype"]), tuple(t["shape"]), bytes(t["data"]))
@@ -101,7 +101,7 @@ def read(path: Path, kind: str) -> Content:
 
 def unreadable(path: Path, error: Exception) -> NotAModel:
     """The error of a description that makes no sense."""
-    return NotAModel(f"{path}: the model's description cannot be read ({error}); fetch it again")
+    return NotAModel(f"{path}: the model's description cannot be read ({_line(error)}); fetch it again")
 
 
 def write(
@@ -130,29 +130,53 @@ def write(
     write_whole(path, save(arrays, metadata={METADATA_KEY: canonical_json(fields)}))
 
 
-def _read(path: Path) -> bytes:
-    """The whole file, once its first bytes look like a model's."""
+def _no_model_file(path: Path, reason: object) -> NotAModel:
+    return NotAModel(f"{path} is not a model file, or is cut ({reason}); fetch it again")
+
+
+def _line(error: Exception) -> str:
+    """What an error says, which may quote the file, on one line."""
+    return repr(str(error))[1:-1][:400]
+
+
+def _brief(value: object) -> str:
+    """Something out of a file, so that it can be shown: on one line, and short."""
+    return repr(value)[:40]
+
+
+def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The whole file and its header, once its beginning looks like a model's, of a file of that size.
+    Raises NotAModel."""
     with open(path, "rb") as file:
         start = file.read(8)
         if not 2 <= int.from_bytes(start, "little") <= MAX_HEADER:
             raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
+        try:
+            header = parse_json(file.read(int.from_bytes(start, "little")))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            claimed = file.tell() + max(ends, default=0)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise _no_model_file(path, error) from error
+        size = file.seek(0, os.SEEK_END)
+        if size != claimed:
+            raise _no_model_file(path, f"it has {size:,} bytes, and says that it has {_brief(claimed)}")
         file.seek(0)
-        return file.read()  # at once: large models are read at the start of each program
+        return file.read(), header  # at once: large models are read at the start of each program
 
 
-def _fields(path: Path, content: bytes) -> dict[str, Any]:
+def _fields(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata, of a version that is known. Raises NotAModel, ModelVersionError."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header.get("__metadata__", {}).get(METADATA_KEY)
+    metadata = (header.get("__metadata__") or {}).get(METADATA_KEY)
     if metadata is None:
         raise NotAModel(f"{path} is a safetensors file but not a chunker model; see `chunker train`")
     try:
-        fields = json.loads(metadata)
+        fields = parse_json(metadata)
         version = fields["version"]
     except (KeyError, TypeError, ValueError) as error:
         raise unreadable(path, error) from error
-    if not isinstance(version, int) or version > VERSION:
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise ModelVersionError(
-            f"{path} is a model of format {version}, this chunker reads up to {VERSION}; upgrade chunker"
+            f"{path} is a model of format {_brief(version)}, this chunker reads up to {VERSION}; "
+            "upgrade chunker"
         )
     return dict(fields)

@@ -239,11 +239,16 @@ static void end_byte(Block *b) {
     b->position++;
 }
 
+/* Another thread may look at it meanwhile. */
+static void tell(const Block *b, int64_t done) {
+    if (b->job->done) __atomic_store_n(b->job->done, done, __ATOMIC_RELAXED);
+}
+
 /* Whether to stop; tells how far it came. */
 static int look(const Block *b, int64_t done) {
     if (done % LOOK_EVERY) return 0;
-    if (b->job->done) *b->job->done = done;
-    return b->job->stop && *b->job->stop;
+    tell(b, done);
+    return b->job->stop && __atomic_load_n(b->job->stop, __ATOMIC_RELAXED);
 }
 
 static int64_t encode(Block *b, const uint8_t *content, int64_t size) {
@@ -254,7 +259,7 @@ static int64_t encode(Block *b, const uint8_t *content, int64_t size) {
         end_byte(b);
     }
     finish(&b->coder);
-    if (b->job->done) *b->job->done = size;
+    tell(b, size);
     return b->coder.beyond ? CHUNKER_TOO_LARGE : 0;
 }
 
@@ -277,7 +282,7 @@ static int64_t decode(Block *b, uint8_t *content, int64_t size, int64_t payload_
     }
     uint32_t value;
     if (b->coder.shifted + last_bytes(&b->coder, &value) != payload_size) return CHUNKER_CORRUPT;
-    if (b->job->done) *b->job->done = size;
+    tell(b, size);
     return size;
 }
 
