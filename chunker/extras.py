@@ -9,6 +9,7 @@ from chunker.errors import MissingExtra
 # Extra of pyproject.toml -> the modules that it brings.
 EXTRAS = {
     "aeon": ("torch", "sklearn", "aeon"),
+    "cluster": ("distributed",),
     "plot": ("matplotlib",),
     "sklearn": ("torch", "sklearn"),
     "tensorboard": ("torch", "tensorboard"),
