@@ -14,6 +14,7 @@ EXTRAS = {
     "sklearn": ("torch", "sklearn"),
     "tensorboard": ("torch", "tensorboard"),
     "train": ("torch",),
+    "url": ("fsspec",),
     "zarr": ("numcodecs", "zarr"),
 }
 

@@ -17,6 +17,7 @@ from chunker.cli.work import Job, Worker, report_each, takes_job
 @options.verify_option
 @options.model_options
 @options.threads_option
+@options.cluster_option
 @options.preset_options
 @options.quiet_option
 @options.json_option
@@ -28,4 +29,5 @@ def compress(paths: tuple[str, ...], job: Job, as_json: bool) -> None:
     in, bytes out, their ratio, bits per byte and the model.
     """
     job.check(paths)
-    report_each(Worker(job).compress, paths, job, as_json)
+    with Worker(job, paths) as worker:
+        report_each(worker.compress, paths, job, as_json, at_a_time=worker.at_a_time)

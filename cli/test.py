@@ -12,6 +12,7 @@ from chunker.cli.work import Job, Worker, report_each, takes_job
 @options.files_argument
 @options.model_option
 @options.threads_option
+@options.cluster_option
 @options.quiet_option
 @options.json_option
 @takes_job
@@ -21,4 +22,5 @@ def test(paths: tuple[str, ...], job: Job, as_json: bool) -> None:
     Everything that decompressing would check is checked. In --json, bytes_in is the content's size and
     bytes_out the archive's.
     """
-    report_each(Worker(job).test, paths, job, as_json, line=lambda outcome: f"{outcome.line()}, OK")
+    with Worker(job, paths) as worker:
+        report_each(worker.test, paths, job, as_json, line=lambda outcome: f"{outcome.line()}, OK", at_a_time=worker.at_a_time)

@@ -7,10 +7,12 @@ fetched, and gives it to another worker if one is lost.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from chunker import extras
+from chunker.codec.executor import calls_at_a_time
 from chunker.core.backend import backend
 from chunker.errors import ExecutorError
 from chunker.version import __version__
@@ -44,6 +46,38 @@ def connected(address: str) -> Iterator[Any]:
         ) from error
     with client:
         yield client
+
+
+class Shared:
+    """A cluster on which several files are coded side by side: an executor that leaves to each of them its share
+    of the blocks under way, which grows as the others end.
+    """
+
+    def __init__(self, client: Any, workers: int | None = None) -> None:
+        """workers: how many blocks the cluster shall code at a time; None: as many as it has threads."""
+        self._client, self._workers = client, workers
+        self._lock = threading.Lock()
+        self._files = 0
+
+    @contextlib.contextmanager
+    def file(self) -> Iterator[None]:
+        """One more file, for as long as the context lasts."""
+        with self._lock:
+            self._files += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._files -= 1
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
+        """As of a client."""
+        return self._client.submit(function, *arguments)
+
+    def nthreads(self) -> dict[str, int]:
+        """As of a client: a file's share."""
+        total = self._workers or calls_at_a_time(self._client)
+        return {"share": -(-total // max(self._files, 1))}
 
 
 def require_same(executor: Any, model: Sent | None) -> None:
