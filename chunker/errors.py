@@ -53,7 +53,7 @@ class ExactnessError(ChunkerError):
 
 
 class ExecutorError(ChunkerError):
-    """What codes blocks elsewhere failed (a cluster, a pool of processes), or has another version or model."""
+    """What codes blocks elsewhere failed, such as a cluster, or has another version or model."""
 
 
 class VerifyError(ChunkerError):

@@ -29,5 +29,6 @@ def compress(paths: tuple[str, ...], job: Job, as_json: bool) -> None:
     in, bytes out, their ratio, bits per byte and the model.
     """
     job.check(paths)
-    with Worker(job, paths) as worker:
-        report_each(worker.compress, paths, job, as_json, at_a_time=worker.at_a_time)
+    worker = Worker(job)
+    with worker.in_place(paths) as at_a_time:
+        report_each(worker.compress, paths, job, as_json, at_a_time=at_a_time)

@@ -37,5 +37,8 @@ def decompress(paths: tuple[str, ...], job: Job, salvage: bool, as_json: bool) -
         raise click.UsageError("--salvage and --rm do not go together: the archive may hold more")
     if salvage and job.cluster is not None:
         raise click.UsageError("--salvage looks for blocks one after the other; leave --cluster out")
-    with Worker(job, paths) as worker:
-        report_each(worker.salvage if salvage else worker.decompress, paths, job, as_json, at_a_time=worker.at_a_time)
+    worker = Worker(job)
+    with worker.in_place(paths) as at_a_time:
+        report_each(
+            worker.salvage if salvage else worker.decompress, paths, job, as_json, at_a_time=at_a_time
+        )

@@ -22,5 +22,13 @@ def test(paths: tuple[str, ...], job: Job, as_json: bool) -> None:
     Everything that decompressing would check is checked. In --json, bytes_in is the content's size and
     bytes_out the archive's.
     """
-    with Worker(job, paths) as worker:
-        report_each(worker.test, paths, job, as_json, line=lambda outcome: f"{outcome.line()}, OK", at_a_time=worker.at_a_time)
+    worker = Worker(job)
+    with worker.in_place(paths) as at_a_time:
+        report_each(
+            worker.test,
+            paths,
+            job,
+            as_json,
+            line=lambda outcome: f"{outcome.line()}, OK",
+            at_a_time=at_a_time,
+        )

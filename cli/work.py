@@ -33,7 +33,8 @@ class Job:
     output: a name, "-" for standard output, None for FILE.nhc or the name without it.
     model: a name or path, None for the default when compressing and the archive's own otherwise, NO_MODEL for
     contexts alone. threads: None for as many as there are cores. preset: of chunker.codec.presets.PRESETS.
-    suffix: what names of archives end in. cluster: the address of a scheduler, None for this machine. verify: decode what was written; None: if the source is deleted.
+    suffix: what names of archives end in. cluster: the address of a scheduler, None to code here.
+    verify: decode what was written; None: if the source is deleted.
     """
 
     output: str | None = None
@@ -163,46 +164,53 @@ def settings_of(preset: str, model: str | None) -> Settings:
 
 
 class Worker:
-    """Does one job on any number of files, with the model loaded once. A context, for one that uses a cluster.
+    """Does one job on any number of files, with the model loaded once.
 
     Raises
     ------
-    UsageError: the core that the environment names cannot be had. ExecutorError: the cluster cannot be reached,
-    or codes otherwise than this process.
+    UsageError: the core that the environment names cannot be had.
     """
 
-    def __init__(self, job: Job, paths: Sequence[str] = ()) -> None:
-        """paths: of all files."""
+    def __init__(self, job: Job) -> None:
         from chunker.core.backend import backend
 
-        self.job, self._paths = job, paths
-        self.at_a_time = 1  # files; on a cluster as many as it codes blocks
+        self.job = job
         self._cluster: Shared | None = None
-        self._held = contextlib.ExitStack()
+        self._at_a_time = 1
         if backend().name == "python" and not job.quiet:
             complain("there is no compiled core here, so Python codes: a few hundred bytes a second")
 
-    def __enter__(self) -> Worker:
-        if self.job.cluster is not None:
-            from chunker.codec.cluster import Shared, connected, require_same
-            from chunker.codec.finder import Sent, as_model
+    @contextlib.contextmanager
+    def in_place(self, paths: Sequence[str]) -> Iterator[int]:
+        """Where the job is to be done: here, or on a cluster, which is held for as long as the context lasts.
 
-            client = self._held.enter_context(connected(self.job.cluster))
+        Yields how many of the files to work on at a time: here one, on a cluster as many as it codes blocks.
+
+        Raises
+        ------
+        ExecutorError: the cluster cannot be reached, or codes otherwise than this process.
+        """
+        if self.job.cluster is None:
+            yield 1
+            return
+        from chunker.codec.cluster import Shared, connected, require_same
+        from chunker.codec.finder import Sent, as_model
+
+        with connected(self.job.cluster) as client:
             require_same(client, Sent(as_model(self.model)))
             self._cluster = Shared(client, self.job.threads)
-            if self.job.output != files.STANDARD and files.STANDARD not in self._paths:
-                self.at_a_time = max(min(len(self._paths), *self._cluster.nthreads().values()), 1)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *more: object) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            files.remove_temporaries()  # of files that other threads are at
-        self._held.close()
+            if self.job.output != files.STANDARD and files.STANDARD not in paths:
+                self._at_a_time = max(min(len(paths), *self._cluster.nthreads().values()), 1)
+            try:
+                yield self._at_a_time
+            except KeyboardInterrupt:
+                files.remove_temporaries()  # of files that other threads are at
+                raise
 
     @contextlib.contextmanager
     def _coding(self, label: str, size: int | None) -> Iterator[tuple[Progress, dict[str, Any]]]:
-        """While a file is coded: a bar, where it is the only one, and what the codec is told of where to code."""
-        quiet = self.job.quiet or self.at_a_time > 1
+        """While a file is coded: a bar, if no other file has one, and what the codec is told of where to code."""
+        quiet = self.job.quiet or self._at_a_time > 1
         with contextlib.closing(Progress(label, size, quiet=quiet)) as bar:
             if self._cluster is None:
                 yield bar, {"workers": self.job.threads, "advance": bar.advance}
@@ -257,9 +265,7 @@ class Worker:
                     raise UsageError("--verify needs a file that can be read back; name one with -o")
                 content = files.Digesting(source.stream)
                 with self._coding(path, source.size) as (bar, how):
-                    packed = pack(
-                        cast(BinaryIO, content), target, self.settings, model=self.model, **how
-                    )
+                    packed = pack(cast(BinaryIO, content), target, self.settings, model=self.model, **how)
                 if job.verifies:
                     self._verify(path, target, bar.done, content.digest)
         figures = Figures(bar.done, packed.bytes_out)

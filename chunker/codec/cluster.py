@@ -49,8 +49,8 @@ def connected(address: str) -> Iterator[Any]:
 
 
 class Shared:
-    """A cluster on which several files are coded side by side: an executor that leaves to each of them its share
-    of the blocks under way, which grows as the others end.
+    """A cluster on which several files are coded side by side: an executor that leaves to each of them its
+    share of the blocks under way, which grows as the others end.
     """
 
     def __init__(self, client: Any, workers: int | None = None) -> None:
@@ -105,7 +105,9 @@ def require_same(executor: Any, model: Sent | None) -> None:
                 f"worker {worker} has chunker {version}, not {__version__}: install the same everywhere"
             )
         if compiled and core == "python":
-            raise ExecutorError(f"worker {worker} has no compiled core: install chunker there with a compiler")
+            raise ExecutorError(
+                f"worker {worker} has no compiled core: install chunker there with a compiler"
+            )
     if model is not None:
         for worker, found in executor.run(_fingerprint, model, on_error="return").items():
             if found != model.model.fingerprint:
@@ -117,7 +119,7 @@ def _fingerprint(model: Sent) -> bytes:
 
 
 def _report() -> Callable[[], tuple[str, str]]:
-    """A function that needs nothing of this version where it is called: being nested, it goes there by value."""
+    """A function that needs nothing of this version where it is called: nested, it goes there by value."""
 
     def report() -> tuple[str, str]:
         from chunker.core.backend import backend

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
 from chunker.codec import archive, presets, stream, urls
+from chunker.codec.executor import Executor, require_executor, worker_count
 from chunker.codec.finder import ModelFinder, as_model
 from chunker.codec.frames import flat
-from chunker.codec.executor import Executor, require_executor, worker_count
 from chunker.codec.pool import Pool
 from chunker.codec.presets import Preset
 from chunker.codec.stream import Compressor
@@ -346,7 +346,8 @@ def open(
 ) -> BufferedArchiveReader | ArchiveWriter | io.TextIOWrapper:
     """Open an archive as a file object, like gzip.open.
 
-    file: a path, a URL that fsspec knows (s3://bucket/name), or a binary file that has `read` or `write`, which is then left open by `close`.
+    file: a path, a URL that fsspec knows (s3://bucket/name), or a binary file that has `read` or `write`,
+    which is then left open by `close`.
     mode: r, w (replace), x (only if there is none) or a (append an archive), with b (default) or t for text.
     preset: when writing. preset, model, workers, executor: as for `compress` and `decompress`.
     encoding, errors, newline: for text, as in the built-in open.

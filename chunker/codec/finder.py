@@ -65,9 +65,9 @@ def as_model(model: ModelLike) -> Model:
 
 
 class Sent:
-    """A model as blocks take it along to where they are coded. A copy in another process is the model that is
-    built in there, or lies in the same file, with the same fingerprint; it is loaded once. One that lies in no
-    file goes along whole.
+    """A model as blocks take it along to where they are coded. A copy in another process is the model that
+    is built in there, or lies in the same file, with the same fingerprint; it is loaded once. One that lies in
+    no file goes along whole.
     """
 
     def __init__(self, model: Model) -> None:
@@ -101,6 +101,11 @@ def _received(key: bytes, name: str | None, parts: tuple[Any, ...] | None) -> Se
             )
         _here[key] = Sent(model)
     return _here[key]
+
+
+def model_of(sent: Sent | None) -> Model | None:
+    """The model where it is coded with; None: none is needed."""
+    return None if sent is None else sent.model
 
 
 class ModelFinder:

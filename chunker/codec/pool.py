@@ -71,9 +71,9 @@ class Pool(Generic[Item, T]):
     `stop` is set. Elsewhere than in this process it has copies of both: nobody sees how far it is, and what
     was begun is finished.
 
-    executor: None for threads of the pool's own, which end when nothing is left to do, so that a pool needs no
-    end of its own. workers: how many of these, or on how many items an executor works at a time; None: one for
-    each core, or as many as the executor says from item to item.
+    executor: None for threads of the pool's own, which end when nothing is left to do, so that a pool needs
+    no end of its own. workers: how many of these, or on how many items an executor works at a time; None: one
+    for each core, or as many as the executor says from item to item.
 
     Raises
     ------
@@ -185,7 +185,9 @@ class Pool(Generic[Item, T]):
             if self._stop.is_set():  # it was cancelled
                 raise Stopped from error
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise ExecutorError(f"the executor failed ({reason}): look after its workers, and try again") from error
+            raise ExecutorError(
+                f"the executor failed ({reason}): look after its workers, and try again"
+            ) from error
 
     def _tell(self) -> None:
         done = self._passed + sum(pending.progress.value for pending in self._waiting)

@@ -21,7 +21,7 @@ from chunker.codec import archive, blocks, frames, presets
 from chunker.codec.archive import Block, Parser
 from chunker.codec.cluster import require_same
 from chunker.codec.executor import Executor
-from chunker.codec.finder import ModelFinder, Sent, as_model, builtin
+from chunker.codec.finder import ModelFinder, Sent, as_model, builtin, model_of
 from chunker.codec.frames import Bytes, damaged, flat
 from chunker.codec.pool import Advance, Pool, ignore
 from chunker.codec.presets import Preset
@@ -31,7 +31,6 @@ from chunker.forking import Birthplace
 
 if TYPE_CHECKING:
     from chunker.codec.finder import ModelLike
-    from chunker.models import Model
 
 
 class Frame(NamedTuple):
@@ -53,7 +52,7 @@ class Uncoded(NamedTuple):
 def encode(job: Uncoded, stop: Stop, progress: Progress) -> Frame:
     """The block as it stands in a full archive, for a Pool."""
     content, settings, model = job
-    coded = blocks.encode_block(content, settings, model and model.model, stop, progress)
+    coded = blocks.encode_block(content, settings, model_of(model), stop, progress)
     head = frames.make_head(coded, len(content))
     progress.value = len(content)
     return Frame(coded.kind, head.raw, frames.block_frame(head, coded.payload, content))
@@ -62,7 +61,7 @@ def encode(job: Uncoded, stop: Stop, progress: Progress) -> Frame:
 def encode_compact(job: Uncoded, stop: Stop, progress: Progress) -> bytes:
     """A whole archive of the one block, for a Pool."""
     content, settings, model = job
-    coded = blocks.encode_block(content, settings, model and model.model, stop, progress, compact=True)
+    coded = blocks.encode_block(content, settings, model_of(model), stop, progress, compact=True)
     progress.value = len(content)
     fingerprint = frames.NO_FINGERPRINT if model is None else model.model.fingerprint
     return frames.compact_archive(coded, content, fingerprint)
@@ -74,7 +73,8 @@ class Compressor:
     >>> compressor = Compressor()  # doctest: +SKIP
     >>> archive = compressor.compress(b"first") + compressor.compress(b"second") + compressor.flush()
 
-    preset, model, workers, executor: see `compress`. Several threads may share a Compressor; its calls then take turns.
+    preset, model, workers, executor: see `compress`. Several threads may share a Compressor; its calls then
+    take turns.
     advance: called with how many more bytes of content are coded, again and again.
     model_name: of the model that what was handed out needs, None if it needs none. made: in which process; a
     child that forks off cannot go on with it.
@@ -205,7 +205,7 @@ class End(NamedTuple):
 
 def decode(job: Job, stop: Stop, progress: Progress) -> bytes:
     """The content of a block, for a Pool."""
-    return blocks.decode_block(job.block, job.model and job.model.model, stop, progress)
+    return blocks.decode_block(job.block, model_of(job.model), stop, progress)
 
 
 def decode_or_pass(job: Job | End, stop: Stop, progress: Progress) -> bytes | End:
@@ -295,7 +295,8 @@ class Decompressor:
 
     eof: the whole archive was decoded and checked. unused_data: what came after it, such as another archive.
     needs_input: False while `decompress(b"")` would give more. made: as of Compressor.
-    model, workers, executor: see `decompress`. Several threads may share a Decompressor; its calls then take turns.
+    model, workers, executor: see `decompress`. Several threads may share a Decompressor; its calls then take
+    turns.
     An input that ends early is not an error here, for more could follow: look at `eof`.
     """
 
@@ -405,8 +406,8 @@ def compress(
     workers: how many blocks to code at a time, each in a thread; None or 0 for one per core. It never changes
     the result.
     executor: what codes the blocks instead of such threads: anything with `submit`, such as the pools of
-    concurrent.futures and a distributed.Client. `workers` then is how many blocks it codes at a time; None: as
-    many as it says. It never changes the result either.
+    concurrent.futures and a distributed.Client. `workers` then is how many blocks it codes at a time; None:
+    as many as it says. It never changes the result either.
 
     Raises
     ------

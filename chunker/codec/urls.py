@@ -66,7 +66,9 @@ def _located(url: str) -> tuple[Any, str]:
         # An instance of its own: a transaction is of all that an instance has open.
         system, path = url_to_fs(url, skip_instance_cache=True)
     except ImportError as error:  # "Install s3fs to access S3"
-        raise MissingExtra(f"{scheme}:// needs a package of its own ({error}): install it with pip") from error
+        raise MissingExtra(
+            f"{scheme}:// needs a package of its own ({error}): install it with pip"
+        ) from error
     except ValueError as error:
         raise UsageError(f"{url}: {error}; choose a scheme that fsspec knows") from error
     return system, str(path)
