@@ -93,8 +93,8 @@ cluster_option = click.option(
     "--cluster",
     callback=_named,
     metavar="ADDRESS",
-    help="Code on the workers of a dask.distributed scheduler, like tcp://scheduler:8786. The output does not "
-    "depend on it.",
+    help="Code on the workers of a dask.distributed scheduler, like tcp://scheduler:8786. The output does "
+    "not depend on it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 

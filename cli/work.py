@@ -209,7 +209,7 @@ class Worker:
 
     @contextlib.contextmanager
     def _coding(self, label: str, size: int | None) -> Iterator[tuple[Progress, dict[str, Any]]]:
-        """While a file is coded: a bar, if no other file has one, and what the codec is told of where to code."""
+        """While a file is coded: a bar, if no other file has one, and what the codec is told of where."""
         quiet = self.job.quiet or self._at_a_time > 1
         with contextlib.closing(Progress(label, size, quiet=quiet)) as bar:
             if self._cluster is None:

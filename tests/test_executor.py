@@ -1,4 +1,4 @@
-"""Blocks coded by whatever has `submit`: the same bytes, in order, in bounded memory, failures in one line."""
+"""Blocks coded by whatever has `submit`: the same bytes, in order, in bounded memory."""
 
 from __future__ import annotations
 

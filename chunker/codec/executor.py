@@ -66,7 +66,7 @@ def require_executor(executor: Any) -> None:
 def calls_at_a_time(executor: Any) -> int:
     """How many calls an executor makes side by side, as far as it tells; else the cores of this machine."""
     if hasattr(executor, "nthreads"):  # a distributed.Client, whose workers come and go
-        return max(sum(executor.nthreads().values()), 1)
+        return max(int(sum(executor.nthreads().values())), 1)
     told = getattr(executor, "_max_workers", None)  # of concurrent.futures, loky, mpi4py
     return told if isinstance(told, int) and told > 0 else core_count()
 

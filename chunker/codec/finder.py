@@ -66,8 +66,8 @@ def as_model(model: ModelLike) -> Model:
 
 class Sent:
     """A model as blocks take it along to where they are coded. A copy in another process is the model that
-    is built in there, or lies in the same file, with the same fingerprint; it is loaded once. One that lies in
-    no file goes along whole.
+    is built in there, or lies in the same file, with the same fingerprint, loaded once. One that lies in no
+    file goes along whole.
     """
 
     def __init__(self, model: Model) -> None:
