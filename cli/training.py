@@ -231,8 +231,13 @@ def _caught_signals() -> Iterator[list[int]]:
         for number in watched
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN  # nohup stays nohup
     }
+    from chunker.learning.ranks import FailedElsewhere, LostRank
+
     try:
         yield caught
+    except (LostRank, FailedElsewhere):
+        before = {}  # torchrun now ends this process, too, which is about to tell why
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -62,7 +62,7 @@ class Ranks:
         """The device of this rank: of several GPUs the one of its number."""
         import torch
 
-        if self.count > 1 and device.type == "cuda" and device.index is None:
+        if self.count > 1 and device == torch.device("cuda"):
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(device)
         return device
