@@ -112,10 +112,11 @@ def together(make, count: int, steps: int | None = None, saved=None) -> list[Tra
     """So many ranks: to the end of the budget or for so many steps; from a snapshot or from the beginning."""
     meeting = Meeting(count)
     trainers = [make(ThreadRanks(rank, meeting)) for rank in range(count)]
+    if saved is not None:
+        for trainer in trainers:  # one after the other: torch has one generator for all threads
+            trainer.restore({name: tensor.clone() for name, tensor in saved[0].items()}, saved[1])
 
     def run(trainer: Trainer):
-        if saved is not None:
-            trainer.restore(*saved)
         trainer.run(stop=lambda: trainer.steps == steps)
         return trainer
 
@@ -125,7 +126,7 @@ def together(make, count: int, steps: int | None = None, saved=None) -> list[Tra
 
 def snapshots(trainers: list[Trainer]):
     with ThreadPoolExecutor(len(trainers)) as threads:
-        return [*threads.map(Trainer.snapshot, trainers)]
+        return [*threads.map(lambda trainer: trainer.snapshot(), trainers)]
 
 
 def weights(trainer: Trainer) -> torch.Tensor:

@@ -412,9 +412,9 @@ class Trainer:
         random, cpu, cuda = part(tensors, "random"), *(_generator(kind, self.ranks.rank) for kind in _KINDS)
         torch.manual_seed(self.config.seed + self.ranks.rank + self.steps)  # a rank that was not there before
         if cpu in random:
-            torch.set_rng_state(random[cpu].cpu())
+            torch.set_rng_state(random[cpu].cpu().clone())  # torch takes no view
         if self.device.type == "cuda" and cuda in random:
-            torch.cuda.set_rng_state(random[cuda].cpu(), self.device)
+            torch.cuda.set_rng_state(random[cuda].cpu().clone(), self.device)
         # A longer budget than before: what was due already may be due again.
         self.validated = min(self.validated, math.floor(self.level_share * self.config.validations))
         self._metered_from = self.seconds
