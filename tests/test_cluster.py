@@ -99,6 +99,42 @@ def test_a_worker_with_another_model_is_told_before_the_work_begins(client, tmp_
         chunker.Compressor(model=model, executor=client)
 
 
+# ---- classifiers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow  # the workers load torch
+@needs_kill
+def test_a_grid_of_classifiers_under_joblib(client, tmp_path):
+    """The same scores as in this process, although the first fit to be scored takes its worker with it."""
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    import numpy as np
+    from joblib import parallel_config
+    from sklearn.model_selection import GridSearchCV
+
+    from chunker.classification import HistoryClassifier, NgramHead
+
+    def accuracy(model, rows, labels) -> float:
+        """That kills its process once."""
+        try:
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return float(np.mean(model.predict(rows) == labels))
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    marker = str(tmp_path / "killed")
+    rows = [[number % 2, *range(1, 2 + number % 3)] for number in range(24)]
+    labels = np.array(["ab"[row[0]] for row in rows])
+    model = HistoryClassifier((4,), steps=0, heads=[NgramHead(buckets=64)], random_state=0)
+    search = GridSearchCV(model, {"heads__0__longest": [1, 2]}, scoring=accuracy, cv=2)
+    with parallel_config("dask", client=client):
+        search.fit(rows, labels)
+    assert os.path.exists(marker)
+    elsewhere = search.cv_results_["mean_test_score"]
+    assert (search.fit(rows, labels).cv_results_["mean_test_score"] == elsewhere).all()
+
+
 # ---- commands --------------------------------------------------------------------------------------
 
 
