@@ -146,7 +146,9 @@ def test_several_compute_what_one_computes(make, count):
         torch.testing.assert_close(weights(rank), weights(one), rtol=1e-3, atol=1e-5)
         assert torch.equal(weights(rank), weights(several[0]))
         assert rank.best_bits == pytest.approx(one.best_bits, rel=1e-4)
-        assert rank.best_figures["bits_per_byte"] == pytest.approx(one.best_figures["bits_per_byte"], rel=1e-4)
+        assert rank.best_figures["bits_per_byte"] == pytest.approx(
+            one.best_figures["bits_per_byte"], rel=1e-4
+        )
 
 
 def test_the_same_number_goes_on_with_the_same_bits(make):
