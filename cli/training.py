@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +53,10 @@ def train_to_file(
             _train(ctx.params, model, run, tell)
     except FailedElsewhere:  # which tells why
         ctx.exit(FAILURE)
+    except Stopped as stopped:  # by torchrun, say, which ends all if one has failed
+        if os.environ.get("RANK", "0") == "0":
+            raise
+        ctx.exit(128 + stopped.number)
 
 
 def _check_outputs(o: dict[str, Any], model: Path, checkpoint: Path) -> None:
