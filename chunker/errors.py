@@ -7,6 +7,7 @@ ChunkerError                        the message is one line and names the remedy
 ├── CheckpointError                 a training checkpoint that cannot be resumed
 ├── TrainingError                   training cannot go on: the loss is no longer finite
 ├── ExactnessError                  what is installed does not compute what every other copy does
+├── ExecutorError                   what codes blocks elsewhere failed, or is of another version
 ├── VerifyError                     an archive that was just written does not decode to what was read
 ├── ModelError
 │   ├── ModelNotFound               no file and no built-in model of that name
@@ -49,6 +50,10 @@ class TrainingError(ChunkerError):
 
 class ExactnessError(ChunkerError):
     """What is installed does not compute what every other copy does, so no file would open elsewhere."""
+
+
+class ExecutorError(ChunkerError):
+    """What codes blocks elsewhere failed, such as a cluster, or has another version or model."""
 
 
 class VerifyError(ChunkerError):

@@ -9,11 +9,13 @@ from chunker.errors import MissingExtra
 # Extra of pyproject.toml -> the modules that it brings.
 EXTRAS = {
     "aeon": ("torch", "sklearn", "aeon"),
+    "cluster": ("distributed",),
     "plot": ("matplotlib",),
     "rl": ("torch", "gymnasium"),
     "sklearn": ("torch", "sklearn"),
     "tensorboard": ("torch", "tensorboard"),
     "train": ("torch",),
+    "url": ("fsspec",),
     "zarr": ("numcodecs", "zarr"),
 }
 

@@ -18,6 +18,7 @@ from chunker.cli.work import Job, Worker, report_each, takes_job
 @options.model_options
 @options.threads_option
 @memory.option
+@options.cluster_option
 @options.preset_options
 @options.quiet_option
 @options.json_option
@@ -29,4 +30,6 @@ def compress(paths: tuple[str, ...], job: Job, as_json: bool) -> None:
     in, bytes out, their ratio, bits per byte and the model.
     """
     job.check(paths)
-    report_each(Worker(job).compress, paths, job, as_json)
+    worker = Worker(job)
+    with worker.in_place(paths) as at_a_time:
+        report_each(worker.compress, paths, job, as_json, at_a_time=at_a_time)

@@ -17,6 +17,7 @@ from chunker.cli.work import Job, Worker, report_each, takes_job
 @options.model_option
 @options.threads_option
 @memory.option
+@options.cluster_option
 @options.quiet_option
 @click.option(
     "--salvage", is_flag=True, help="Write what is intact of a damaged archive; tell what is missing."
@@ -33,7 +34,12 @@ def decompress(paths: tuple[str, ...], job: Job, salvage: bool, as_json: bool) -
     each stretch that is missing, and the exit code is 2 if there is one.
     """
     job.check(paths)
-    worker = Worker(job)
     if salvage and job.remove:
         raise click.UsageError("--salvage and --rm do not go together: the archive may hold more")
-    report_each(worker.salvage if salvage else worker.decompress, paths, job, as_json)
+    if salvage and job.cluster is not None:
+        raise click.UsageError("--salvage looks for blocks one after the other; leave --cluster out")
+    worker = Worker(job)
+    with worker.in_place(paths) as at_a_time:
+        report_each(
+            worker.salvage if salvage else worker.decompress, paths, job, as_json, at_a_time=at_a_time
+        )

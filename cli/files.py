@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from chunker.codec.urls import is_url, open_url, open_whole, size_of
 from chunker.errors import UsageError
 
 STANDARD = "-"  # standard input as a source, standard output as a target
@@ -45,8 +46,8 @@ class Source:
     """An open input.
 
     size: bytes, None if it cannot be known before the end (a pipe).
-    status: as it was before the first byte was read, None for standard input; a target takes its mode and
-    times from it.
+    status: as it was before the first byte was read, None for standard input and a URL; a target takes its
+    mode and times from it.
     """
 
     path: str
@@ -105,7 +106,7 @@ class Digesting:
 def open_source(
     path: str, *, named_target: bool = False, remove: bool = False, directory: str = "name the files in it"
 ) -> Iterator[Source]:
-    """Open a file, or standard input for "-", for reading.
+    """Open a file, what is at a URL, or standard input for "-", for reading.
 
     named_target: the user said where the output goes, so pipes and devices may be read.
     remove: the source shall be deleted afterwards, so it must be a regular file and no symbolic link.
@@ -119,6 +120,12 @@ def open_source(
     if path == STANDARD:
         stream = sys.stdin.buffer
         yield Source(path, stream, _regular_size(stream), None)
+        return
+    if is_url(path):
+        if remove:
+            raise UsageError("--rm deletes files of this machine only; leave it out")
+        with open_url(path, "rb") as stream:
+            yield Source(path, stream, size_of(stream), None)
         return
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
@@ -205,7 +212,8 @@ def files_below(path: str) -> Iterator[str]:
 def open_target(
     path: str, source: Source, *, force: bool = False, durable: bool = False, named: bool = True
 ) -> Iterator[BinaryIO]:
-    """Open a file, or standard output for "-", for writing; it appears when the block ends without error.
+    """Open a file, what shall be at a URL, or standard output for "-", for writing; it appears when the block
+    ends without error.
 
     What was written to a regular file can be read back from it before that.
 
@@ -224,6 +232,17 @@ def open_target(
             raise UsageError("--rm and standard output do not go together: the result may get lost")
         yield stream
         stream.flush()
+        return
+    if is_url(path):
+        if path == source.path:
+            raise UsageError("input and output are the same file; choose another name with -o")
+        if durable:
+            raise UsageError("--rm needs a result on this machine; leave it out")
+        try:
+            with open_whole(path, replace=force) as stream:
+                yield stream
+        except FileExistsError:
+            raise _exists(path) from None
         return
     status = _existing(path, source, force)
     if status is not None and not stat.S_ISREG(status.st_mode):

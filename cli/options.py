@@ -89,6 +89,13 @@ threads_option = click.option(
     metavar="N",
     help="Threads to use; 0 or left out: as many as there are cores. The output does not depend on it.",
 )
+cluster_option = click.option(
+    "--cluster",
+    callback=_named,
+    metavar="ADDRESS",
+    help="Code on the workers of a dask.distributed scheduler, like tcp://scheduler:8786. The output does "
+    "not depend on it.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 
 

@@ -13,6 +13,7 @@ from chunker.cli.work import Job, Worker, report_each, takes_job
 @options.model_option
 @options.threads_option
 @memory.option
+@options.cluster_option
 @options.quiet_option
 @options.json_option
 @takes_job
@@ -22,4 +23,13 @@ def test(paths: tuple[str, ...], job: Job, as_json: bool) -> None:
     Everything that decompressing would check is checked. In --json, bytes_in is the content's size and
     bytes_out the archive's.
     """
-    report_each(Worker(job).test, paths, job, as_json, line=lambda outcome: f"{outcome.line()}, OK")
+    worker = Worker(job)
+    with worker.in_place(paths) as at_a_time:
+        report_each(
+            worker.test,
+            paths,
+            job,
+            as_json,
+            line=lambda outcome: f"{outcome.line()}, OK",
+            at_a_time=at_a_time,
+        )

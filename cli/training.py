@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 
 from chunker import extras
 from chunker.cli.files import shown
-from chunker.cli.guard import Stopped, describe
+from chunker.cli.guard import FAILURE, Stopped, describe
 from chunker.cli.watch import Watch
 from chunker.errors import ChunkerError, UsageError
 
@@ -36,51 +37,76 @@ def train_to_file(
     `start_training`. tell: says more of the trained stack.
     """
     from chunker.learning.checkpoint import checkpoint_path
+    from chunker.learning.ranks import FailedElsewhere, joined
 
     model: Path = ctx.params["model"]
     if not model.name:
         raise UsageError(f"{shown(str(model))} is a folder; name a file with -o")
     checkpoint = checkpoint_path(model)
-    with _only_training(model, checkpoint):
-        _refuse_bad_target(ctx.params, model, checkpoint)
-        if ctx.params["plot"] is not None:
-            from chunker.views.curves import check_picture
+    try:
+        with joined() as ranks, contextlib.ExitStack() as held:
+            with ranks.together():
+                if ranks.first:
+                    held.enter_context(_only_training(model, checkpoint))
+                    _check_outputs(ctx.params, model, checkpoint)
+                run = _begun(ctx.params, model, checkpoint, begin)
+            _train(ctx.params, model, run, tell)
+    except FailedElsewhere:  # which tells why
+        ctx.exit(FAILURE)
+    except Stopped as stopped:  # by torchrun, say, which ends all if one has failed
+        if os.environ.get("RANK", "0") == "0":
+            raise
+        ctx.exit(128 + stopped.number)
 
-            check_picture(ctx.params["plot"])
-        if ctx.params["tensorboard"] is not None:
-            extras.require("tensorboard", "--tensorboard")
-        _train(ctx.params, model, checkpoint, begin, tell)
+
+def _check_outputs(o: dict[str, Any], model: Path, checkpoint: Path) -> None:
+    _refuse_bad_target(o, model, checkpoint)
+    if o["plot"] is not None:
+        from chunker.views.curves import check_picture
+
+        check_picture(o["plot"])
+    if o["tensorboard"] is not None:
+        extras.require("tensorboard", "--tensorboard")
 
 
-def _train(
-    o: dict[str, Any],
-    model: Path,
-    checkpoint: Path,
-    begin: Callable[..., Run],
-    tell: Callable[[Stack, Watch], None],
-) -> None:
+def _begun(o: dict[str, Any], model: Path, checkpoint: Path, begin: Callable[..., Run]) -> Run:
+    """The run, ready to begin."""
     import torch
 
     if o["threads"]:
         torch.set_num_threads(o["threads"])
     data, validate = _texts(o)
-    log = model.with_name(model.name + ".jsonl")
     run = begin(
         data=data,
         device=o["device"],
         resume=checkpoint if o["resume"] else None,
-        log=log,
+        log=_log_of(model),
         validate=validate,
         outputs=[model, checkpoint, *(path for path in (o["plot"], o["tensorboard"]) if path is not None)],
     )
-    if not run.resumed:
-        checkpoint.unlink(missing_ok=True)
     run.checkpoint = checkpoint
+    if not run.resumed:
+        run.discard_checkpoint()
     run.checkpoint_minutes, run.log_seconds = o["checkpoint_minutes"], o["log_seconds"]
-    watch = Watch(quiet=o["quiet"])
+    return run
+
+
+def _log_of(model: Path) -> Path:
+    return model.with_name(model.name + ".jsonl")
+
+
+def _train(o: dict[str, Any], model: Path, run: Run, tell: Callable[[Stack, Watch], None]) -> None:
+    from chunker.learning.ranks import FailedElsewhere
+
+    first = run.ranks.first
+    watch = Watch(quiet=o["quiet"] or not first)
     watch.say(_opening(run))
     watch.start()
-    with _caught_signals() as caught, contextlib.closing(watch), _board(o["tensorboard"]) as add:
+    with (
+        _caught_signals() as caught,
+        contextlib.closing(watch),
+        _board(o["tensorboard"] if first else None) as add,
+    ):
 
         def show(point: LogPoint) -> None:
             watch.show(point)
@@ -94,11 +120,15 @@ def _train(
             watch.say(f"no checkpoint: {describe(error)}; training goes on")
 
         finished = run.run(show, stop=stop, failed=failed)
+    if not finished and not first:
+        raise FailedElsewhere("stopped")
     if not finished:
         watch.say(f"checkpoint written after {run.trainer.bytes:,} bytes; go on with --resume")
         if caught == [signal.SIGINT]:
             raise KeyboardInterrupt
-        raise Stopped(caught[0])
+        raise Stopped(caught[0] if caught else signal.SIGTERM)
+    if not first:
+        return
     try:
         stack = run.stack()
         stack.save(model)
@@ -113,7 +143,7 @@ def _train(
     if o["plot"] is not None:
         from chunker.views.curves import draw_logs, read_log
 
-        draw_logs([read_log(log)], o["plot"])
+        draw_logs([read_log(_log_of(model))], o["plot"])
 
 
 @contextlib.contextmanager
@@ -206,8 +236,13 @@ def _caught_signals() -> Iterator[list[int]]:
         for number in watched
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN  # nohup stays nohup
     }
+    from chunker.learning.ranks import FailedElsewhere, LostRank
+
     try:
         yield caught
+    except (LostRank, FailedElsewhere):
+        before = {}  # torchrun now ends this process, too, which is about to tell why
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

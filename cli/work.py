@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -20,6 +20,7 @@ from chunker.cli.report import Figures, Outcome, print_json
 from chunker.errors import ArchiveError, UsageError, VerifyError
 
 if TYPE_CHECKING:
+    from chunker.codec.cluster import Shared
     from chunker.codec.salvage import Piece
     from chunker.core.backend import Settings, Trace
     from chunker.models import Model
@@ -32,7 +33,8 @@ class Job:
     output: a name, "-" for standard output, None for FILE.nhc or the name without it.
     model: a name or path, None for the default when compressing and the archive's own otherwise, NO_MODEL for
     contexts alone. threads: None for as many as there are cores. preset: of chunker.codec.presets.PRESETS.
-    suffix: what names of archives end in. verify: decode what was written; None: if the source is deleted.
+    suffix: what names of archives end in. cluster: the address of a scheduler, None to code here.
+    verify: decode what was written; None: if the source is deleted.
     """
 
     output: str | None = None
@@ -43,6 +45,7 @@ class Job:
     quiet: bool = False
     preset: str = "default"
     suffix: str = files.SUFFIX
+    cluster: str | None = None
     verify: bool | None = None
 
     @property
@@ -100,14 +103,41 @@ class Lines:
             raise ReportLost(self._lost) from self._lost
 
 
+class Ahead:
+    """Does an action to paths, several at a time; called with one path after the other, it gives what came of
+    each in its turn, or raises it."""
+
+    def __init__(self, action: Callable[[str], Outcome], paths: Sequence[str], at_a_time: int) -> None:
+        from chunker.codec.pool import Pool
+
+        self._action = action
+        self._results = Pool(self._attempt, at_a_time).imap(paths)
+
+    def __call__(self, path: str) -> Outcome:
+        """path: the next one."""
+        result = next(self._results)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _attempt(self, path: str, *pools: Any) -> Outcome | Exception:
+        try:
+            return self._action(path)
+        except Exception as error:  # noqa: BLE001 - it is raised in its turn
+            return error
+
+
 def report_each(
     action: Callable[[str], Outcome],
     paths: tuple[str, ...],
     job: Job,
     as_json: bool,
     line: Callable[[Outcome], str] = Outcome.line,
+    at_a_time: int = 1,
 ) -> None:
     """Do `action` to every path, print a line for each or one JSON document, exit with the worst code."""
+    if at_a_time > 1:
+        action = Ahead(action, paths, at_a_time)
     data_on_stdout = files.is_standard_output(job.output) or (job.output is None and files.STANDARD in paths)
     outcomes: list[Outcome] = []
     lines = Lines(err=data_on_stdout)
@@ -148,8 +178,48 @@ class Worker:
         from chunker.core.backend import backend
 
         self.job = job
+        self._cluster: Shared | None = None
+        self._at_a_time = 1
         if backend().name == "python" and not job.quiet:
             complain("there is no compiled core here, so Python codes: a few hundred bytes a second")
+
+    @contextlib.contextmanager
+    def in_place(self, paths: Sequence[str]) -> Iterator[int]:
+        """Where the job is to be done: here, or on a cluster, which is held for as long as the context lasts.
+
+        Yields how many of the files to work on at a time: here one, on a cluster as many as it codes blocks.
+
+        Raises
+        ------
+        ExecutorError: the cluster cannot be reached, or codes otherwise than this process.
+        """
+        if self.job.cluster is None:
+            yield 1
+            return
+        from chunker.codec.cluster import Shared, connected, require_same
+        from chunker.codec.finder import Sent, as_model
+
+        with connected(self.job.cluster) as client:
+            require_same(client, Sent(as_model(self.model)))
+            self._cluster = Shared(client, self.job.threads)
+            if self.job.output != files.STANDARD and files.STANDARD not in paths:
+                self._at_a_time = max(min(len(paths), *self._cluster.nthreads().values()), 1)
+            try:
+                yield self._at_a_time
+            except KeyboardInterrupt:
+                files.remove_temporaries()  # of files that other threads are at
+                raise
+
+    @contextlib.contextmanager
+    def _coding(self, label: str, size: int | None) -> Iterator[tuple[Progress, dict[str, Any]]]:
+        """While a file is coded: a bar, if no other file has one, and what the codec is told of where."""
+        quiet = self.job.quiet or self._at_a_time > 1
+        with contextlib.closing(Progress(label, size, quiet=quiet)) as bar:
+            if self._cluster is None:
+                yield bar, {"workers": self.job.threads, "advance": bar.advance}
+                return
+            with self._cluster.file():
+                yield bar, {"executor": self._cluster, "advance": bar.advance}
 
     @cached_property
     def model(self) -> Model | None:
@@ -205,16 +275,8 @@ class Worker:
                 if job.verifies and (name == files.STANDARD or not target.readable()):
                     raise UsageError("--verify needs a file that can be read back; name one with -o")
                 content = files.Digesting(source.stream)
-                bar = Progress(path, source.size, quiet=job.quiet)
-                with contextlib.closing(bar):
-                    packed = pack(
-                        cast(BinaryIO, content),
-                        target,
-                        self.settings,
-                        model=self.model,
-                        workers=job.threads,
-                        advance=bar.advance,
-                    )
+                with self._coding(path, source.size) as (bar, how):
+                    packed = pack(cast(BinaryIO, content), target, self.settings, model=self.model, **how)
                 if job.verifies:
                     self._verify(path, target, bar.done, content.digest)
         figures = Figures(bar.done, packed.bytes_out)
@@ -296,15 +358,9 @@ class Worker:
 
         written.seek(0)
         found = files.Digesting()
-        with contextlib.closing(Progress(f"{path}: verifying", n_bytes, quiet=self.job.quiet)) as bar:
+        with self._coding(f"{path}: verifying", n_bytes) as (_, how):
             try:
-                unpack(
-                    written,
-                    cast(BinaryIO, found),
-                    model=self.model,
-                    workers=self.job.threads,
-                    advance=bar.advance,
-                )
+                unpack(written, cast(BinaryIO, found), model=self.model, **how)
                 reason = "" if found.digest == digest else "the content is another one"
             except ArchiveError as error:
                 reason = str(error).partition(":")[0]
@@ -328,19 +384,12 @@ class Worker:
         from chunker.codec.frames import MAGIC
         from chunker.codec.pipes import unpack
 
-        bar = Progress(source.path, _content_bytes(source), quiet=self.job.quiet)
         archive = files.CountedInput(source.stream)
-        if copy and target is not None and archive.peek(len(MAGIC)) != MAGIC:
-            shutil.copyfileobj(archive, target)
-            return Outcome(source.path, Figures(archive.count, archive.count), bar.seconds)
-        with contextlib.closing(bar):
-            found = unpack(
-                cast(BinaryIO, archive),
-                target,
-                model=self.model,
-                workers=self.job.threads,
-                advance=bar.advance,
-            )
+        with self._coding(source.path, _content_bytes(source)) as (bar, how):
+            if copy and target is not None and archive.peek(len(MAGIC)) != MAGIC:
+                shutil.copyfileobj(archive, target)
+                return Outcome(source.path, Figures(archive.count, archive.count), bar.seconds)
+            found = unpack(cast(BinaryIO, archive), target, model=self.model, **how)
         if found.padding_bytes and not self.job.quiet:
             ignored = f"{found.padding_bytes:,} zero bytes behind the archive are ignored"
             complain(f"{files.shown(source.path)}: {ignored}")

@@ -10,7 +10,7 @@ import pytest
 from conftest import join_all
 from stand_in import until_stopped
 
-from chunker.codec import pool
+from chunker.codec import executor
 from chunker.codec.pool import Pool
 from chunker.core.backend import Progress, Stop, Stopped
 from chunker.errors import CorruptArchive, UsageError
@@ -153,5 +153,5 @@ def test_threads_cannot_be_negative(threads):
 
 
 def test_workers_default_to_the_cores():
-    assert pool.worker_count(None) == pool.worker_count(0) == pool.core_count() >= 1
-    assert pool.worker_count(3) == 3
+    assert executor.worker_count(None) == executor.worker_count(0) == executor.core_count() >= 1
+    assert executor.worker_count(3) == 3

@@ -15,10 +15,11 @@ from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
-from chunker.codec import archive, presets, stream
+from chunker.codec import archive, presets, stream, urls
+from chunker.codec.executor import Executor, require_executor, worker_count
 from chunker.codec.finder import ModelFinder, as_model
 from chunker.codec.frames import flat
-from chunker.codec.pool import Pool, worker_count
+from chunker.codec.pool import Pool
 from chunker.codec.presets import Preset
 from chunker.codec.stream import Compressor
 from chunker.errors import UsageError
@@ -61,10 +62,17 @@ class _File(io.IOBase):
 class ArchiveReader(_File, io.RawIOBase):
     """The content of an archive, unbuffered; `open` wraps it into a buffer."""
 
-    def __init__(self, file: BinaryIO, model: ModelLike, workers: int | None, owned: bool) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        model: ModelLike,
+        workers: int | None,
+        owned: bool,
+        executor: Executor | None = None,
+    ) -> None:
         super().__init__(file, "rb", owned)
-        self._contents = stream.contents(file, model, workers)
-        self._workers = workers
+        self._contents = stream.contents(file, model, workers, executor)
+        self._workers, self._executor = workers, executor
         self._models = ModelFinder(model)
         # Positions in the index count from the file's beginning: a file that is handed over in its middle is
         # read as a stream.
@@ -151,7 +159,7 @@ class ArchiveReader(_File, io.RawIOBase):
     def _from(self, index: int) -> Generator[bytes, None, None]:
         """The contents from that entry on: the first alone, for a seek often wants only that, then ahead."""
         entries = self._entries or []
-        pool = Pool(stream.decode, self._workers)
+        pool = Pool(stream.decode, self._workers, executor=self._executor)
         try:
             for part in (entries[index : index + 1], entries[index + 1 :]):
                 yield from pool.imap(self._jobs(part))
@@ -161,7 +169,7 @@ class ArchiveReader(_File, io.RawIOBase):
     def _jobs(self, entries: list[archive.Entry]) -> Iterator[stream.Job]:
         for entry in entries:
             block = entry.read(self._file)
-            yield stream.Job(block, self._models.find(block))
+            yield stream.Job(block, self._models.send(block))
 
     def close(self) -> None:
         """Stop the threads, and close the file if `open` opened it."""
@@ -188,11 +196,12 @@ class ArchiveWriter(_File, io.BufferedIOBase):
         model: ModelLike,
         workers: int | None,
         owned: bool,
+        executor: Executor | None = None,
     ) -> None:
         super().__init__(file, mode, owned)
         self._at = 0
         self._lock = threading.Lock()
-        self._compressor = Compressor(preset, model=model, workers=workers)
+        self._compressor = Compressor(preset, model=model, workers=workers, executor=executor)
 
     def writable(self) -> bool:
         """True."""
@@ -270,6 +279,8 @@ class _Text(io.TextIOWrapper):
 
 
 def _open_raw(path: str | bytes | os.PathLike[str], way: str) -> BinaryIO:
+    if urls.is_url(path):
+        return urls.open_url(str(path), way + "b")
     return cast(BinaryIO, builtins.open(path, way + "b"))
 
 
@@ -281,6 +292,7 @@ def open(
     *,
     model: ModelLike = None,
     workers: int | None = None,
+    executor: Executor | None = None,
 ) -> BufferedArchiveReader: ...
 @overload
 def open(
@@ -290,6 +302,7 @@ def open(
     *,
     model: ModelLike = None,
     workers: int | None = None,
+    executor: Executor | None = None,
 ) -> ArchiveWriter: ...
 @overload
 def open(
@@ -299,6 +312,7 @@ def open(
     *,
     model: ModelLike = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -311,6 +325,7 @@ def open(
     *,
     model: ModelLike = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -324,15 +339,17 @@ def open(
     *,
     model: ModelLike = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
 ) -> BufferedArchiveReader | ArchiveWriter | io.TextIOWrapper:
     """Open an archive as a file object, like gzip.open.
 
-    file: a path, or a binary file that has `read` or `write`, which is then left open by `close`.
+    file: a path, a URL that fsspec knows (s3://bucket/name), or a binary file that has `read` or `write`,
+    which is then left open by `close`.
     mode: r, w (replace), x (only if there is none) or a (append an archive), with b (default) or t for text.
-    preset: when writing. preset, model, workers: as for `compress` and `decompress`.
+    preset: when writing. preset, model, workers, executor: as for `compress` and `decompress`.
     encoding, errors, newline: for text, as in the built-in open.
 
     Raises
@@ -347,6 +364,7 @@ def open(
     # All that can be wrong is said before a file is touched.
     presets.settings_of(preset)
     worker_count(workers)
+    require_executor(executor)
     if way != "r" or model is not None:
         model = as_model(model)
     owned = isinstance(file, (str, bytes, os.PathLike))
@@ -356,9 +374,9 @@ def open(
     try:
         opened: BufferedArchiveReader | ArchiveWriter
         if way == "r":
-            opened = BufferedArchiveReader(ArchiveReader(raw, model, workers, owned), _BUFFER_BYTES)
+            opened = BufferedArchiveReader(ArchiveReader(raw, model, workers, owned, executor), _BUFFER_BYTES)
         else:
-            opened = ArchiveWriter(raw, way + "b", preset, model, workers, owned)
+            opened = ArchiveWriter(raw, way + "b", preset, model, workers, owned, executor)
         if kind == "b":
             return opened
         text = _Text(cast(BinaryIO, opened), encoding, errors, newline)

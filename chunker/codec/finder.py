@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chunker.codec.archive import Block
-from chunker.errors import UsageError, WrongModel
+from chunker.errors import ExecutorError, ModelError, UsageError, WrongModel
 
 if TYPE_CHECKING:
     from chunker.models import Model
@@ -64,14 +64,59 @@ def as_model(model: ModelLike) -> Model:
     return model
 
 
+class Sent:
+    """A model as blocks take it along to where they are coded. A copy in another process is the model that
+    is built in there, or lies in the same file, with the same fingerprint, loaded once. One that lies in no
+    file goes along whole.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        model, key = self.model, self.model.fingerprint
+        if builtin_name(key) is not None:
+            return _received, (key, builtin_name(key), None)
+        if model.path.is_file():
+            return _received, (key, str(model.path.resolve()), None)
+        return _received, (key, None, (model.name, model.path, model.config, {}, model.raw_tensors))
+
+
+_here: dict[bytes, Sent] = {}  # those that came from other processes
+
+
+def _received(key: bytes, name: str | None, parts: tuple[Any, ...] | None) -> Sent:
+    """The model of that fingerprint: of that name or path, or put together. Raises ExecutorError."""
+    if key not in _here:
+        from chunker.models import Model, load_model
+
+        try:
+            model = load_model(name) if parts is None else Model(*parts)
+        except (ModelError, OSError) as error:
+            raise ExecutorError(f"a worker cannot load the model: {error}") from error
+        if model.fingerprint != key:
+            raise ExecutorError(
+                f"a worker has another model {name}, {model.fingerprint.hex()[:16]} in place of "
+                f"{key.hex()[:16]}: install the same everywhere"
+            )
+        _here[key] = Sent(model)
+    return _here[key]
+
+
+def model_of(sent: Sent | None) -> Model | None:
+    """The model where it is coded with; None: none is needed."""
+    return None if sent is None else sent.model
+
+
 class ModelFinder:
     """Finds the model that a block wants: the given one or a built-in one, whichever has the fingerprint.
 
-    found: names of those that were found, in order.
+    found: names of those that were found, in order. given: the one that a caller gave.
     """
 
     def __init__(self, model: ModelLike = None) -> None:
         self._given = None if model is None else as_model(model)
+        self.given = None if self._given is None else Sent(self._given)
         self.found: list[str] = []
 
     def find(self, block: Block) -> Model | None:
@@ -82,6 +127,11 @@ class ModelFinder:
         if model.name not in self.found:
             self.found.append(model.name)
         return model
+
+    def send(self, block: Block) -> Sent | None:
+        """As `find`, to be taken along."""
+        model = self.find(block)
+        return None if model is None else Sent(model)
 
     def _find(self, wanted: bytes) -> Model:
         if self._given is not None and self._given.fingerprint.startswith(wanted):

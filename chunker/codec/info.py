@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from chunker.codec import urls
 from chunker.codec.archive import read_table
 from chunker.codec.finder import builtin_name
 from chunker.codec.frames import Bytes, Kind, flat
@@ -57,12 +58,15 @@ def frame_info(archive: Bytes | PathOrFile) -> FrameInfo:
     no content is decoded or checked.
 
     archive: its bytes, or the first of them, of which 32 always tell the start of it; or a path, as str or
-    Path; or a binary file, which need not be able to seek.
+    Path; or a URL that fsspec knows; or a binary file, which need not be able to seek.
 
     Raises
     ------
     NotAnArchive, CorruptArchive, ArchiveVersionError, OSError. TruncatedArchive: even the start is cut.
     """
+    if urls.is_url(archive):
+        with urls.open_url(str(archive), "rb") as file:
+            return _read(file)
     if isinstance(archive, (str, os.PathLike)):
         with open(archive, "rb") as file:
             return _read(file)

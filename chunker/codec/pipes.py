@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from chunker.codec import presets
+from chunker.codec.executor import Executor
 from chunker.codec.finder import ModelFinder
 from chunker.codec.pool import Advance, ignore
 from chunker.codec.presets import Preset
@@ -44,15 +45,18 @@ def pack(
     model: ModelLike = None,
     workers: int | None = None,
     advance: Advance = ignore,
+    executor: Executor | None = None,
 ) -> Packed:
     """Compress a file into another; the arguments are those of `compress`, and `advance` of Compressor.
 
     Raises
     ------
-    ModelNotFound, NotAModel, ModelVersionError, UsageError, OSError.
+    ModelNotFound, NotAModel, ModelVersionError, UsageError, ExecutorError, OSError.
     """
     written = 0
-    with contextlib.closing(Compressor(preset, model=model, workers=workers, advance=advance)) as compressor:
+    with contextlib.closing(
+        Compressor(preset, model=model, workers=workers, advance=advance, executor=executor)
+    ) as compressor:
         while data := source.read(CHUNK_BYTES):
             written += target.write(compressor.compress(data))
         written += target.write(compressor.flush())
@@ -66,16 +70,17 @@ def unpack(
     model: ModelLike = None,
     workers: int | None = None,
     advance: Advance = ignore,
+    executor: Executor | None = None,
 ) -> Unpacked:
     """Decompress an archive, or several in a row, into another file, or nowhere; everything is checked.
 
     Raises
     ------
     ArchiveError, after all that could be decoded was written. ModelNotFound, NotAModel, ModelVersionError,
-    OSError.
+    ExecutorError, OSError.
     """
     models = ModelFinder(model)
-    with contextlib.closing(BlockDecoder(models, workers, advance)) as decoder:
+    with contextlib.closing(BlockDecoder(models, workers, advance, executor)) as decoder:
         for content in decoder.contents(decoder.read_from(source)):
             if target is not None:
                 target.write(content)

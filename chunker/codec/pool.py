@@ -1,20 +1,25 @@
-"""An ordered map in threads: calls run ahead, results come in order, and the caller can stop them.
-
-The core and lzma release the interpreter while they work, so plain threads are enough. Even one worker is a
-thread of its own: the caller only waits, and Ctrl-C ends the wait at once.
-"""
+"""An ordered map over an executor: calls run ahead, results come in order, and the caller can stop them."""
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar, cast
 
+from chunker.codec.executor import (
+    Executor,
+    Future,
+    Threads,
+    calls_at_a_time,
+    require_executor,
+    worker_count,
+)
 from chunker.core.backend import Progress, Stop, Stopped
-from chunker.errors import ArchiveError, UsageError
+from chunker.errors import ArchiveError, ChunkerError, ExecutorError
 from chunker.forking import Birthplace
+from chunker.version import __version__
 
 POLL_SECONDS = 0.05  # between two looks at how far the blocks are
 
@@ -29,68 +34,50 @@ def ignore(n_bytes: int) -> None:
     """The `advance` of a caller that does not want to know."""
 
 
-def core_count() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def call(
+    function: Callable[[Item, Stop, Progress], T], item: Item, stop: Stop, progress: Progress, version: str
+) -> tuple[T, int]:
+    """What the function returns, and how many bytes of content it did. This is what an executor calls.
+
+    Raises
+    ------
+    What the function raises. ExecutorError: here is another version than `version`.
+    """
+    if version != __version__:
+        raise ExecutorError(f"a worker has chunker {__version__}, not {version}: install the same everywhere")
+    value = function(item, stop, progress)
+    return value, progress.value
 
 
-def worker_count(workers: int | None) -> int:
-    """`workers`, or one for each core if it is None or 0. Raises UsageError."""
-    if workers is None:
-        return core_count()
-    if not isinstance(workers, int) or workers < 0:
-        raise UsageError(
-            f"workers={workers!r} is no number of threads: give 1 or more, or 0 for one per core"
-        )
-    return workers or core_count()
+class _Pending:
+    """An item that is under way."""
 
-
-class _Call(Generic[T]):
-    """A call that a thread makes, and what became of it."""
-
-    def __init__(self, function: Callable[[Item, Stop, Progress], T], item: Item, stop: Stop) -> None:
-        self.progress = Progress()
-        self._make: Callable[[], T] | None = lambda: function(item, stop, self.progress)
+    def __init__(self, future: Future, progress: Progress) -> None:
+        self.future, self.progress = future, progress
         self._done = threading.Event()
-        self._value: T | None = None
-        self._error: BaseException | None = None
-
-    def make(self) -> None:
-        """Make the call; for the thread."""
-        try:
-            self._value = self._make() if self._make is not None else None
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
-            self._error = error
-        self._finish()
-
-    def abandon(self) -> None:
-        """Let whoever waits know that nobody will make it."""
-        self._error = Stopped()
-        self._finish()
-
-    def _finish(self) -> None:
-        self._make = None  # and with it the item, which may be large
-        self._done.set()
+        future.add_done_callback(lambda _: self._done.set())
 
     def wait(self, seconds: float) -> bool:
         """Whether it is done, after so long at most."""
         return self._done.wait(seconds)
 
-    def result(self) -> T:
-        """What a call that is done returned, or raise what it raised."""
-        if self._error is not None:
-            raise self._error
-        return cast(T, self._value)
-
 
 class Pool(Generic[Item, T]):
-    """Calls `function(item, stop, progress)` for one item after the other in up to `workers` threads, and
-    hands out the results in order. Up to twice as many items as workers are under way, so no thread idles.
+    """Has an executor call `function(item, stop, progress)` for one item after the other, and hands out the
+    results in order. Up to twice as many items are under way as the executor works on at a time, so that it
+    never idles, and no more are held.
 
     The function sets `progress.value` to the bytes of content that are done, and raises Stopped soon after
-    `stop` is set. A thread ends when nothing is left to do, so a pool needs no end of its own.
+    `stop` is set. Elsewhere than in this process it has copies of both: nobody sees how far it is, and what
+    was begun is finished.
+
+    executor: None for threads of the pool's own, which end when nothing is left to do, so that a pool needs
+    no end of its own. workers: how many of these, or on how many items an executor works at a time; None: one
+    for each core, or as many as the executor says from item to item.
+
+    Raises
+    ------
+    UsageError.
     """
 
     def __init__(
@@ -98,52 +85,46 @@ class Pool(Generic[Item, T]):
         function: Callable[[Item, Stop, Progress], T],
         workers: int | None = None,
         advance: Advance = ignore,
+        executor: Executor | None = None,
     ) -> None:
-        self.workers = worker_count(workers)
+        require_executor(executor)
+        count = worker_count(workers)
+        self._workers = count if executor is None or workers else None
+        self._foreign = executor is not None
+        self._executor = Threads(count) if executor is None else executor
         self._function, self._advance = function, advance
         self.made = Birthplace()
         self._stop = Stop()
-        self._waiting: deque[_Call[T]] = deque()  # for their turn to be handed out
-        self._lock = threading.Lock()
-        self._to_do: deque[_Call[T]] = deque()
-        self._at_work = 0
+        self._waiting: deque[_Pending] = deque()  # for their turn to be handed out
         self._passed = 0  # bytes of what was handed out
         self._told = 0
+
+    @property
+    def workers(self) -> int:
+        """How many items are worked on at a time."""
+        return self._workers or calls_at_a_time(self._executor)
 
     def __len__(self) -> int:
         """How many results are still to be handed out."""
         return len(self._waiting)
 
     def put(self, item: Item) -> list[T]:
-        """Take in an item; the results that had to be waited for to make room for it, one or none.
+        """Take in an item; the results that had to be waited for to make room for it, mostly one or none.
 
         Raises
         ------
         What the function raises, in its turn. UsageError: the pool is another process's. MemoryError: there
-        is none for a thread.
+        is none for a thread. ExecutorError: the executor fails.
         """
         self.made.require()
-        out = [self._take()] if len(self._waiting) >= 2 * self.workers else []
-        call = _Call(self._function, item, self._stop)
-        self._waiting.append(call)
-        with self._lock:
-            self._to_do.append(call)
-            idle = self._at_work < self.workers
-            self._at_work += idle
-        if idle:
-            self._start_thread()
+        out = []
+        for _ in range(len(self._waiting) + 1 - 2 * self.workers):
+            out.append(self._take())
+        progress = Progress()
+        with self._failures_told():
+            future = self._executor.submit(call, self._function, item, self._stop, progress, __version__)
+        self._waiting.append(_Pending(future, progress))
         return out
-
-    def _start_thread(self) -> None:
-        """One more; where the system has none left, those that there are must do. Raises MemoryError."""
-        try:
-            threading.Thread(target=self._work, name="chunker", daemon=True).start()
-        except RuntimeError:
-            with self._lock:
-                self._at_work -= 1
-                alone = self._at_work == 0
-            if alone:
-                raise MemoryError from None
 
     def drain(self) -> Iterator[T]:
         """The results of all items that are under way. Raises what the function raises, in its turn."""
@@ -174,35 +155,42 @@ class Pool(Generic[Item, T]):
     def close(self) -> None:
         """Stop what runs and forget what waits, without waiting oneself; may be called more than once."""
         if not self.made.here:
-            return  # whoever held the lock when the process forked is not here to release it
+            return  # whoever held a lock when the process forked is not here to release it
         self._stop.set()
-        with self._lock:
-            while self._to_do:
-                self._to_do.popleft().abandon()
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._to_do:
-                    self._at_work -= 1
-                    return
-                call = self._to_do.popleft()
-            call.make()
-            del call  # or its value would stay until the next one comes
+        for pending in self._waiting:
+            pending.future.cancel()
 
     def _take(self) -> T:
         self.made.require()
-        call = self._waiting[0]
-        while not call.wait(POLL_SECONDS):
+        first = self._waiting[0]
+        while not first.wait(POLL_SECONDS):
             self._tell()
         self._waiting.popleft()
-        self._passed += call.progress.value
-        result = call.result()
+        with self._failures_told():
+            result, n_bytes = cast("tuple[T, int]", first.future.result())
+        self._passed += n_bytes
         self._tell()
         return result
 
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """What an executor meets besides the function's own errors becomes one line."""
+        try:
+            yield
+        except (ChunkerError, Stopped, MemoryError):
+            raise
+        except Exception as error:
+            if not self._foreign:
+                raise
+            if self._stop.is_set():  # it was cancelled
+                raise Stopped from error
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise ExecutorError(
+                f"the executor failed ({reason}): look after its workers, and try again"
+            ) from error
+
     def _tell(self) -> None:
-        done = self._passed + sum(call.progress.value for call in self._waiting)
+        done = self._passed + sum(pending.progress.value for pending in self._waiting)
         if done > self._told:
             self._advance(done - self._told)
             self._told = done

@@ -5,7 +5,7 @@
 
 Whatever the size of the input, `Compressor` holds 16 MiB of it and up to two blocks for each worker,
 `Decompressor` the latter. The archive depends on the model, the settings and the bytes alone: not on how they
-are cut into calls, nor on `workers`.
+are cut into calls, nor on `workers` or `executor`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from zlib import crc32
 
 from chunker.codec import archive, blocks, frames, presets
 from chunker.codec.archive import Block, Parser
-from chunker.codec.finder import ModelFinder, as_model
+from chunker.codec.cluster import require_same
+from chunker.codec.executor import Executor
+from chunker.codec.finder import ModelFinder, Sent, as_model, builtin, model_of
 from chunker.codec.frames import Bytes, damaged, flat
 from chunker.codec.pool import Advance, Pool, ignore
 from chunker.codec.presets import Preset
-from chunker.core.backend import Progress, Stop
+from chunker.core.backend import Progress, Settings, Stop
 from chunker.errors import UsageError
 from chunker.forking import Birthplace
 
 if TYPE_CHECKING:
     from chunker.codec.finder import ModelLike
-    from chunker.models import Model
 
 
 class Frame(NamedTuple):
@@ -40,20 +41,47 @@ class Frame(NamedTuple):
     stored: bytes
 
 
+class Uncoded(NamedTuple):
+    """A block to encode."""
+
+    content: bytes
+    settings: Settings
+    model: Sent | None
+
+
+def encode(job: Uncoded, stop: Stop, progress: Progress) -> Frame:
+    """The block as it stands in a full archive, for a Pool."""
+    content, settings, model = job
+    coded = blocks.encode_block(content, settings, model_of(model), stop, progress)
+    head = frames.make_head(coded, len(content))
+    progress.value = len(content)
+    return Frame(coded.kind, head.raw, frames.block_frame(head, coded.payload, content))
+
+
+def encode_compact(job: Uncoded, stop: Stop, progress: Progress) -> bytes:
+    """A whole archive of the one block, for a Pool."""
+    content, settings, model = job
+    coded = blocks.encode_block(content, settings, model_of(model), stop, progress, compact=True)
+    progress.value = len(content)
+    fingerprint = frames.NO_FINGERPRINT if model is None else model.model.fingerprint
+    return frames.compact_archive(coded, content, fingerprint)
+
+
 class Compressor:
     """Compresses data that arrives in pieces, like lzma.LZMACompressor.
 
     >>> compressor = Compressor()  # doctest: +SKIP
     >>> archive = compressor.compress(b"first") + compressor.compress(b"second") + compressor.flush()
 
-    preset, model, workers: see `compress`. Several threads may share a Compressor; its calls then take turns.
+    preset, model, workers, executor: see `compress`. Several threads may share a Compressor; its calls then
+    take turns.
     advance: called with how many more bytes of content are coded, again and again.
     model_name: of the model that what was handed out needs, None if it needs none. made: in which process; a
     child that forks off cannot go on with it.
 
     Raises
     ------
-    ModelNotFound, NotAModel, ModelVersionError, UsageError.
+    ModelNotFound, NotAModel, ModelVersionError, UsageError, ExecutorError.
     """
 
     def __init__(
@@ -63,14 +91,17 @@ class Compressor:
         model: ModelLike = None,
         workers: int | None = None,
         advance: Advance = ignore,
+        executor: Executor | None = None,
     ) -> None:
         self._settings = presets.settings_of(preset)
         # One that is given is loaded all the same: a wrong name is an error, whatever the preset.
         given = None if model is None and not self._settings.needs_model else as_model(model)
         self._model = given if self._settings.needs_model else None
+        self._sent = None if self._model is None else Sent(self._model)
         self.made = Birthplace()
-        self._frames = Pool(self._encode, workers, advance)
-        self._compact = Pool(self._encode_compact, 1, advance)
+        self._frames = Pool(encode, workers, advance, executor)
+        self._compact = Pool(encode_compact, 1, advance, executor)
+        require_same(executor, self._sent)
         self._lock = threading.Lock()
         self._buffer = bytearray()
         self._heads = bytearray()
@@ -105,7 +136,7 @@ class Compressor:
         with self._lock, contextlib.closing(self):
             self._require_open()
             if not self._started and len(self._buffer) < presets.SMALL_BYTES:
-                [compact] = self._compact.imap([bytes(self._buffer)])
+                [compact] = self._compact.imap([self._uncoded(bytes(self._buffer))])
                 self._note(frames.compact_kind(compact))
                 return compact
             for n_bytes in presets.last(len(self._buffer)):
@@ -143,7 +174,7 @@ class Compressor:
             content = bytes(view[:n_bytes])
         del self._buffer[:n_bytes]
         self._crc = crc32(content, self._crc)
-        for frame in self._frames.put(content):
+        for frame in self._frames.put(self._uncoded(content)):
             self._append(frame, out)
 
     def _note(self, kind: frames.Kind) -> None:
@@ -155,23 +186,15 @@ class Compressor:
         self._heads += frame.head
         out.append(frame.stored)
 
-    def _encode(self, content: bytes, stop: Stop, progress: Progress) -> Frame:
-        coded = blocks.encode_block(content, self._settings, self._model, stop, progress)
-        head = frames.make_head(coded, len(content))
-        progress.value = len(content)
-        return Frame(coded.kind, head.raw, frames.block_frame(head, coded.payload, content))
-
-    def _encode_compact(self, content: bytes, stop: Stop, progress: Progress) -> bytes:
-        coded = blocks.encode_block(content, self._settings, self._model, stop, progress, compact=True)
-        progress.value = len(content)
-        return frames.compact_archive(coded, content, self._fingerprint)
+    def _uncoded(self, content: bytes) -> Uncoded:
+        return Uncoded(content, self._settings, self._sent)
 
 
 class Job(NamedTuple):
     """A block to decode."""
 
     block: Block
-    model: Model | None
+    model: Sent | None
 
 
 class End(NamedTuple):
@@ -182,10 +205,10 @@ class End(NamedTuple):
 
 def decode(job: Job, stop: Stop, progress: Progress) -> bytes:
     """The content of a block, for a Pool."""
-    return blocks.decode_block(job.block, job.model, stop, progress)
+    return blocks.decode_block(job.block, model_of(job.model), stop, progress)
 
 
-def _decode_or_pass(job: Job | End, stop: Stop, progress: Progress) -> bytes | End:
+def decode_or_pass(job: Job | End, stop: Stop, progress: Progress) -> bytes | End:
     """Ends pass through, so that they come in their turn."""
     return job if isinstance(job, End) else decode(job, stop, progress)
 
@@ -197,12 +220,18 @@ class BlockDecoder:
     """
 
     def __init__(
-        self, model: ModelLike | ModelFinder, workers: int | None, advance: Advance = ignore
+        self,
+        model: ModelLike | ModelFinder,
+        workers: int | None,
+        advance: Advance = ignore,
+        executor: Executor | None = None,
     ) -> None:
         self.parser = Parser()
         self.eof = False
         self._models = model if isinstance(model, ModelFinder) else ModelFinder(model)
-        self._pool = Pool(_decode_or_pass, workers, advance)
+        self._pool = Pool(decode_or_pass, workers, advance, executor)
+        if executor is not None:  # which of the built-in models are needed is known too late
+            require_same(executor, self._models.given or Sent(builtin()))
         self._crc = 0
 
     @property
@@ -233,7 +262,7 @@ class BlockDecoder:
         """What is complete in the parser, up to the end of the archive."""
         ended_before = self.parser.eof
         while (block := self.parser.next_block()) is not None:
-            yield Job(block, self._models.find(block))
+            yield Job(block, self._models.send(block))
         if self.parser.eof and not ended_before:
             yield End(self.parser.content_crc)
 
@@ -253,7 +282,7 @@ class BlockDecoder:
                 return
             cut = self.parser.cut_block()
             if cut is not None:
-                yield Job(cut, self._models.find(cut))
+                yield Job(cut, self._models.send(cut))
             raise self.parser.cut_off()
 
     def close(self) -> None:
@@ -266,13 +295,16 @@ class Decompressor:
 
     eof: the whole archive was decoded and checked. unused_data: what came after it, such as another archive.
     needs_input: False while `decompress(b"")` would give more. made: as of Compressor.
-    model, workers: see `decompress`. Several threads may share a Decompressor; its calls then take turns.
+    model, workers, executor: see `decompress`. Several threads may share a Decompressor; its calls then take
+    turns.
     An input that ends early is not an error here, for more could follow: look at `eof`.
     """
 
-    def __init__(self, *, model: ModelLike = None, workers: int | None = None) -> None:
+    def __init__(
+        self, *, model: ModelLike = None, workers: int | None = None, executor: Executor | None = None
+    ) -> None:
         self.made = Birthplace()
-        self._decoder = BlockDecoder(model, workers)
+        self._decoder = BlockDecoder(model, workers, executor=executor)
         self._lock = threading.Lock()
         self._contents: Generator[bytes, None, None] | None = None  # under way
         self._ready = bytearray()
@@ -343,13 +375,16 @@ class Decompressor:
 
 
 def contents(
-    file: BinaryIO, model: ModelLike | ModelFinder = None, workers: int | None = None
+    file: BinaryIO,
+    model: ModelLike | ModelFinder = None,
+    workers: int | None = None,
+    executor: Executor | None = None,
 ) -> Generator[bytes, None, None]:
     """The contents of all blocks of a file of one or several archives, read once from here to its end.
 
     Closing the generator stops the threads. Raises ArchiveError: also TruncatedArchive at an early end.
     """
-    with contextlib.closing(BlockDecoder(model, workers)) as decoder:
+    with contextlib.closing(BlockDecoder(model, workers, executor=executor)) as decoder:
         yield from decoder.contents(decoder.read_from(file))
 
 
@@ -359,6 +394,7 @@ def compress(
     *,
     model: ModelLike = None,
     workers: int | None = None,
+    executor: Executor | None = None,
 ) -> bytes:
     """An archive of `data`.
 
@@ -369,22 +405,33 @@ def compress(
     or a Stack. None for the default built-in model.
     workers: how many blocks to code at a time, each in a thread; None or 0 for one per core. It never changes
     the result.
+    executor: what codes the blocks instead of such threads: anything with `submit`, such as the pools of
+    concurrent.futures and a distributed.Client. `workers` then is how many blocks it codes at a time; None:
+    as many as it says. It never changes the result either.
 
     Raises
     ------
-    ModelNotFound, NotAModel, ModelVersionError, UsageError.
+    ModelNotFound, NotAModel, ModelVersionError, UsageError. ExecutorError: the executor fails, or a worker of
+    a cluster has another version or model.
     """
-    compressor = Compressor(preset, model=model, workers=workers)
+    compressor = Compressor(preset, model=model, workers=workers, executor=executor)
     return compressor.compress(data) + compressor.flush()
 
 
-def decompress(data: Bytes, *, model: ModelLike = None, workers: int | None = None) -> bytes:
+def decompress(
+    data: Bytes,
+    *,
+    model: ModelLike = None,
+    workers: int | None = None,
+    executor: Executor | None = None,
+) -> bytes:
     """The content of an archive, or of several in a row; zero bytes behind the last one are ignored.
 
-    model: needed only if the archive was made with one that is not built in. workers: as for `compress`.
+    model: needed only if the archive was made with one that is not built in. workers, executor: as for
+    `compress`.
 
     Raises
     ------
-    NotAnArchive, TruncatedArchive, CorruptArchive, ArchiveVersionError, WrongModel.
+    NotAnArchive, TruncatedArchive, CorruptArchive, ArchiveVersionError, WrongModel, ExecutorError.
     """
-    return b"".join(contents(io.BytesIO(flat(data)), model, workers))
+    return b"".join(contents(io.BytesIO(flat(data)), model, workers, executor))

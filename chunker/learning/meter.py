@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from chunker.learning.ranks import ALONE, Ranks
+
 
 @dataclass(frozen=True)
 class LogPoint:
@@ -87,9 +89,11 @@ class Meter:
         self._level_bits.zero_()
         self.bytes = 0
 
-    def read(self) -> tuple[float, list[float], list[float]]:
+    def read(self, ranks: Ranks = ALONE) -> tuple[float, list[float], list[float]]:
         """Bits per byte, the share of bytes that each level received, and bits per byte under lower levels
-        alone."""
+        alone. Of several ranks together, each of which counts the symbols of all."""
+        ranks.sum_(self._sums)
+        ranks.sum_(self._level_bits)
         count = max(self.bytes, 1)
         bits, *ticks = (self._sums / count).tolist()
         return bits, ticks, (self._level_bits[: self._metered] / count).tolist()

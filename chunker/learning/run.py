@@ -50,6 +50,7 @@ from chunker.learning.distillation import (
 from chunker.learning.foretold import Foretold, foretell
 from chunker.learning.lock import only_training
 from chunker.learning.meter import LogPoint
+from chunker.learning.ranks import ALONE, FailedElsewhere, LostRank, Ranks, here
 from chunker.learning.rounds import IterativeDistillation
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import AnyStreams, Trainer
@@ -123,7 +124,7 @@ def train(
     use. TrainingError: the loss is no longer finite.
     """
     given = _given(settings, levels=levels, minutes=minutes, bytes=bytes)
-    with only_training(resume), _folder(woken, foretold) as folder:
+    with only_training(resume if here().first else None), _folder(woken, foretold) as folder:
         run = start_training(
             data,
             given,
@@ -244,7 +245,8 @@ class AnyTrainer(Protocol):
 class Run:
     """A training that can be stopped and resumed.
 
-    trainer: what is trained. resumed: whether it went on from a checkpoint. checkpoint_minutes, log_seconds:
+    trainer: what is trained, with other processes (`chunker.learning.ranks`) or alone; the first one writes
+    the files. resumed: whether it went on from a checkpoint. checkpoint_minutes, log_seconds:
     between two checkpoints, and between two points of the log; may be set.
     """
 
@@ -256,10 +258,12 @@ class Run:
         checkpoint: Path_ | None,
         log: Path_ | None,
         facts: Callable[[], dict[str, Any]] = dict,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.trainer, self._settings, self._facts = trainer, settings, facts
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.log = None if log is None else Path(log)
+        self.log = Path(log) if log is not None and ranks.first else None
         self.resumed = saved is not None
         self.checkpoint_minutes, self.log_seconds = 5.0, 10.0
         if saved is not None:
@@ -297,6 +301,11 @@ class Run:
         Returns
         -------
         Whether training is finished. If it is not, a checkpoint was written where one is kept.
+
+        Raises
+        ------
+        TrainingError. LostRank: another process of this training has ended; a checkpoint was written where
+        one is kept. FailedElsewhere: likewise, and another one wrote it.
         """
 
         def report(point: LogPoint) -> None:
@@ -307,7 +316,8 @@ class Run:
                 progress(point)
 
         def after_step() -> bool:
-            due = time.monotonic() - self._saved_at > 60 * self.checkpoint_minutes
+            late = time.monotonic() - self._saved_at > 60 * self.checkpoint_minutes
+            due, asked = self.ranks.any(late and self.ranks.first, stop())
             if due and self.checkpoint is not None and not self.trainer.finished:
                 try:
                     self.save_checkpoint()
@@ -316,16 +326,19 @@ class Run:
                         raise
                     failed(error)
                     self._saved_at = time.monotonic()
-            return stop() and not self.trainer.finished
+            return asked and not self.trainer.finished
 
-        self.trainer.run(report, after_step, self.log_seconds)
+        try:
+            self.trainer.run(report, after_step, self.log_seconds)
+        except LostRank as error:
+            self._save_what_is_left(error)
         if not self.trainer.finished:
             self.save_checkpoint()
         return self.trainer.finished
 
     def discard_checkpoint(self) -> None:
         """Delete the checkpoint: what it is for is done."""
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and self.ranks.first:
             self.checkpoint.unlink(missing_ok=True)
 
     def save_checkpoint(self) -> None:
@@ -333,8 +346,23 @@ class Run:
         if self.checkpoint is None:
             return
         tensors, facts = self.trainer.snapshot()
-        save_checkpoint(self.checkpoint, tensors, {**facts, **self._settings})
+        if self.ranks.first or self.ranks.lost:
+            save_checkpoint(self.checkpoint, tensors, {**facts, **self._settings})
         self._saved_at = time.monotonic()
+
+    def _save_what_is_left(self, error: LostRank) -> None:
+        """Write the checkpoint where another process has ended: in the first one, or in one that finds that
+        the first one is gone. Raises LostRank, FailedElsewhere."""
+        if self.checkpoint is None:
+            raise error
+        try:
+            with only_training(None if self.ranks.first else self.checkpoint):
+                self.save_checkpoint()
+        except CheckpointError:
+            raise FailedElsewhere(str(error)) from error
+        raise LostRank(
+            f"{error}; checkpoint written after {self.trainer.bytes:,} bytes, go on with --resume"
+        ) from error
 
     def stack(self) -> Stack:
         """The best weights so far as a stack, with its summary."""
@@ -387,8 +415,9 @@ def start_training(
     advance: called with the bytes that level 0 has read so far, and with all that it has to read.
     outputs: what else is written besides `resume`, `log` and `foretold`; folders are read without these.
     """
+    ranks = here()
     outputs = _outputs(resume, log, foretold, *outputs)
-    place, saved = choose_device(device), _saved(resume)
+    place, saved = ranks.device(choose_device(device)), _saved(resume)
     _check_known(settings, StackConfig, TrainConfig)
     before = None if saved is None else saved[1]
     begun = None if init is None else _loaded(init)
@@ -412,15 +441,15 @@ def start_training(
         return {} if begun_with is None else {"init": begun_with}
 
     if woken is not None:
-        text = _foretell(data, validate, config, woken, foretold, advance, outputs)
+        text = _foretell(data, validate, config, woken, foretold, advance, outputs, ranks)
         stack = new_stack(replace(shape, wake=shape.wake or Wake(slept=True, guess=True)))
         windows = WokenStreams(text.sources, text.foretold, [stack], config, woken.gate)
-        trainer: Trainer = WokenTrainer(stack, windows, config, text.held_out, place)
-        return Run(trainer, {**kept, **text.texts, "woken": asdict(woken)}, saved, resume, log, facts)
+        trainer: Trainer = WokenTrainer(stack, windows, config, text.held_out, place, ranks)
+        return Run(trainer, {**kept, **text.texts, "woken": asdict(woken)}, saved, resume, log, facts, ranks)
     sources, lanes, texts = _corpus(data, validate, config, outputs)
     streams = Streams(sources, config.batch, config.window, config.piece, config.seed)
-    trainer = Trainer(new_stack(shape), streams, config, lanes, place)
-    return Run(trainer, {**kept, **texts}, saved, resume, log, facts)
+    trainer = Trainer(new_stack(shape), streams, config, lanes, place, ranks)
+    return Run(trainer, {**kept, **texts}, saved, resume, log, facts, ranks)
 
 
 def _loaded(model: AnyModel) -> Model:
@@ -473,6 +502,7 @@ def _foretell(
     folder: Path_ | None,
     advance: Callable[[int, int], None] | None,
     outputs: Sequence[Path],
+    ranks: Ranks = ALONE,
 ) -> _WokenText:
     if folder is None:
         raise UsageError("woken training needs a folder for what level 0 foretells")
@@ -490,6 +520,9 @@ def _foretell(
         if advance is not None:
             advance(done, total)
 
+    if ranks.count > 1:  # each reads a part of the texts, then all have all of them
+        with ranks.together():
+            foretell(wanted[ranks.rank :: ranks.count], Path(folder), woken.settings)
     found = foretell(wanted, Path(folder), woken.settings, more)
     scored = [
         (text, weight)
@@ -517,6 +550,8 @@ def start_distillation(
     """The run behind `distill`, ready to begin; settings: rounds and budget included. advance, outputs: as
     for `start_training`.
     """
+    if here().count > 1:
+        raise UsageError("distilling takes one process; start it without torchrun")
     outputs = _outputs(resume, log, foretold, *outputs)
     place, saved = choose_device(device), _saved(resume)
     _check_known(

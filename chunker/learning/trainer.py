@@ -6,18 +6,19 @@
 
 Everything that the next window depends on is in `Trainer.snapshot`: a run that was stopped and resumed
 computes the same bits on the same machine as one that was not (with a budget of minutes the learning rate
-follows the clock, and no two runs are equal).
+follows the clock, and no two runs are equal). Several processes train together as `ranks` says.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,7 @@ from chunker.learning.config import TrainConfig, wants_bfloat16
 from chunker.learning.corpus import Lanes, Source
 from chunker.learning.level import Level
 from chunker.learning.meter import LogPoint, Meter
+from chunker.learning.ranks import ALONE, Ranks
 from chunker.learning.stack import Stack, StackOutput, StackState, lower_levels
 
 _MIN_GAIN = 1e-4  # bits per byte; less does not count as an improvement
@@ -68,8 +70,9 @@ class Trainer:
         config: TrainConfig,
         validation: Lanes | None = None,
         device: torch.device | str = "cpu",
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.device = torch.device(device)
+        self.device, self.ranks, self.rows = torch.device(device), ranks, ranks.rows(streams.batch)
         self.stack = stack.to(self.device)
         self.streams, self.config, self.validation = streams, config, validation
         self.bfloat16 = wants_bfloat16(config.precision, self.device)
@@ -90,6 +93,8 @@ class Trainer:
 
     def _begin_level(self) -> None:
         """Set up optimiser, states and average for the level that grows (joint mode: for all, once)."""
+        if not self.ranks.first:  # draws of its own, for rows of its own
+            torch.manual_seed(self.config.seed + self.ranks.rank)
         self.trained = [p for p in self.stack.parameters() if p.requires_grad] + self._more_parameters()
         self.optimizer = torch.optim.AdamW(
             self.trained,
@@ -113,10 +118,16 @@ class Trainer:
 
     def _start(self, tensors: Mapping[str, Tensor] | None = None) -> None:
         """Set the state of the streams: cold, or from its tensors in a checkpoint."""
-        state = (
-            self.stack.start(self.streams.batch) if tensors is None else StackState.from_state_dict(tensors)
-        )
+        state = self._cold() if tensors is None else StackState.from_state_dict(self._own(tensors))
         self.state: Any = state.to(self.device)  # a special trainer has another kind
+
+    def _cold(self, batch: int | None = None) -> Any:
+        """The state of so many streams that have read nothing; None: of those of this rank."""
+        return self.stack.start(self.rows.stop - self.rows.start if batch is None else batch)
+
+    def _own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of a state's tensors, this rank's rows."""
+        return {name: t[(slice(None),) * _batch_dim(name) + (self.rows,)] for name, t in tensors.items()}
 
     def _reset(self, rows: Tensor) -> None:
         """The rows (B,) bool start cold with the next window."""
@@ -131,27 +142,36 @@ class Trainer:
     def step(self) -> None:
         """Train on the next window."""
         window, cold = self.streams.next()
-        symbols = torch.from_numpy(window).to(self.device).long()
+        share = (self.rows.stop - self.rows.start) / self.streams.batch
+        symbols = torch.from_numpy(window[:, self.rows]).to(self.device).long()
+        cold = cold[self.rows]
         if cold.any():
             self._reset(torch.from_numpy(cold).to(self.device))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             output = self.stack(symbols, self.state)
             loss = self._loss(output, symbols)
-        self._descend(loss)
-        self.stack.calibrate(output.surprises_bits, output.events)
+        self._descend(loss, share)
+        self._calibrate(output.surprises_bits, output.events)
         self.state = output.state
-        self.bytes += symbols.numel()
+        self.bytes += window.size
         with torch.no_grad():
             bits = self.stack.bits(output, symbols)
-            self._meter.add(bits, output.events, level_bits=output.surprises_bits)
+            self._meter.add(bits, output.events, window.size, level_bits=output.surprises_bits)
 
-    def _descend(self, loss: Tensor) -> None:
-        """One step of the optimizer."""
+    def _calibrate(self, surprises_bits: Sequence[Tensor], events: Sequence[Tensor]) -> None:
+        """Let the gates follow the window; those of several ranks the mean of what theirs would do."""
+        self.stack.calibrate(surprises_bits, events)
+        if surprises_bits and self.ranks.count > 1:
+            self.ranks.sum_(self.stack.thresholds_bits).div_(self.ranks.count)
+
+    def _descend(self, loss: Tensor, share: float = 1.0) -> None:
+        """One step of the optimizer. share: of the loss in that of all ranks."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
+            self.ranks.descend_together(self.trained, share)
             torch.nn.utils.clip_grad_norm_([p for p in self.trained if p.grad is not None], self.config.clip)
             self.optimizer.step()
         self.steps += 1
@@ -206,23 +226,29 @@ class Trainer:
         TrainingError: the loss is no longer finite, or far larger than it was.
         """
         origin = time.monotonic() - self.seconds
+
+        def clock() -> float:
+            return self.ranks.agreed(time.monotonic() - origin)
+
         validating = 0.0
+        self.ranks.follow_first([*self.stack.state_dict().values()])
         due = self.seconds
         while not self.finished:
             self.step()
-            self.seconds = time.monotonic() - origin
+            self.seconds = clock()
             ended, asked = self.level_share >= 1, self._validation_due()
             allowed = self.config.minutes is None or validating <= _VALIDATION_SHARE * self.seconds
             if ended or (asked and allowed):
                 report(self._validate(self._read_meter()))
-                validating += time.monotonic() - origin - self.seconds
+                validating += clock() - self.seconds
                 if ended or 0 < self.config.patience <= self.stale:
                     self._end_level()
+                    self.ranks.follow_first([*self.stack.state_dict().values()])
             elif self.seconds >= due:
                 report(self._read_meter())
             if self._meter.bytes == 0:  # it was read
                 due = self.seconds + log_seconds
-                self.seconds = self._metered_from = time.monotonic() - origin
+                self.seconds = self._metered_from = clock()
             if stop():
                 return
 
@@ -233,7 +259,7 @@ class Trainer:
         return due
 
     def _read_meter(self) -> LogPoint:
-        bits, rates, level_bits = self._meter.read()
+        bits, rates, level_bits = self._meter.read(self.ranks)
         self._refuse_divergence(bits)
         trained = self.stack.growing + 1
         point = LogPoint(
@@ -279,8 +305,11 @@ class Trainer:
         lanes = self.validation
         if lanes is None:
             return None
-        bits, _ = self.stack.score_lanes(lanes.symbols, lanes.lengths, self.bfloat16)
-        by_name = lanes.by_name(bits)
+        bits = np.zeros(len(lanes.lengths))
+        mine = slice(self.ranks.rank, None, self.ranks.count)  # every one as long as the others
+        if len(bits[mine]):
+            bits[mine], _ = self.stack.score_lanes(lanes.symbols[:, mine], lanes.lengths[mine], self.bfloat16)
+        by_name = lanes.by_name(self.ranks.sum_(torch.from_numpy(bits)).numpy())
         return by_name, sum(s * b for s, b in zip(lanes.shares, by_name.values(), strict=True))
 
     def _end_level(self) -> None:
@@ -340,12 +369,20 @@ class Trainer:
         tensors = {f"stack/{name}": t for name, t in self.stack.state_dict().items()}
         tensors |= {f"best/{name}": t for name, t in (self.best or {}).items()}
         tensors |= {f"average/{i}": t for i, t in enumerate(self.average)}
-        tensors |= {f"state/{name}": t for name, t in self.state.state_dict().items()}
+        cold = self._cold(self.streams.batch).state_dict() if self.ranks.count > 1 else {}
+        for name, own in self.state.state_dict().items():
+            whole = self.ranks.whole(own, self.streams.batch, _batch_dim(name), cold.get(name, own))
+            tensors[f"state/{name}"] = whole
         for index, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": t for name, t in slots.items()}
-        tensors["random/cpu"] = torch.get_rng_state()
+        states = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
-            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        for kind, own in states.items():
+            every = own.unsqueeze(0)  # of ranks that are lost none is kept
+            if not self.ranks.lost:
+                every = self.ranks.whole(every, self.ranks.count, 0, own.repeat(self.ranks.count, 1))
+            tensors |= {f"random/{_generator(kind, rank)}": state for rank, state in enumerate(every)}
         facts = {name: _to_json(getattr(self, name)) for name in _FACTS}
         return tensors, {**facts, "growing": self.stack.growing, "position": self.streams.position()}
 
@@ -372,16 +409,19 @@ class Trainer:
             slots.setdefault(int(index), {})[slot] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        random = part(tensors, "random")
-        torch.set_rng_state(random["cpu"].cpu())
-        if self.device.type == "cuda" and "cuda" in random:
-            torch.cuda.set_rng_state(random["cuda"].cpu(), self.device)
+        random, cpu, cuda = part(tensors, "random"), *(_generator(kind, self.ranks.rank) for kind in _KINDS)
+        torch.manual_seed(self.config.seed + self.ranks.rank + self.steps)  # a rank that was not there before
+        if cpu in random:
+            torch.set_rng_state(random[cpu].cpu().clone())  # torch takes no view
+        if self.device.type == "cuda" and cuda in random:
+            torch.cuda.set_rng_state(random[cuda].cpu().clone(), self.device)
         # A longer budget than before: what was due already may be due again.
         self.validated = min(self.validated, math.floor(self.level_share * self.config.validations))
         self._metered_from = self.seconds
         self._meter.restart()
 
 
+_KINDS = ("cpu", "cuda")  # of generators
 _FACTS = (
     "bytes",
     "steps",
@@ -396,6 +436,16 @@ _FACTS = (
     "stale",
     "validated",
 )
+
+
+def _batch_dim(name: str) -> int:
+    """Which dimension of a state's tensor counts the streams."""
+    return 1 if name == "pending" else 0  # of a WokenState
+
+
+def _generator(kind: str, rank: int) -> str:
+    """What a checkpoint calls a rank's generator."""
+    return f"{kind}.{rank}" if rank else kind
 
 
 def _to_json(value: Any) -> Any:

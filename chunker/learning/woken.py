@@ -63,6 +63,14 @@ class Window:
         """The byte before the one that is predicted; there is one at every step."""
         return (self.latest[0] - 1).clamp_min(0)
 
+    def of(self, rows: slice) -> Window:
+        """Some of the rows."""
+        parts: dict[str, Any] = {
+            name: t[rows] if name == "cold" else t[:, :, rows] if name == "latest" else t[:, rows]
+            for name, t in vars(self).items()
+        }
+        return Window(**parts)
+
     def to(self, device: torch.device) -> Window:
         parts: dict[str, Any] = {name: tensor.to(device) for name, tensor in vars(self).items()}
         return Window(**parts)

@@ -19,6 +19,7 @@ from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.corpus import Source
 from chunker.learning.foretold import Foretold
 from chunker.learning.observation import NATS_PER_BIT
+from chunker.learning.ranks import ALONE, Ranks
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
 from chunker.learning.woken import Window, Windows, WokenOutput, WokenStack, WokenState, code_nats
@@ -60,36 +61,42 @@ class WokenTrainer(Trainer):
         config: TrainConfig,
         held_out: Sequence[tuple[Foretold, float]] = (),
         device: torch.device | str = "cpu",
+        ranks: Ranks = ALONE,
     ) -> None:
         if stack.config.mode != "joint" and len(stack.config.levels) > 1:
             raise UsageError("woken stacks are joint; use --mode joint")
         self.woken = WokenStack(stack).to(device)
         self._held_out, self._windows = list(held_out), (streams.longest, streams.gate)
-        super().__init__(stack, streams, config, None, device)
+        super().__init__(stack, streams, config, None, device, ranks)
 
     def _more_parameters(self) -> list[torch.nn.Parameter]:
         return list(self.woken.mixture.parameters())
 
     def _start(self, tensors: Mapping[str, Tensor] | None = None) -> None:
         if tensors is None:
-            self.state = self.woken.start(self.streams.batch)
+            self.state = self._cold()
         else:
             self.state = WokenState.from_state_dict(
-                {name: tensor.to(self.device) for name, tensor in tensors.items()}
+                {name: tensor.to(self.device) for name, tensor in self._own(tensors).items()}
             )
+
+    def _cold(self, batch: int | None = None) -> WokenState:
+        return self.woken.start(self.rows.stop - self.rows.start if batch is None else batch)
 
     def step(self) -> None:
         """Train on the next window."""
-        window = self.streams.next().to(self.device)
+        window = self.streams.next()
+        counted, n_bytes = int(window.counted.sum()), int((window.times * window.counted).sum())
+        window = window.of(self.rows).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             output: WokenOutput = self.woken(window, self.state)
             loss = self._woken_loss(output, window)
-        self._descend(loss)
-        self.stack.calibrate(output.surprises_bits, output.events)
+        self._descend(loss, int(window.counted.sum()) / max(counted, 1))
+        self._calibrate(output.surprises_bits, output.events)
         self.state = output.state
-        self.bytes += int((window.times * window.counted).sum())
+        self.bytes += n_bytes
         with torch.no_grad():
-            self._meter.add(output.nats / NATS_PER_BIT, output.events, int(window.counted.sum()))
+            self._meter.add(output.nats / NATS_PER_BIT, output.events, counted)
 
     def _woken_loss(self, output: WokenOutput, window: Window) -> Tensor:
         """What a step minimises, a scalar."""
@@ -102,13 +109,15 @@ class WokenTrainer(Trainer):
             return None
         self.woken.eval()
         total = sum(weight * len(text.steps) for text, weight in self._held_out)
-        found, overall = {}, 0.0
-        for text, weight in self._held_out:
-            share = weight * len(text.steps) / total
-            found[text.name] = self._score_text(text, share * self.config.validation_bytes)
-            overall += share * found[text.name]
+        shares = [weight * len(text.steps) / total for text, weight in self._held_out]
+        bits = torch.zeros(len(shares), dtype=torch.float64)
+        for index in range(self.ranks.rank, len(shares), self.ranks.count):
+            wanted = shares[index] * self.config.validation_bytes
+            bits[index] = self._score_text(self._held_out[index][0], wanted)
         self.woken.train()
-        return found, overall
+        scored = self.ranks.sum_(bits).tolist()
+        found = {text.name: each for (text, _), each in zip(self._held_out, scored, strict=True)}
+        return found, sum(share * each for share, each in zip(shares, scored, strict=True))
 
     def _score_text(self, text: Foretold, wanted: float) -> float:
         rows = min(_VALIDATION_ROWS, len(text.blocks))
