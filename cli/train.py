@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chunker.cli.options import complete_model
 from chunker.cli.record_training import train_records
 from chunker.cli.training import train_to_file
 from chunker.cli.training_options import (
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
     "--time-code/--no-time-code", default=True, help="Upper levels read the time since their last input."
 )
 @ngram_options
+@click.option(
+    "--init",
+    metavar="MODEL",
+    shell_complete=complete_model,
+    help="Begin with the weights and the shape of a model: fine-tuning.",
+)
 @woken_options
 @click.option(
     "--records",
@@ -87,7 +94,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         files |= woken_of(ctx)
         found = {"gate": _gate(ctx), "ngrams": ngrams_of(ctx)}
         settings |= {name: value for name, value in found.items() if value is not None}
-        return start_training(files.pop("data"), settings, **files)
+        return start_training(files.pop("data"), settings, init=options["init"], **files)
 
     train_to_file(ctx, begin)
 

@@ -145,6 +145,38 @@ def test_a_resumed_run_may_get_a_larger_budget_but_nothing_else(tmp_path):
     assert train(TEXT, bytes=30 * STEP, resume=tmp_path / "c", device="cpu").summary["bytes"] == 30 * STEP
 
 
+def test_training_may_begin_with_a_models_weights(stack, tmp_path):
+    still = {"steps": 1, "learning_rate": 1e-30}
+    stack.save(tmp_path / "model")
+    for init in (stack, stack.to_model(), tmp_path / "model"):
+        begun = tiny(levels=None, init=init, **still)
+        assert begun.config == stack.config
+        for mine, theirs in zip(begun.parameters(), stack.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+        assert begun.summary["init"] == stack.to_model().fingerprint.hex()
+    assert not equal(tiny(init=stack), stack)
+    assert "init" not in stack.summary
+
+
+def test_a_tuned_model_resumes_without_the_one_it_began_with(stack, tmp_path):
+    whole = tiny(init=stack)
+    run = start_training(TEXT, {"bytes": 20 * STEP, **TINY}, device="cpu", resume=tmp_path / "c", init=stack)
+    left = iter(range(6))
+    assert not run.run(stop=lambda: next(left, None) is None)
+    with pytest.raises(CheckpointError, match="began with another model"):
+        train(TEXT, resume=tmp_path / "c", device="cpu", init=whole)
+    again = train(TEXT, resume=tmp_path / "c", device="cpu")
+    assert equal(again, whole)
+    assert again.summary["init"] == whole.summary["init"]
+
+
+def test_what_a_training_cannot_begin_with_is_refused(stack):
+    with pytest.raises(UsageError, match="levels is 8,6 in the model to begin with"):
+        tiny(levels=(8, 7), init=stack)
+    with pytest.raises(UsageError, match="begin with a joint one"):
+        tiny(levels=None, init=tiny(mode="faithful", steps=8))
+
+
 # ---- what a stack tells of a text --------------------------------------------------------------------
 
 

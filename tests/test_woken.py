@@ -7,6 +7,7 @@ import itertools
 import signal
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,15 @@ def test_training_saves_bits_that_level_0_would_take(tmp_path: Path):
     assert stack.config.wake == Wake(slept=True, guess=True)
     archive = chunker.compress(TEXT, model=stack)
     assert chunker.decompress(archive, model=stack) == TEXT
+
+
+def test_a_stack_that_read_every_byte_may_learn_to_be_woken():
+    settings = {"bytes": 4_000, **SMALL}
+    begun = train(TEXT, **settings)
+    tuned = train(TEXT * 3, init=begun, woken=WOKEN, **{**settings, "learning_rate": 1e-30, "levels": None})
+    assert tuned.config == replace(begun.config, wake=Wake(slept=True, guess=True))
+    weights = dict(tuned.named_parameters())
+    assert all(torch.equal(weights[name], weight) for name, weight in begun.named_parameters())
 
 
 def test_a_resumed_run_is_one_that_was_not_stopped(tmp_path: Path):

@@ -74,20 +74,19 @@ def foretell(
     strips: Sequence[tuple[str, Strip]],
     folder: Path,
     settings: Settings,
-    seed: int = 0,
     advance: Callable[[int], None] = lambda n_bytes: None,
 ) -> list[Foretold]:
     """Let level 0 read texts, each under its name, unless the folder has them: about 100 KB a second.
 
     settings: contexts and gate, as archives will have them; a folder that was made with a higher gate will
-    do. seed: of the sizes of blocks. advance: called with how many more bytes are done.
+    do; it serves every seed of a training. advance: called with how many more bytes are done.
 
     Raises
     ------
     CorpusError: the folder was made with other settings, or is damaged. OSError: it cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {"contexts": settings.contexts.name.lower(), "gate": settings.gate, "seed": seed}
+    facts = {"contexts": settings.contexts.name.lower(), "gate": settings.gate}
     settings = Settings(settings.contexts, _gate_of(folder, facts))
     found = []
     for name, strip in strips:
@@ -96,7 +95,7 @@ def foretell(
         if place.is_dir():
             advance(len(text))
         else:
-            _foretell_one(text, place, settings, seed, advance)
+            _foretell_one(text, place, settings, advance)
         found.append(open_foretold(place, name))
     return found
 
@@ -127,11 +126,9 @@ def _gate_of(folder: Path, facts: dict[str, Any]) -> int:
     return gate
 
 
-def _foretell_one(
-    text: Bytes, place: Path, settings: Settings, seed: int, advance: Callable[[int], None]
-) -> None:
+def _foretell_one(text: Bytes, place: Path, settings: Settings, advance: Callable[[int], None]) -> None:
     steps, blocks, total = [], [], 0
-    for begin, end in _cut(len(text), np.random.default_rng([seed, len(text)])):
+    for begin, end in _cut(len(text), np.random.default_rng([0, len(text)])):
         part = _read_block(text[begin:end].tobytes(), settings)
         part["position"] += begin
         steps.append(part)

@@ -59,7 +59,7 @@ from chunker.models import Model, load_model
 Path_ = str | os.PathLike[str]
 Text = Path_ | Listed
 Data = bytes | bytearray | memoryview | Path_ | Iterable[Text]
-Teacher = Stack | Model | Path_
+AnyModel = Stack | Model | Path_
 Progress = Callable[[LogPoint], None]
 Config = TypeVar("Config", TrainConfig, DistillConfig, StackConfig)
 
@@ -81,6 +81,7 @@ def train(
     resume: Path_ | None = None,
     log: Path_ | None = None,
     validate: Iterable[Text] = (),
+    init: AnyModel | None = None,
     woken: WokenConfig | None = None,
     foretold: Path_ | None = None,
     **settings: Any,
@@ -100,6 +101,8 @@ def train(
     log: a file to which every LogPoint is written, one JSON document a line.
     validate: paths of more text to validate on, besides the ends of the files in `data`. What repeats it is
         not trained on (`chunker.learning.corpus.without_repeats`).
+    init: a stack, a model, a model file or a built-in model's name, to begin with its weights instead of
+        random ones (fine-tuning); it is not changed, and gives the shape of the stack.
     woken: train as archives run the stack: level 1 steps only where the contexts are unsure, and the loss is
         that of the mixture with them (`chunker.learning.woken`). None: it reads every byte, alone.
     foretold: with `woken`, the folder where what the contexts say of the text is kept (24 bytes for each byte
@@ -114,8 +117,9 @@ def train(
 
     Raises
     ------
-    UsageError: a setting out of range or unknown. CorpusError: text that cannot be read. CheckpointError: the
-    checkpoint is of other data or settings, or in use. TrainingError: the loss is no longer finite.
+    UsageError: a setting out of range or unknown, or not that of `init`. ModelError: `init` cannot be loaded.
+    CorpusError: text that cannot be read. CheckpointError: the checkpoint is of other data or settings, or in
+    use. TrainingError: the loss is no longer finite.
     """
     given = _given(settings, levels=levels, minutes=minutes, bytes=bytes)
     with only_training(resume), _folder(woken, foretold) as folder:
@@ -126,6 +130,7 @@ def train(
             resume=resume,
             log=log,
             validate=validate,
+            init=init,
             woken=woken,
             foretold=folder,
         )
@@ -133,7 +138,7 @@ def train(
 
 
 def distill(
-    teacher: Teacher,
+    teacher: AnyModel,
     data: Data,
     student: Stack | StackConfig | None = None,
     *,
@@ -370,6 +375,7 @@ def start_training(
     resume: Path_ | None = None,
     log: Path_ | None = None,
     validate: Iterable[Text] = (),
+    init: AnyModel | None = None,
     woken: WokenConfig | None = None,
     foretold: Path_ | None = None,
     advance: Callable[[int, int], None] | None = None,
@@ -384,22 +390,68 @@ def start_training(
     place, saved = choose_device(device), _saved(resume)
     _check_known(settings, StackConfig, TrainConfig)
     before = None if saved is None else saved[1]
-    shape = _configured(StackConfig, settings, before, "stack")
+    begun = None if init is None else _loaded(init)
+    if begun is None or before is not None:
+        shape = _configured(StackConfig, settings, before, "stack")
+    else:
+        shape = _shape_of(begun, settings)
     config = _configured(TrainConfig, settings, before, "training")
     _check_reads_bytes(shape)
-    kept = {"stack": shape.to_json(), "training": asdict(config)}
+    begun_with = _begun_with(begun, before)
+    kept = {"stack": shape.to_json(), "training": asdict(config), "init": begun_with}
+
+    def new_stack(shape: StackConfig) -> Stack:
+        torch.manual_seed(config.seed)
+        stack = Stack(shape)
+        if begun is not None and before is None:  # what the model does not read, as waking, begins at random
+            stack.load_state_dict(Stack.from_model(begun).state_dict(), strict=False)
+        return stack
+
+    def facts() -> dict[str, Any]:
+        return {} if begun_with is None else {"init": begun_with}
+
     if woken is not None:
         text = _foretell(data, validate, config, woken, foretold, advance, outputs)
-        torch.manual_seed(config.seed)
-        stack = Stack(replace(shape, wake=shape.wake or Wake(slept=True, guess=True)))
+        stack = new_stack(replace(shape, wake=shape.wake or Wake(slept=True, guess=True)))
         windows = WokenStreams(text.sources, text.foretold, [stack], config, woken.gate)
         trainer: Trainer = WokenTrainer(stack, windows, config, text.held_out, place)
-        return Run(trainer, {**kept, **text.texts, "woken": asdict(woken)}, saved, resume, log)
+        return Run(trainer, {**kept, **text.texts, "woken": asdict(woken)}, saved, resume, log, facts)
     sources, lanes, texts = _corpus(data, validate, config, outputs)
     streams = Streams(sources, config.batch, config.window, config.piece, config.seed)
-    torch.manual_seed(config.seed)
-    trainer = Trainer(Stack(shape), streams, config, lanes, place)
-    return Run(trainer, {**kept, **texts}, saved, resume, log)
+    trainer = Trainer(new_stack(shape), streams, config, lanes, place)
+    return Run(trainer, {**kept, **texts}, saved, resume, log, facts)
+
+
+def _loaded(model: AnyModel) -> Model:
+    if isinstance(model, Stack):
+        return model.to_model()
+    return model if isinstance(model, Model) else load_model(model)
+
+
+def _shape_of(model: Model, settings: Mapping[str, Any]) -> StackConfig:
+    """The shape of the model that training begins with, of which settings ask for no other."""
+    shape = model.config
+    given = {field.name: settings[field.name] for field in fields(StackConfig) if field.name in settings}
+    wanted = replace(shape, **given)
+    for name in given:
+        if getattr(wanted, name) != getattr(shape, name):
+            raise UsageError(
+                f"{name} is {_spelled(getattr(shape, name))} in the model to begin with; leave it out"
+            )
+    if shape.mode == "faithful" and len(shape.levels) > 1:
+        raise UsageError("levels of a faithful stack are trained one after the other; begin with a joint one")
+    return shape
+
+
+def _begun_with(begun: Model | None, before: Mapping[str, Any] | None) -> str | None:
+    """The fingerprint of the model that training began with."""
+    found = None if begun is None else begun.fingerprint.hex()
+    if before is None:
+        return found
+    was: str | None = before.get("init")
+    if found not in (None, was):
+        raise CheckpointError("the training began with another model; leave it out, or begin anew (--force)")
+    return was
 
 
 @dataclass(frozen=True)
@@ -437,7 +489,7 @@ def _foretell(
         if advance is not None:
             advance(done, total)
 
-    found = foretell(wanted, Path(folder), woken.settings, config.seed, more)
+    found = foretell(wanted, Path(folder), woken.settings, more)
     scored = [
         (text, weight)
         for text, (_, _, weight) in zip(found[len(parts) :], held_out, strict=True)
@@ -447,7 +499,7 @@ def _foretell(
 
 
 def start_distillation(
-    teacher: Teacher,
+    teacher: AnyModel,
     data: Data,
     student: Stack | StackConfig | None,
     settings: Mapping[str, Any],
@@ -472,11 +524,8 @@ def start_distillation(
     before = None if saved is None else saved[1]
     config = _configured(TrainConfig, settings, before, "training")
     objective = _configured(DistillConfig, settings, before, "distillation")
-    if isinstance(teacher, Stack):
-        model, taught = teacher.to_model(), copy.deepcopy(teacher)
-    else:
-        model = teacher if isinstance(teacher, Model) else load_model(teacher)
-        taught = Stack.from_model(model)
+    model = _loaded(teacher)
+    taught = copy.deepcopy(teacher) if isinstance(teacher, Stack) else Stack.from_model(model)
     _check_reads_bytes(taught.config)
     rounds = 1 if before is None else before["iterations"]
     if settings.get("rounds", rounds) != rounds and before is not None:
