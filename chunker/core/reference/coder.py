@@ -65,8 +65,8 @@ class Encoder:
 
 
 class Decoder:
-    """The bits of a payload. high: as the encoder had it. open: what may stand behind the payload's end, 0 .. open
-    in each byte: a bit that it leaves open is the one of more numbers."""
+    """The bits of a payload. high: as the encoder had it. open: what may stand behind the payload's end, 0 ..
+    open in each byte: of a bit that the payload leaves open, the value with more numbers is taken."""
 
     def __init__(self, payload: bytes, high: int = MASK, open: int = 0) -> None:
         self._payload, self._taken, self._open = payload, 0, open
