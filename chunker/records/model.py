@@ -219,8 +219,8 @@ class RecordModel:
                     if found.fingerprint == wanted:
                         return found
         raise WrongModel(
-            f"the records need the net {self.config.stack[:16]} ({name or 'a built-in one'}), which is neither "
-            "built in nor beside their model or here: put its file there, or train the model again"
+            f"the records need the net {self.config.stack[:16]} ({name or 'a built-in one'}), which is "
+            "neither built in nor beside their model or here: put its file there, or train the model again"
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -100,9 +100,9 @@ def train(
 
     rule: how files of them are cut; only noted in the model. max_sample: bytes, of which each costs 3 to 10
     microseconds when the model is first used. net: try its recurrent levels as well; if they pay, the records
-    are bound to this model, too. validation: share of the records that is held out, half of them the last ones
-    and half from all over; the model gets them in the end. tried: called with each candidate's figures as they
-    come.
+    are bound to this model, too. validation: share of the records that is held out, half of them the last
+    ones and half from all over; the model gets them in the end. tried: called with each candidate's figures
+    as they come.
 
     Raises
     ------
