@@ -29,6 +29,7 @@ def train_records(ctx: click.Context) -> None:
     ------
     UsageError: an option belongs to the training of stacks, the target exists, or there are no records.
     """
+    from chunker.models import load_model
     from chunker.records.model import MAX_SAMPLE_BYTES
     from chunker.records.splitting import rule_of
     from chunker.records.training import VALIDATION_SHARE, train
@@ -51,7 +52,7 @@ def train_records(ctx: click.Context) -> None:
         validation=o["validation"] if given(ctx, "validation") else VALIDATION_SHARE,
         seed=o["seed"],
         workers=o["threads"],
-        net=o["net"],
+        net=None if o["net"] is None else load_model(o["net"]),
     )
     trained.model.save(target)
     if not o["quiet"]:

@@ -257,10 +257,16 @@ def evaluate(
 @options.files_argument
 @records_option
 @click.option("--sample", type=click.IntRange(1), metavar="BYTES", help="Largest sample. [default: 1 MiB]")
+@click.option("--net", metavar="MODEL", help="Also try this model's net: text, or a file.")
 @options.threads_option
 @options.json_option
 def bench(
-    paths: tuple[str, ...], rule_name: str | None, sample: int | None, threads: int | None, as_json: bool
+    paths: tuple[str, ...],
+    rule_name: str | None,
+    sample: int | None,
+    net: str | None,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Train a model on nine tenths of the records of every FILE, and measure it on the others.
 
@@ -270,14 +276,16 @@ def bench(
     blank lines, else lines.
     """
     from chunker.benchmark.records import compare
+    from chunker.models import load_model
     from chunker.records.model import MAX_SAMPLE_BYTES
 
     rows: list[tuple[str, Comparison]] = []
+    model = None if net is None else load_model(net)
 
     def one(path: str) -> None:
         found, rule = _read(path, None if rule_name is None else _rule(rule_name, None))
         most = min(sample or MAX_SAMPLE_BYTES, MAX_SAMPLE_BYTES)
-        rows.append((path, compare(found, rule, max_sample=most, workers=threads)))
+        rows.append((path, compare(found, rule, max_sample=most, net=model, workers=threads)))
 
     failures = each_file(paths, one)
     if as_json:
@@ -357,7 +365,9 @@ def _row(path: str, found: Measured) -> list[str]:
 
 def _how(found: Comparison) -> str:
     config = found.model.config
-    return config.method if config.method != "contexts" else config.contexts.name.lower()
+    if config.method != "contexts":
+        return config.method
+    return config.contexts.name.lower() + (" and net" if config.gate else "")
 
 
 def _comparison_row(path: str, found: Comparison, rivals: list[str]) -> list[str]:

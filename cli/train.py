@@ -60,7 +60,9 @@ if TYPE_CHECKING:
     help="With --records: largest sample. [default: 1 MiB]",
 )
 @click.option(
-    "--net", is_flag=True, help="With --records: also try the built-in model's net, at half the speed."
+    "--net",
+    metavar="MODEL",
+    help="With --records: also try this model's net, a built-in one (text) or a file's, at half the speed.",
 )
 @training_options
 @click.pass_context

@@ -299,7 +299,9 @@ def test_train(log, tmp_path):
         (("--records", "lines", "empty"), "no records"),
         (("--records", "json", "log"), "no JSON"),
         (("--sample", "9", "log"), "--records"),
-        (("--net", "log"), "--records"),
+        (("--net", "text", "log"), "--records"),
+        (("--records", "lines", "--net", "./none", "log"), "no model file"),
+        (("--records", "lines", "--net", "log", "log"), "not a model"),
     ],
 )
 def test_trainings_that_make_no_sense(arguments, told, log, tmp_path):

@@ -9,6 +9,7 @@ import io
 import json
 import pickle
 import random
+import re
 import threading
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from chunker.records.training import hold_out, terminator_of, train
 LINES_OF_A_LOG = [b"12:%02d:%02d GET /item/%d 200" % (n // 60, n % 60, 37 * n % 1000) for n in range(120)]
 SAMPLE = b"".join(line + b"\n" for line in LINES_OF_A_LOG[:60])
 NEW = b"13:07:31 GET /item/77 404"
+TINY = Path(__file__).parent / "golden" / "tiny.safetensors"
 
 
 def model(**fields) -> RecordModel:
@@ -283,7 +285,26 @@ def test_the_net_of_the_built_in_model_takes_part():
     assert len(coded[1]) < len(coded[0])
 
 
-def test_a_stack_that_is_not_there(tmp_path):
+def test_a_net_from_a_file_is_found_beside_the_model_or_here(tmp_path, monkeypatch):
+    net, path = load_model(TINY), tmp_path / "models" / "m.safetensors"
+    path.parent.mkdir()
+    config = RecordConfig(contexts=Contexts.FEW, gate=1200, stack=net.fingerprint.hex())
+    made = RecordModel(config, SAMPLE, net=net)
+    made.save(path)
+    encoded = RecordCodec(made, check=1).encode(NEW)
+    monkeypatch.chdir(tmp_path)
+    for folder in (path.parent, tmp_path):
+        (folder / TINY.name).write_bytes(TINY.read_bytes())
+        model_module._load.cache_clear()
+        assert RecordCodec(path, check=1).decode(encoded) == NEW
+        (folder / TINY.name).write_bytes(load_model("text").path.read_bytes())
+        model_module._load.cache_clear()
+        with pytest.raises(WrongModel, match=re.escape(TINY.name)) as caught:
+            RecordCodec(path).encode(NEW)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_stack_that_is_not_there():
     found = RecordModel(RecordConfig(gate=1200, stack="ab" * 32), SAMPLE)
     with pytest.raises(WrongModel, match="train the model again"):
         RecordCodec(found).encode(NEW)
@@ -311,10 +332,11 @@ def test_a_sample_is_no_longer_than_it_may_be():
 
 
 def test_training_tries_the_net_if_it_is_told_to():
-    found = {
-        net: {point.candidate.net for point in train(LINES_OF_A_LOG, net=net).points} for net in (False, True)
-    }
-    assert found == {False: {False}, True: {False, True}}
+    found = [
+        {point.candidate.net for point in train(LINES_OF_A_LOG, net=net).points}
+        for net in (None, load_model(TINY))
+    ]
+    assert found == [{False}, {False, True}]
 
 
 def test_training_falls_back_on_deflate():

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from chunker.errors import ChunkerError
+from chunker.models import Model
 from chunker.records.codec import RecordCodec
 from chunker.records.model import RecordModel
 from chunker.records.rivals import rivals
@@ -91,7 +92,13 @@ class Comparison:
 
 
 def compare(
-    records: Sequence[bytes], rule: Rule, *, max_sample: int, workers: int | None, seed: int = 0
+    records: Sequence[bytes],
+    rule: Rule,
+    *,
+    max_sample: int,
+    net: Model | None = None,
+    workers: int | None,
+    seed: int = 0,
 ) -> Comparison:
     """Train on nine tenths of the records, and measure on the others.
 
@@ -100,12 +107,12 @@ def compare(
     UsageError: there are too few records.
     """
     training, held_out = hold_out([record for record in records if record], VALIDATION_SHARE, seed + 1)
-    model = train(training, rule, max_sample=max_sample, seed=seed, workers=workers).model
+    model = train(training, rule, max_sample=max_sample, net=net, seed=seed, workers=workers).model
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         model.save(path)
         size = os.path.getsize(path)
-        measured = measure(RecordCodec(path, workers=workers), held_out)
+        measured = measure(RecordCodec(model, workers=workers), held_out)
     known: dict[str, float | None] = {}
     for rival in rivals(training, model.config.terminator):
         coded = rival.coded_bytes(held_out)

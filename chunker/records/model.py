@@ -22,7 +22,7 @@ from typing import Any
 from chunker.core import backend as core
 from chunker.core.backend import GATE_ALWAYS, Contexts, Progress, Session, Settings, Stop
 from chunker.core.layout import RawTensor
-from chunker.errors import NotAModel, UsageError, WrongModel
+from chunker.errors import ModelError, NotAModel, UsageError, WrongModel
 from chunker.models import Model, modelfile
 from chunker.records import states
 from chunker.records.deflate import Deflate
@@ -45,7 +45,7 @@ class RecordConfig:
     method: "contexts", or "deflate" with the sample's end as preset dictionary, where contexts do not pay.
     contexts: which set of contexts, of method "contexts".
     gate: in 1/256 nat, when the recurrent levels wake; 0: never.
-    stack: fingerprint of the built-in model that has these levels, in hexadecimal; "" for none.
+    stack: fingerprint of the model that has these levels, in hexadecimal; "" for none.
     terminator: what follows each record of the sample, and each record that is coded. Its last byte ends a
         record; one that has this byte in it is coded with its length instead.
     rule: how files are cut into records.
@@ -107,6 +107,9 @@ class RecordModel:
     sample: records of the domain, each followed by the terminator. name: the file's stem. path: None before
     it is saved. summary: what training wrote down (free JSON). fingerprint: 32 bytes over everything that
     decides a coded byte. id: its first 4 bytes, for whoever keeps many models.
+    net: the model that has the recurrent levels, if it is at hand. Otherwise the built-in one of that
+    fingerprint is taken, or else the file that `summary` names as "net", beside this one or in the current
+    folder.
     """
 
     def __init__(
@@ -117,11 +120,14 @@ class RecordModel:
         *,
         name: str = "records",
         path: Path | None = None,
+        net: Model | None = None,
     ) -> None:
         if len(sample) > MAX_SAMPLE_BYTES:
             raise UsageError(f"a sample of {len(sample):,} bytes is too long: at most {MAX_SAMPLE_BYTES:,}")
         self.config, self.sample, self.summary = config, sample, summary or {}
-        self.name, self.path = name, path
+        self.name, self.path, self._net = name, path, net
+        if net is not None:
+            self.summary["net"] = net.path.name
         self.fingerprint = modelfile.digest(config.to_json(), {"sample": _tensor(sample)})
         self._start: Session | None = None
         self._starting = threading.Lock()
@@ -149,7 +155,7 @@ class RecordModel:
 
         Raises
         ------
-        MemoryError: there is no room for the tables. WrongModel: the built-in model is not the one.
+        MemoryError: there is no room for the tables. WrongModel: the model of the net is not found.
         """
         if self._starting.acquire(blocking=False):
             try:
@@ -194,17 +200,28 @@ class RecordModel:
         )
 
     def _stack(self) -> Model | None:
-        if not self.config.stack:
-            return None
-        from chunker.codec.finder import builtin, builtin_name
+        if self.config.stack and self._net is None:
+            self._net = self._find_net(bytes.fromhex(self.config.stack))
+        return self._net
 
-        name = builtin_name(bytes.fromhex(self.config.stack))
-        if name is None:
-            raise WrongModel(
-                f"the records need the built-in model {self.config.stack[:16]}, which this chunker lacks: "
-                "train the model again"
-            )
-        return builtin(name)
+    def _find_net(self, wanted: bytes) -> Model:
+        from chunker.codec.finder import builtin, builtin_name
+        from chunker.models import load_model
+
+        builtin_one = builtin_name(wanted)
+        if builtin_one is not None:
+            return builtin(builtin_one)
+        name = str(self.summary.get("net", ""))
+        if name and os.path.basename(name) == name:
+            for folder in dict.fromkeys((Path() if self.path is None else self.path.parent, Path())):
+                with contextlib.suppress(ModelError, OSError):
+                    found = load_model(folder / name)
+                    if found.fingerprint == wanted:
+                        return found
+        raise WrongModel(
+            f"the records need the net {self.config.stack[:16]} ({name or 'a built-in one'}), which is "
+            "neither built in nor beside their model or here: put its file there, or train the model again"
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all. Raises OSError, UsageError."""

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chunker.codec.finder import builtin
 from chunker.codec.pool import Pool
 from chunker.codec.presets import DEFAULT_PRESET, PRESETS
 from chunker.core.backend import Contexts, Progress, Stop
 from chunker.errors import UsageError
+from chunker.models import Model
 from chunker.records.codec import RecordCodec
 from chunker.records.model import MAX_SAMPLE_BYTES, RecordConfig, RecordModel
 from chunker.records.rivals import Rival, rivals, tail
@@ -41,7 +41,7 @@ class Candidate:
     """One way to use the training records.
 
     size: of the sample in bytes, at most. shuffled: whether it is read in random order rather than in that of
-    the file. net: whether the built-in model's net wakes where the contexts are unsure.
+    the file. net: whether the recurrent levels that training was given wake where the contexts are unsure.
     """
 
     contexts: Contexts
@@ -90,7 +90,7 @@ def train(
     rule: Rule = LINES,
     *,
     max_sample: int = MAX_SAMPLE_BYTES,
-    net: bool = False,
+    net: Model | None = None,
     validation: float = VALIDATION_SHARE,
     seed: int = 0,
     workers: int | None = None,
@@ -99,9 +99,10 @@ def train(
     """A model of records like these, in the order in which they came.
 
     rule: how files of them are cut; only noted in the model. max_sample: bytes, of which each costs 3 to 10
-    microseconds when the model is first used. net: try the built-in model's net as well; the model is then
-    bound to that one. validation: share of the records that is held out, half of them the last ones and half
-    from all over; the model gets them in the end. tried: called with each candidate's figures as they come.
+    microseconds when the model is first used. net: try its recurrent levels as well; if they pay, the records
+    are bound to this model, too. validation: share of the records that is held out, half of them the last
+    ones and half from all over; the model gets them in the end. tried: called with each candidate's figures
+    as they come.
 
     Raises
     ------
@@ -117,18 +118,18 @@ def train(
     base = RecordConfig(terminator=terminator_of(records), rule=rule)
     if len(records) < FEWEST:
         candidate = Candidate(Contexts.MANY, max_sample, shuffled=False)
-        return Trained(_model(base, records, candidate, seed))
+        return Trained(_model(base, records, candidate, seed, None))
     training, held_out = hold_out(records, validation, seed)
-    search = _Search(base, training, held_out, seed, workers, tried)
-    best = search.best(max_sample, net)
+    search = _Search(base, training, held_out, seed, net, workers, tried)
+    best = search.best(max_sample)
     peers = [(peer, peer.coded_bytes(held_out)) for peer in rivals(training, base.terminator)]
     deflated = sum(map(len, RecordCodec(_deflating(base, training)).encode_batch(held_out)))
     if deflated < best.coded_bytes:
         model, coded, chosen = _deflating(base, records), deflated, None
     else:
-        model, coded, chosen = _model(base, records, best.candidate, seed), best.coded_bytes, best
+        model, coded, chosen = _model(base, records, best.candidate, seed, net), best.coded_bytes, best
     trained = Trained(model, search.points, len(held_out), sum(map(len, held_out)), peers, coded, chosen)
-    model.summary = _summary(trained)
+    model.summary.update(_summary(trained))
     return trained
 
 
@@ -180,11 +181,14 @@ def sample_of(records: Sequence[bytes], terminator: bytes, candidate: Candidate,
     return tail(chosen, terminator, candidate.size)
 
 
-def _model(base: RecordConfig, records: Sequence[bytes], candidate: Candidate, seed: int) -> RecordModel:
+def _model(
+    base: RecordConfig, records: Sequence[bytes], candidate: Candidate, seed: int, net: Model | None
+) -> RecordModel:
     config = replace(base, contexts=candidate.contexts)
-    if candidate.net:
-        config = replace(config, gate=PRESETS[DEFAULT_PRESET].gate, stack=builtin().fingerprint.hex())
-    return RecordModel(config, sample_of(records, base.terminator, candidate, seed))
+    net = net if candidate.net else None
+    if net is not None:
+        config = replace(config, gate=PRESETS[DEFAULT_PRESET].gate, stack=net.fingerprint.hex())
+    return RecordModel(config, sample_of(records, base.terminator, candidate, seed), net=net)
 
 
 def _deflating(base: RecordConfig, records: Sequence[bytes]) -> RecordModel:
@@ -200,20 +204,27 @@ class _Search:
         training: Sequence[bytes],
         held_out: Sequence[bytes],
         seed: int,
+        net: Model | None,
         workers: int | None,
         tried: Callable[[Point], None],
     ) -> None:
-        self._base, self._training, self._held_out, self._seed = base, training, held_out, seed
+        self._base, self._training, self._held_out, self._seed, self._net = (
+            base,
+            training,
+            held_out,
+            seed,
+            net,
+        )
         self._workers, self._tried = workers, tried
         self._whole = sum(map(len, training)) + len(base.terminator) * len(training)
         self.points: list[Point] = []
 
-    def best(self, max_sample: int, net: bool) -> Point:
+    def best(self, max_sample: int) -> Point:
         """The chosen candidate: contexts, net and order first, at one size, then the size."""
         sizes = sorted({min(size, max_sample, self._whole) for size in SIZES})
         first = max(size for size in sizes if size <= max(FIRST_SIZE, sizes[0]))
         every = [Candidate(each, first, shuffled) for each in Contexts for shuffled in (False, True)]
-        if net:
+        if self._net is not None:
             every += [Candidate(Contexts.MANY, first, shuffled, net=True) for shuffled in (False, True)]
         chosen = self._cheapest(self._try(every))
         rest = [replace(chosen, size=size) for size in sizes if size != first]
@@ -239,7 +250,7 @@ class _Search:
 
     def _try(self, candidates: Sequence[Candidate]) -> list[Point]:
         def one(candidate: Candidate, stop: Stop, progress: Progress) -> Point:
-            model = _model(self._base, self._training, candidate, self._seed)
+            model = _model(self._base, self._training, candidate, self._seed, self._net)
             begun = time.thread_time()
             with model.session():
                 seconds = time.thread_time() - begun

@@ -6,12 +6,15 @@
 #include <string.h>
 
 #define LOOK_EVERY 64 /* bytes between two looks at the stop flag */
+#define MOST_OPEN 3    /* of the bytes that a record's coder has shifted out, so many may be left away */
 #define JOURNALED 4096 /* a session keeps what the first bytes of a record change; longer ones are coded by a copy of it */
 
 /* A carryless binary arithmetic coder. The interval [low, high] is cut at the probability of a 1, which is the lower
  * part; bytes on which both ends agree are shifted out. */
 typedef struct {
-    uint32_t low, high, code;
+    uint32_t low, high;
+    uint32_t code, last; /* decoder: the payload's number is one of these; they differ only behind its end */
+    uint32_t open;       /* decoder: what may stand behind the payload's end: 0 .. open in each byte */
     const uint8_t *in, *in_end;
     uint8_t *out, *out_end;
     int beyond;      /* decoder: bytes taken beyond the payload's end; encoder: whether it was full */
@@ -35,18 +38,23 @@ static void encode_bit(Coder *c, int p, int bit) {
     }
 }
 
-static uint32_t next_byte(Coder *c) {
-    if (c->in < c->in_end) return *c->in++;
-    c->beyond++;
-    return 0;
+static void take_byte(Coder *c) {
+    uint32_t byte = 0, last = c->open;
+    if (c->in < c->in_end) byte = last = *c->in++;
+    else c->beyond++;
+    c->code = c->code << 8 | byte, c->last = c->last << 8 | last;
 }
 
 static int decode_bit(Coder *c, int p) {
     uint32_t mid = middle(c, p);
-    int bit = c->code <= mid;
+    int bit = c->last <= mid;
+    if (!bit && c->code <= mid) { /* both are possible: that of more numbers */
+        bit = mid - c->code + 1 >= c->last - mid;
+        if (bit) c->last = mid;
+        else c->code = mid + 1;
+    }
     narrow(c, mid, bit);
-    for (; !((c->low ^ c->high) >> 24); c->low <<= 8, c->high = c->high << 8 | 255, c->shifted++)
-        c->code = c->code << 8 | next_byte(c);
+    for (; !((c->low ^ c->high) >> 24); c->low <<= 8, c->high = c->high << 8 | 255, c->shifted++) take_byte(c);
     return bit;
 }
 
@@ -273,7 +281,7 @@ int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int6
 }
 
 static int64_t decode(Block *b, uint8_t *content, int64_t size, int64_t payload_size) {
-    for (int k = 0; k < 4; k++) b->coder.code = b->coder.code << 8 | next_byte(&b->coder);
+    for (int k = 0; k < 4; k++) take_byte(&b->coder);
     while (b->position < size) {
         if (look(b, b->position)) return CHUNKER_STOPPED;
         content[b->position] = (uint8_t)code_byte(b, 0, NULL);
@@ -431,50 +439,107 @@ static int mark(ChunkerSession *s) {
 static int go_back(ChunkerSession *s, uint32_t position) {
     s->block.position = position;
     s->block.mode = READS;
+    memset(&s->block.coder, 0, sizeof s->block.coder);
     if (s->block.stack) stack_undo(s->block.stack);
     return level0_undo(s->block.level0);
 }
 
-static void start_coder(Block *b, int mode) {
-    memset(&b->coder, 0, sizeof b->coder);
-    b->coder.high = ((uint32_t)CHUNKER_RESERVED << 24) - 1;
-    b->mode = mode;
+typedef uint16_t Chances[8]; /* of a 1, before each bit of a byte, 65536 to 1 */
+
+static Coder record_coder(void) { return (Coder){.high = ((uint32_t)CHUNKER_RESERVED << 24) - 1}; }
+
+static Coder record_decoder(const uint8_t *payload, int64_t payload_size) {
+    Coder c = record_coder();
+    c.in = payload, c.in_end = payload + payload_size, c.open = 255;
+    for (int k = 0; k < 4; k++) take_byte(&c);
+    if (c.last > c.high) c.last = c.high;
+    return c;
 }
 
-static int64_t encode_record(ChunkerSession *s, const uint8_t *record, int64_t size, uint8_t *payload, int64_t capacity) {
-    Block *b = &s->block;
-    start_coder(b, ENCODES);
-    b->coder.out = payload, b->coder.out_end = payload + capacity;
-    for (int64_t i = 0; i < size; i++) {
-        if (look(b, i)) return CHUNKER_STOPPED;
-        if (b->coder.beyond) return CHUNKER_TOO_LARGE;
-        s->content[b->position] = record[i];
-        code_byte(b, record[i], NULL);
-        end_byte(b);
+/* Whether a payload gives the record. */
+static int gives(const uint8_t *payload, int64_t payload_size, const Chances *chances, const uint8_t *record, int64_t size) {
+    Coder c = record_decoder(payload, payload_size);
+    for (int64_t i = 0; i < 8 * size; i++)
+        if (decode_bit(&c, chances[i / 8][i % 8]) != (record[i / 8] >> (7 - i % 8) & 1)) return 0;
+    return 1;
+}
+
+static void put_number(uint8_t *to, uint32_t number) {
+    for (int k = 0; k < 4; k++) to[k] = (uint8_t)(number >> (24 - 8 * k));
+}
+
+/* The payload of a record whose bits have these chances, in as few bytes as give it back; its size. */
+static int64_t pack(const Chances *chances, const uint8_t *record, int64_t size, uint8_t *payload, int64_t capacity) {
+    Coder c = record_coder();
+    c.out = payload, c.out_end = payload + capacity;
+    for (int64_t i = 0; i < 8 * size; i++) encode_bit(&c, chances[i / 8][i % 8], record[i / 8] >> (7 - i % 8) & 1);
+    int64_t shifted = c.out - payload, least = shifted > MOST_OPEN ? shifted - MOST_OPEN : 1, n = shifted + 4;
+    if (c.beyond || n > capacity) return CHUNKER_TOO_LARGE;
+    uint32_t number = c.low; /* follows what was shifted out */
+    for (int64_t fewer = n - 1; fewer >= least; fewer--) {
+        int rest = 8 * (int)(shifted + 4 - fewer);
+        uint64_t first = (uint64_t)c.low >> rest, last = (uint64_t)c.high >> rest;
+        uint64_t each = last - first > 1 ? first + 1 : first; /* one in between surely gives it */
+        for (; each <= last; each++) {
+            put_number(c.out, (uint32_t)(each << rest));
+            if (gives(payload, fewer, chances, record, size)) break;
+        }
+        if (each > last) break;
+        n = fewer, number = (uint32_t)(each << rest);
     }
-    finish(&b->coder);
-    return b->coder.beyond ? CHUNKER_TOO_LARGE : b->coder.out - payload;
+    put_number(c.out, number);
+    return n;
 }
 
-/* BAD_JOB: the record goes on after `most` bytes. */
-static int64_t decode_record(ChunkerSession *s, const uint8_t *payload, int64_t payload_size, uint8_t *record, int64_t size,
-                             int32_t end, int64_t most) {
+/* Codes what comes next in the content: exactly `size` bytes, or up to the first that is `end` if that is not -1; tells how
+ * many. BAD_JOB: they go on after `most`. */
+static int64_t code_record(ChunkerSession *s, int64_t size, int32_t end, int64_t most, Chances *chances) {
     Block *b = &s->block;
-    start_coder(b, DECODES);
-    b->coder.in = payload, b->coder.in_end = payload + payload_size;
-    for (int k = 0; k < 4; k++) b->coder.code = b->coder.code << 8 | next_byte(&b->coder);
     int64_t n = 0;
-    for (int ended = end < 0 && !size; !ended; ended = end < 0 ? n == size : record[n - 1] == end) {
+    for (int ended = end < 0 && !size; !ended; n++) {
         if (n == size) return CHUNKER_CORRUPT;
         if (n == most) return CHUNKER_BAD_JOB;
         if (look(b, n)) return CHUNKER_STOPPED;
-        s->content[b->position] = record[n] = (uint8_t)code_byte(b, 0, NULL);
+        Told told = {0};
+        uint8_t *byte = s->content + b->position;
+        *byte = (uint8_t)code_byte(b, *byte, &told);
+        memcpy(chances[n], told.probability, sizeof *chances);
         end_byte(b);
-        n++;
-        if (b->coder.beyond > 3) return CHUNKER_CORRUPT;
+        if (b->coder.beyond > 4 + MOST_OPEN) return CHUNKER_CORRUPT;
+        ended = end < 0 ? n + 1 == size : *byte == end;
     }
-    uint32_t value;
-    return b->coder.shifted + last_bytes(&b->coder, &value) == payload_size ? n : CHUNKER_CORRUPT;
+    return n;
+}
+
+static int64_t encode_record(ChunkerSession *s, const uint8_t *record, int64_t size, uint8_t *payload, int64_t capacity) {
+    Chances *chances = malloc((size_t)size * sizeof *chances + 1);
+    if (!chances) return CHUNKER_NO_MEMORY;
+    memcpy(s->content + s->block.position, record, (size_t)size);
+    int64_t result = code_record(s, size, -1, size, chances);
+    if (result >= 0) result = pack(chances, record, size, payload, capacity);
+    free(chances);
+    return result;
+}
+
+static int64_t decode_record(ChunkerSession *s, const uint8_t *payload, int64_t payload_size, uint8_t *record, int64_t size,
+                             int32_t end, int64_t most) {
+    Block *b = &s->block;
+    int64_t room = size < most ? size : most;
+    uint8_t *again = malloc((size_t)payload_size + 8);
+    Chances *chances = malloc((size_t)room * sizeof *chances + 1);
+    int64_t result = CHUNKER_NO_MEMORY;
+    if (again && chances) {
+        const uint8_t *begin = s->content + b->position;
+        b->mode = DECODES, b->coder = record_decoder(payload, payload_size);
+        result = code_record(s, size, end, most, chances);
+        if (result >= 0) {
+            memcpy(record, begin, (size_t)result);
+            int64_t n = pack(chances, record, result, again, payload_size + 8);
+            if (n != payload_size || memcmp(again, payload, (size_t)n)) result = CHUNKER_CORRUPT;
+        }
+    }
+    free(again), free(chances);
+    return result;
 }
 
 int64_t chunker_session_encode(ChunkerSession *s, const uint8_t *record, int64_t size, uint8_t *payload, int64_t capacity) {

@@ -24,7 +24,7 @@ from chunker.core.interface import (
     Stop,
     Trace,
 )
-from chunker.core.reference.coder import Decoder, Encoder
+from chunker.core.reference.coder import MOST_OPEN, Bits, Decoder, Encoder, record_decoder, record_payload
 from chunker.core.reference.level0 import Advice, Level0
 from chunker.core.reference.stack import Stack
 from chunker.core.reference.tables import LOG_BITS, log2
@@ -32,7 +32,6 @@ from chunker.errors import CorruptArchive
 
 LOOK_EVERY = 64  # bytes between two looks at the stop flag
 MAX_BEYOND = 3  # zeros that a decoder of a valid payload reads behind its end
-RECORD_HIGH = (RESERVED << 24) - 1  # the end of the first interval of a record's coder
 ASLEEP = 8  # in place of the bit before which they woke, 0 .. 7: the recurrent levels slept
 
 
@@ -184,6 +183,11 @@ class Coded:
     level_bits: list[float]
 
     @property
+    def coded(self) -> Bits:
+        """Its bits, the highest first, each behind the probability of a 1 that it had."""
+        return [(p, self.byte >> (7 - k) & 1) for k, p in enumerate(self.probabilities)]
+
+    @property
     def bits(self) -> float:
         """Its cost, -log2 of its probability."""
         return self.cost / (1 << LOG_BITS)
@@ -191,8 +195,7 @@ class Coded:
     @property
     def cost(self) -> int:
         """The same in 1/4096 bit."""
-        bits = ((self.byte >> k & 1) for k in range(7, -1, -1))
-        return sum(map(cost_of, self.probabilities, bits))
+        return sum(cost_of(p, bit) for p, bit in self.coded)
 
 
 class NoCoder:
@@ -246,20 +249,19 @@ class PythonSession:
         """See Session.encode."""
         if len(record) > self._left:
             raise ValueError(f"the session has room for {self._left:,} bytes")
-        encoder = Encoder(RECORD_HIGH)
-        block = self._block.copy(encoder)
+        block, bits = self._block.copy(NoCoder()), []
         for position, byte in enumerate(record):
             look(position, self._stop, self._progress)
-            block.code(byte)
-        encoder.finish()
-        return bytes(encoder.payload)
+            bits += block.code(byte).coded
+        return record_payload(bits)
 
     def decode(self, payload: bytes, *, end: int | None, limit: int) -> bytes:
         """See Session.decode."""
         if payload[:1] >= bytes([RESERVED]):
             raise CorruptArchive(MISFIT)
-        decoder = Decoder(payload, RECORD_HIGH)
+        decoder = record_decoder(payload)
         block = self._block.copy(decoder)
+        bits: Bits = []
         begin, most = len(block.content), min(limit, self._left)
         while (
             (len(block.content) - begin < limit)
@@ -270,10 +272,10 @@ class PythonSession:
             if position == most:
                 raise CorruptArchive(MISFIT)
             look(position, self._stop, self._progress)
-            block.code()
-            if decoder.beyond > MAX_BEYOND:
+            bits += block.code().coded
+            if decoder.beyond > 4 + MOST_OPEN:
                 raise CorruptArchive(MISFIT)
-        if not decoder.complete:
+        if record_payload(bits) != payload:
             raise CorruptArchive(MISFIT)
         return bytes(block.content[begin:])
 

@@ -4,11 +4,13 @@
      |------- 1 ------------|------ 0 ------|        middle = low + floor((high - low) * p / 2**16)
 
 The part that belongs to the bit becomes the new interval. While the highest bytes of both ends are equal,
-this byte goes to the payload. At the end the payload identifies a number within the last interval.
+this byte goes to the payload. At the end the payload identifies a number within the last interval. A record's
+payload is shorter still: FORMAT.md, "Records".
 """
 
 from __future__ import annotations
 
+from chunker.core.interface import RESERVED
 from chunker.core.reference.reading import MASK
 
 
@@ -46,11 +48,11 @@ class Interval:
 
 
 class Encoder:
-    """payload: what is written so far. high: the end of the first interval."""
+    """payload: what is written so far."""
 
-    def __init__(self, high: int = MASK) -> None:
+    def __init__(self) -> None:
         self.payload = bytearray()
-        self._interval = Interval(high)
+        self._interval = Interval(MASK)
 
     def code(self, p: int, bit: int) -> int:
         """Write a bit to which the probability of a 1, p / 65536, was given; returns it."""
@@ -63,14 +65,16 @@ class Encoder:
 
 
 class Decoder:
-    """The bits of a payload. Behind its end it reads zeros. high: as the encoder had it."""
+    """The bits of a payload. high: as the encoder had it. open: what may stand behind the payload's end, 0 ..
+    open in each byte: of a bit that the payload leaves open, the value with more numbers is taken."""
 
-    def __init__(self, payload: bytes, high: int = MASK) -> None:
-        self._payload, self._taken = payload, 0
+    def __init__(self, payload: bytes, high: int = MASK, open: int = 0) -> None:
+        self._payload, self._taken, self._open = payload, 0, open
         self._interval = Interval(high)
-        self._code = 0
+        self._first = self._last = 0  # the payload's number is one of these
         for _ in range(4):
             self._take_byte()
+        self._last = min(self._last, high)
 
     @property
     def beyond(self) -> int:
@@ -85,12 +89,54 @@ class Decoder:
     def code(self, p: int, bit: int = 0) -> int:
         """Read the bit to which the probability of a 1, p / 65536, is given."""
         middle = self._interval.middle(p)
-        bit = int(self._code <= middle)
+        bit = int(self._last <= middle)
+        if self._first <= middle < self._last:
+            bit = int(middle - self._first + 1 >= self._last - middle)
+            if bit:
+                self._last = middle
+            else:
+                self._first = middle + 1
         for _ in self._interval.narrow(middle, bit):
             self._take_byte()
         return bit
 
     def _take_byte(self) -> None:
-        byte = self._payload[self._taken] if self._taken < len(self._payload) else 0
-        self._code = (self._code << 8 | byte) & MASK
+        least, most = 0, self._open
+        if self._taken < len(self._payload):
+            least = most = self._payload[self._taken]
+        self._first = (self._first << 8 | least) & MASK
+        self._last = (self._last << 8 | most) & MASK
         self._taken += 1
+
+
+RECORD_HIGH = (RESERVED << 24) - 1  # the end of the first interval of a record's coder
+MOST_OPEN = 3  # of the bytes that left the interval, so many may be left away
+
+Bits = list[tuple[int, int]]  # of each: the probability of a 1, and the bit
+
+
+def record_payload(coded: Bits) -> bytes:
+    """The payload of a record: a number in its interval, in as few bytes as give it back."""
+    interval, shifted = Interval(RECORD_HIGH), b""
+    for p, bit in coded:
+        shifted += bytes(interval.narrow(interval.middle(p), bit))
+    low, high = (shifted + end.to_bytes(4, "big") for end in (interval.low, interval.high))
+    payload = low
+    for n_bytes in range(len(low) - 1, max(len(shifted) - MOST_OPEN, 1) - 1, -1):
+        first, last = (int.from_bytes(end[:n_bytes], "big") for end in (low, high))
+        numbers = range(first + (last - first > 1), last + 1)  # one in between surely gives it
+        found = next((each for each in numbers if _gives(each.to_bytes(n_bytes, "big"), coded)), None)
+        if found is None:
+            break
+        payload = found.to_bytes(n_bytes, "big")
+    return payload
+
+
+def record_decoder(payload: bytes) -> Decoder:
+    """A decoder of what `record_payload` gave."""
+    return Decoder(payload, RECORD_HIGH, 255)
+
+
+def _gives(payload: bytes, coded: Bits) -> bool:
+    decoder = record_decoder(payload)
+    return all(decoder.code(p) == bit for p, bit in coded)
