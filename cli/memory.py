@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from chunker.codec.pool import worker_count
+from chunker.codec.executor import worker_count
 
 # A block of 4 MiB needs at most 113 MB of tables (all contexts), and two blocks for each thread wait, as
 # content and as payload. The rest is Python, a model and what the compressor reads ahead.

@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from chunker.codec import presets
+from chunker.codec.executor import worker_count
 from chunker.codec.finder import as_model
-from chunker.codec.pool import Advance, Pool, ignore, worker_count
+from chunker.codec.pool import Advance, Pool, ignore
 from chunker.codec.presets import Preset
 from chunker.core import backend as core
 from chunker.core.backend import Progress, Stop, Trace
