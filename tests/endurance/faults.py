@@ -40,6 +40,7 @@ TRAINING = ["--levels", "8,6", "--batch", "4", "--window", "16", "--piece", "100
 TRAINING += ["--validations", "4", "--patience", "0", "--threads", "1", "--device", "cpu", "-q"]
 TRAINING += ["--bytes", str(60 * 64), "--checkpoint-minutes", "0.0002", "--log-seconds", "0"]
 FITTING = ["--levels", "12,8", "--steps", "6", "--head-steps", "6"]
+BALLAST = "what fills the disk"
 MODULES = ("compress", "decompress", "records", "record_training", "train", "classify")
 USUAL: tuple[str, ...] = (
     "chunker.codec.stream",
@@ -260,7 +261,7 @@ class Jobs:
         there = read(folder / job.source)
         if there != source and not (there is None and job.removes and complete):
             raise Wrong(f"{job.name}: {job.source} is lost or changed")
-        left = set(os.listdir(folder)) - {name.split("/")[0] for name in self.files} - {job.target}
+        left = set(os.listdir(folder)) - {name.split("/")[0] for name in self.files} - {job.target, BALLAST}
         odd = {name for name in left if not (job.scratch and name.endswith(job.scratch))}
         if odd:
             raise Wrong(f"{job.name}: it left {', '.join(sorted(odd))}")
@@ -348,7 +349,7 @@ def _disk(folder: Path, files: Files, room: int) -> Iterator[Path]:
         write(folder, files)
         status = os.statvfs(folder)
         ballast = (status.f_bavail * status.f_frsize - room) // status.f_frsize * status.f_frsize
-        with open(folder / ".ballast.part", "wb") as file:
+        with open(folder / BALLAST, "wb") as file:
             os.posix_fallocate(file.fileno(), 0, ballast)
         yield folder
     finally:
