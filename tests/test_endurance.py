@@ -51,7 +51,7 @@ def test_killed_at_any_moment():
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="lets calls of glibc fail")
 def test_a_disk_that_is_full_at_any_call():
-    assert "no promise broken" in series("faults.py", "calls")
+    assert "no promise broken" in series("faults.py", "calls", "30")
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """Commands that are killed, and disks that are full, at any moment.
 
     python tests/endurance/faults.py kill COUNT [SEED]   kill -9 at COUNT random moments, over all jobs
-    python tests/endurance/faults.py calls               every call that creates, writes or links fails once
-    python tests/endurance/faults.py disk                a disk with room for 0, 1, 2 .. pages (root, Linux)
+    python tests/endurance/faults.py calls [MOST]        every call that creates, writes or links fails once
+    python tests/endurance/faults.py disk [STEP]         a disk with room for 0, STEP, 2 STEP .. bytes (root)
 
 After each fault no final name holds anything but a whole result, and the source is there or, with --rm, its
 result is. A training that was killed goes on with --resume, again and again, and ends with the very same
@@ -40,6 +40,7 @@ TRAINING = ["--levels", "8,6", "--batch", "4", "--window", "16", "--piece", "100
 TRAINING += ["--validations", "4", "--patience", "0", "--threads", "1", "--device", "cpu", "-q"]
 TRAINING += ["--bytes", str(60 * 64), "--checkpoint-minutes", "0.0002", "--log-seconds", "0"]
 FITTING = ["--levels", "12,8", "--steps", "6", "--head-steps", "6"]
+BALLAST = "what fills the disk"
 MODULES = ("compress", "decompress", "records", "record_training", "train", "classify")
 USUAL: tuple[str, ...] = (
     "chunker.codec.stream",
@@ -260,7 +261,7 @@ class Jobs:
         there = read(folder / job.source)
         if there != source and not (there is None and job.removes and complete):
             raise Wrong(f"{job.name}: {job.source} is lost or changed")
-        left = set(os.listdir(folder)) - {name.split("/")[0] for name in self.files} - {job.target}
+        left = set(os.listdir(folder)) - {name.split("/")[0] for name in self.files} - {job.target, BALLAST}
         odd = {name for name in left if not (job.scratch and name.endswith(job.scratch))}
         if odd:
             raise Wrong(f"{job.name}: it left {', '.join(sorted(odd))}")
@@ -284,6 +285,8 @@ def kill(count: int, seed: int = 1) -> dict[str, int]:
                 saved = (folder / f"{job.target}.checkpoint").exists()
                 again = replace(job, arguments=[*job.arguments, *["--resume"] * saved])
                 early[job.name] += _killed(jobs, again, folder, draw)
+    for name, times in early.items():
+        print(f"{name}: {times} times killed before its end")
     return early
 
 
@@ -317,6 +320,7 @@ def calls(most: int = 1 << 30) -> dict[str, int]:
                 found[job.name] = number
                 jobs.check(job, folder, code, text)
                 _told(job, code, text)
+        print(f"{job.name}: {found.get(job.name, 0)} calls failed", flush=True)
     return found
 
 
@@ -333,6 +337,7 @@ def disk(step_bytes: int = 1 << 12) -> dict[str, int]:
                 _told(job, code, text)
             room += step_bytes
             found[job.name] = found.get(job.name, 0) + (code != 0)
+        print(f"{job.name}: {found[job.name]} disks were too small", flush=True)
     return found
 
 
@@ -344,7 +349,7 @@ def _disk(folder: Path, files: Files, room: int) -> Iterator[Path]:
         write(folder, files)
         status = os.statvfs(folder)
         ballast = (status.f_bavail * status.f_frsize - room) // status.f_frsize * status.f_frsize
-        with open(folder / ".ballast.part", "wb") as file:
+        with open(folder / BALLAST, "wb") as file:
             os.posix_fallocate(file.fileno(), 0, ballast)
         yield folder
     finally:
@@ -374,8 +379,6 @@ def main() -> None:
         raise SystemExit(done.returncode)
     begun = time.perf_counter()
     found = SERIES[way](*numbers)
-    for name, count in found.items():
-        print(f"{name}: {count}")
     print(f"{way}: {sum(found.values())} faults, no promise broken, {time.perf_counter() - begun:.0f} s")
 
 
