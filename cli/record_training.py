@@ -9,6 +9,7 @@ import click
 
 from chunker.cli import files
 from chunker.cli.files import shown
+from chunker.cli.guard import each_file, leave
 from chunker.cli.report import number, print_table
 from chunker.cli.training_options import given
 from chunker.errors import UsageError
@@ -44,7 +45,8 @@ def train_records(ctx: click.Context) -> None:
     rule = rule_of(o["records"])
     if not o["corpus"]:
         raise UsageError("there is nothing to train on; name files of records")
-    records = [record for path in o["corpus"] for record in _read(path, rule)]
+    records: list[bytes] = []
+    leave(each_file(o["corpus"], lambda path: records.extend(_read(path, rule))))
     trained = train(
         records,
         rule,

@@ -89,23 +89,27 @@ def pack(
     if as_json and output == files.STANDARD:
         raise UsageError("--json and data cannot both go to standard output; name the output with -o")
     codec = RecordCodec(found, check=check, workers=threads)
-    begun = time.perf_counter()
-    with files.open_source(path, named_target=output is not None) as source:
-        name = output or files.target_for_compressing(path, SUFFIX)
-        with files.open_target(name, source, force=force, named=output is not None) as target:
-            files.refuse_terminal_output(target, force)
-            split = Records(source.stream, rule)
-            with contextlib.closing(Progress(path, source.size, quiet=quiet)) as bar:
-                written = write(
-                    target, split, codec, rule.separator, ended=lambda: split.ended, advance=bar.advance
-                )
-    figures = Figures(written.bytes_in, written.bytes_out)
-    outcome = Outcome(path, figures, time.perf_counter() - begun, target=name, model=found.name)
-    if as_json:
-        print_json({**outcome.to_json(), "records": written.records})
-    elif not quiet:
-        line = f"{outcome.line()}, {written.records:,} records"
-        click.echo(line, err=files.is_standard_output(name))
+
+    def one(path: str) -> None:
+        begun = time.perf_counter()
+        with files.open_source(path, named_target=output is not None) as source:
+            name = output or files.target_for_compressing(path, SUFFIX)
+            with files.open_target(name, source, force=force, named=output is not None) as target:
+                files.refuse_terminal_output(target, force)
+                split = Records(source.stream, rule)
+                with contextlib.closing(Progress(path, source.size, quiet=quiet)) as bar:
+                    written = write(
+                        target, split, codec, rule.separator, ended=lambda: split.ended, advance=bar.advance
+                    )
+        figures = Figures(written.bytes_in, written.bytes_out)
+        outcome = Outcome(path, figures, time.perf_counter() - begun, target=name, model=found.name)
+        if as_json:
+            print_json({**outcome.to_json(), "records": written.records})
+        elif not quiet:
+            line = f"{outcome.line()}, {written.records:,} records"
+            click.echo(line, err=files.is_standard_output(name))
+
+    leave(each_file([path], one))
 
 
 @records.command(short_help="Decode all records.")
@@ -119,18 +123,22 @@ def unpack(
     path: str, model: str | None, output: str | None, stdout: bool, force: bool, threads: int | None
 ) -> None:
     """Decode all records of PACKED on all cores, and write the file that was packed."""
-    name = options.output_of(output, stdout) or files.target_for_decompressing(path, SUFFIX)
-    with (
-        files.open_source(path) as source,
-        files.open_target(name, source, force=force, named=True) as target,
-    ):
-        packed = _packed(source, model, threads)
-        separator, left = packed.header.separator, len(packed)
-        for batch in packed.each_block(lambda first, records: records):
-            left -= len(batch)
-            target.write(separator.join(batch))
-            if left or packed.ended:
-                target.write(separator)
+
+    def one(path: str) -> None:
+        name = options.output_of(output, stdout) or files.target_for_decompressing(path, SUFFIX)
+        with (
+            files.open_source(path) as source,
+            files.open_target(name, source, force=force, named=True) as target,
+        ):
+            packed = _packed(source, model, threads)
+            separator, left = packed.header.separator, len(packed)
+            for batch in packed.each_block(lambda first, records: records):
+                left -= len(batch)
+                target.write(separator.join(batch))
+                if left or packed.ended:
+                    target.write(separator)
+
+    leave(each_file([path], one))
 
 
 @records.command(short_help="Print records by number.")
@@ -144,16 +152,21 @@ def get(path: str, numbers: tuple[str, ...], model: str | None) -> None:
     them.
     """
     wanted = [_number(text) for text in numbers]
-    with files.open_source(path) as source:
-        packed = _packed(source, model, None)
-        out, separator = sys.stdout.buffer, packed.header.separator
-        for each, text in zip(wanted, numbers, strict=True):
-            try:
-                found = packed[each] if isinstance(each, slice) else [packed[each]]
-            except IndexError:
-                raise UsageError(f"there is no record {text}: there are {len(packed):,}, from 0 on") from None
-            for record in found:
-                out.write(record + separator)
+
+    def one(path: str) -> None:
+        with files.open_source(path) as source:
+            packed = _packed(source, model, None)
+            out, separator = sys.stdout.buffer, packed.header.separator
+            for each, text in zip(wanted, numbers, strict=True):
+                try:
+                    found = packed[each] if isinstance(each, slice) else [packed[each]]
+                except IndexError:
+                    there = f"there are {len(packed):,}, from 0 on"
+                    raise UsageError(f"there is no record {text}: {there}") from None
+                for record in found:
+                    out.write(record + separator)
+
+    leave(each_file([path], one))
 
 
 def _number(text: str) -> int | slice:
@@ -205,14 +218,19 @@ def grep(
         return [each for each in enumerate(records, first) if bool(search(each[1])) != invert]
 
     n_found = 0
-    with files.open_source(path) as source:
-        packed = _packed(source, model, threads)
-        out, separator = sys.stdout.buffer, packed.header.separator
-        for found in packed.each_block(matching):
-            n_found += len(found)
-            for place, record in [] if count else found:
-                out.write((b"%d:" % place if numbered else b"") + record + separator)
-            out.flush()
+
+    def one(path: str) -> None:
+        nonlocal n_found
+        with files.open_source(path) as source:
+            packed = _packed(source, model, threads)
+            out, separator = sys.stdout.buffer, packed.header.separator
+            for found in packed.each_block(matching):
+                n_found += len(found)
+                for place, record in [] if count else found:
+                    out.write((b"%d:" % place if numbered else b"") + record + separator)
+                out.flush()
+
+    leave(each_file([path], one))
     if count:
         click.echo(n_found)
     if not n_found:

@@ -279,6 +279,24 @@ def test_bench(log):
     assert found["sample_bytes"] <= 2000
 
 
+def test_bench_of_too_few_records(tmp_path):
+    (tmp_path / "few").write_bytes(b"one\n\n")
+    assert "too few" in one_line(call("records", "bench", tmp_path / "few", code=1).stderr_bytes)
+
+
+def test_a_folder_in_place_of_a_file_is_named(log, model, tmp_path):
+    for arguments in (
+        ("pack", tmp_path, "-m", model),
+        ("unpack", tmp_path, "-c"),
+        ("get", tmp_path, 0),
+        ("grep", "x", tmp_path),
+    ):
+        told = one_line(call("records", *arguments, code=1).stderr_bytes)
+        assert f"{tmp_path}: is a directory" in told
+    told = one_line(call("train", "--records", "lines", tmp_path, "-o", tmp_path / "x", code=1).stderr_bytes)
+    assert f"{tmp_path}: is a directory" in told
+
+
 def test_train(log, tmp_path):
     made = tmp_path / "made.safetensors"
     arguments = ("train", "--records", "lines", log, "-o", made, "--sample", "2000", "--threads", "1")

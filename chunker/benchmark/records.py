@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from chunker.errors import ChunkerError
+from chunker.errors import ChunkerError, UsageError
 from chunker.models import Model
 from chunker.records.codec import RecordCodec
 from chunker.records.model import RecordModel
 from chunker.records.rivals import rivals
 from chunker.records.splitting import Rule
-from chunker.records.training import VALIDATION_SHARE, hold_out, train
+from chunker.records.training import FEWEST, VALIDATION_SHARE, hold_out, train
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,10 @@ def compare(
     ------
     UsageError: there are too few records.
     """
-    training, held_out = hold_out([record for record in records if record], VALIDATION_SHARE, seed + 1)
+    records = [record for record in records if record]
+    if len(records) < FEWEST:
+        raise UsageError(f"there are {len(records)} records, too few to measure on some; name a larger file")
+    training, held_out = hold_out(records, VALIDATION_SHARE, seed + 1)
     model = train(training, rule, max_sample=max_sample, net=net, seed=seed, workers=workers).model
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
