@@ -226,7 +226,7 @@ def _caught_signals() -> Iterator[list[int]]:
     caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if caught:
+        if caught and "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun repeats itself, and then kills
             raise KeyboardInterrupt
         caught.append(number)
 

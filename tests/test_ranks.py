@@ -267,7 +267,9 @@ def test_a_rank_that_is_killed_ends_the_run_with_a_line_and_a_checkpoint(tmp_pat
     assert "another process of this training has ended; checkpoint written after" in told
     assert log.exists()
     resumed = torchrun(tmp_path, "--resume", "--bytes", "100", count=1)
-    assert resumed.wait(timeout=300) == 0, resumed.communicate()[1]
+    told = resumed.communicate(timeout=300)[1].decode()
+    assert resumed.returncode == 0, told
+    assert "resumed after" in told
 
 
 @pytest.mark.slow

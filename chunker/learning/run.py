@@ -68,6 +68,7 @@ Config = TypeVar("Config", TrainConfig, DistillConfig, StackConfig)
 # What a resumed run may change; everything else decides what was computed so far.
 _MAY_CHANGE = {"minutes", "bytes", "learning_rate", "clip", "patience", "validations", "warmup", "schedule"}
 _MAY_CHANGE |= {"validation_bytes"}
+_DYING_SECONDS = 10.0  # that a process which was killed may take to let go of its files
 # Figures of the best weights that go into the summary.
 _FIGURES = ("bits_per_byte", "validation_bits_per_byte", "validation", "rates")
 
@@ -355,14 +356,28 @@ class Run:
         the first one is gone. Raises LostRank, FailedElsewhere."""
         if self.checkpoint is None:
             raise error
-        try:
-            with only_training(None if self.ranks.first else self.checkpoint):
-                self.save_checkpoint()
-        except CheckpointError:
-            raise FailedElsewhere(str(error)) from error
+        with contextlib.ExitStack() as held:
+            if not self.ranks.first:
+                self._take_over(self.checkpoint, held)
+            self.save_checkpoint()
         raise LostRank(
             f"{error}; checkpoint written after {self.trainer.bytes:,} bytes, go on with --resume"
         ) from error
+
+    def _take_over(self, checkpoint: Path, held: contextlib.ExitStack) -> None:
+        """Hold the checkpoint in place of the first process, whose hold ends with it. Raises FailedElsewhere
+        if it lives, or has written what is left."""
+        noticed = time.time()
+        while True:
+            try:
+                held.enter_context(only_training(checkpoint))
+                break
+            except CheckpointError as error:
+                if time.time() - noticed > _DYING_SECONDS:
+                    raise FailedElsewhere(str(error)) from error
+                time.sleep(0.1)
+        if checkpoint.exists() and checkpoint.stat().st_mtime > noticed - 1:
+            raise FailedElsewhere("another process has written the checkpoint")
 
     def stack(self) -> Stack:
         """The best weights so far as a stack, with its summary."""
