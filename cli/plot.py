@@ -45,5 +45,9 @@ def plot(paths: tuple[str, ...], picture: Path, over: str, quiet: bool) -> None:
         draw_logs(logs, picture, over)
         if not quiet:
             points = sum(len(log.points) for log in logs)
-            click.echo(f"{picture}: {len(logs)} runs, {points:,} points")
+            click.echo(f"{picture}: {_count(len(logs), 'run')}, {_count(points, 'point')}")
     leave(failures)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -67,13 +67,15 @@ class Page:
     """A page that is open."""
 
     def __init__(self, driver: Any, path: Path) -> None:
-        from selenium.webdriver.support.ui import WebDriverWait
-
         self.driver, self.path = driver, path
         driver.get(path.as_uri())
-        WebDriverWait(driver, 60).until(
-            lambda d: d.execute_script("return document.documentElement.dataset.ready")
-        )
+        self.wait("return document.documentElement.dataset.ready")
+
+    def wait(self, condition: str) -> None:
+        """Wait until a script finds something, ten minutes at most."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, 600).until(lambda driver: driver.execute_script(condition))
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)

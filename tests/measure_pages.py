@@ -1,6 +1,8 @@
 """How a page of `chunker surprise --html` does in Chromium.
 
-    python tests/measure_pages.py FILE [BYTES ..]     default: its first 200,000 and 2,000,000 bytes
+    python tests/measure_pages.py FILE [BYTES ..] [OPTIONS]
+
+Its first BYTES are taken, by default 200,000 and 2,000,000; OPTIONS go to the command, such as --no-model.
 
 A line for each length: seconds that the command took, size of the page, milliseconds from the start of its
 opening to where the text is drawn, and the longest task of the page's thread while it is scrolled from its
@@ -22,7 +24,7 @@ import cli_support
 from browser_support import Page, browser, tasks
 
 SCROLL = """
-const done = arguments[0], view = document.getElementById("view"), strip = document.getElementById("strip");
+const view = document.getElementById("view"), strip = document.getElementById("strip");
 const box = strip.getBoundingClientRect();
 const press = (key) => view.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
 let frame = 0;
@@ -33,7 +35,7 @@ const step = () => {
   else if (frame < 350) {
     const clientY = box.top + (box.height * (frame - 300)) / 50;
     strip.dispatchEvent(new PointerEvent("pointermove", { buttons: 1, clientY }));
-  } else return done(frame);
+  } else return (view.dataset.scrolled = "yes");
   frame++;
   requestAnimationFrame(step);
 };
@@ -47,18 +49,18 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure(source: Path, page_path: Path) -> tuple[str, ...]:
+def measure(source: Path, page_path: Path, options: list[str]) -> tuple[str, ...]:
     """The cells of a line."""
     begin, before = time.perf_counter(), processor_seconds()
-    told = cli_support.run("chunker", "surprise", source, "--html", page_path)
+    told = cli_support.run("chunker", "surprise", source, "--html", page_path, *options)
     if told.returncode:
         sys.exit(told.stderr.decode())
     seconds, used = time.perf_counter() - begin, processor_seconds() - before
     with browser(traced=True) as driver:
         page = Page(driver, page_path)
         opened = page.run("return performance.getEntriesByName('ready')[0].startTime")
-        driver.set_script_timeout(600)
-        driver.execute_async_script(SCROLL)
+        page.run(SCROLL)
+        page.wait("return document.getElementById('view').dataset.scrolled")
         opening, scrolling = tasks(driver)
     work = sum(task.processor for task in opening)
     longest, dearest = max(task.wall for task in scrolling), max(task.processor for task in scrolling)
@@ -71,15 +73,17 @@ def measure(source: Path, page_path: Path) -> tuple[str, ...]:
     )
 
 
-def main(name: str, *lengths: str) -> None:
+def main(name: str, *arguments: str) -> None:
     """Print a line for each length."""
+    lengths = [each for each in arguments if each.isdecimal()]
+    options = [each for each in arguments if not each.isdecimal()]
     heads = "bytes    ", "command, s ", "page, bytes", "opening, ms", "longest task, ms"
     print(*heads, sep="  ")
     with tempfile.TemporaryDirectory() as folder:
         for n_bytes in lengths or ("200000", "2000000"):
             source = Path(folder) / "text"
             source.write_bytes(Path(name).read_bytes()[: int(n_bytes)])
-            cells = measure(source, Path(folder) / f"{n_bytes}.html")
+            cells = measure(source, Path(folder) / f"{n_bytes}.html", options)
             print(
                 *(cell.rjust(len(head)) for cell, head in zip(cells, heads, strict=True)),
                 sep="  ",
