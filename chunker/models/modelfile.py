@@ -9,6 +9,7 @@ file of a stack has none. Reading needs no numpy.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ KINDS = {
 
 # Types of safetensors and numpy's names for them, little-endian; a model has no others.
 _TYPES = {"I8": "|i1", "I32": "<i4", "F32": "<f4", "U8": "|u1"}
+_SIZES = {"I8": 1, "I32": 4, "F32": 4, "U8": 1}  # of a value, in bytes
 
 RawTensors = dict[str, RawTensor]
 
@@ -77,22 +79,12 @@ def read(path: Path, kind: str) -> Content:
     ------
     NotAModel: cut, no model, or one of another kind. ModelVersionError: too new. OSError.
     """
-    from safetensors import SafetensorError, deserialize
-
-    content, header = _read(path)
-    try:
-        entries = deserialize(content)  # type: ignore[no-untyped-call]  # safetensors leaves it untyped
-    except SafetensorError as error:
-        raise _no_model_file(path, error) from error
+    header, tensors = _read(path)
     fields = _fields(path, header)
     found = fields.get("kind", "stack")
     if found != kind:
         name, use = KINDS.get(str(found), (f"a model of another kind ({_brief(found)})", "upgrade chunker"))
         raise NotAModel(f"{path} is {name}, and here one is needed that is {KINDS[kind][0]}; {use}")
-    tensors = {
-        key: RawTensor(_TYPES.get(t["dtype"], t["dtype"]), tuple(t["shape"]), bytes(t["data"]))
-        for key, t in entries
-    }
     try:
         return Content(dict(fields["config"]), dict(fields["summary"]), tensors, str(fields["checksum"]))
     except (KeyError, TypeError, ValueError) as error:
@@ -144,24 +136,47 @@ def _brief(value: object) -> str:
     return repr(value)[:40]
 
 
-def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """The whole file and its header, once its beginning looks like a model's, of a file of that size.
-    Raises NotAModel."""
+def _read(path: Path) -> tuple[dict[str, Any], RawTensors]:
+    """The header of a file that looks like a model's, and its tensors. Raises NotAModel.
+
+    Not by the library of safetensors, which ends or hangs the process where it finds no memory, and copies
+    each tensor twice.
+    """
     with open(path, "rb") as file:
         start = file.read(8)
         if not 2 <= int.from_bytes(start, "little") <= MAX_HEADER:
             raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
         try:
             header = parse_json(file.read(int.from_bytes(start, "little")))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            claimed = file.tell() + max(ends, default=0)
+            tensors = [(n, *_described(entry)) for n, entry in header.items() if n != "__metadata__"]
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise _no_model_file(path, error) from error
-        size = file.seek(0, os.SEEK_END)
+        tensors.sort(key=lambda tensor: tensor[3])
+        begin = file.tell()
+        size = file.seek(0, os.SEEK_END) - begin
+        claimed = max((end for *_, end in tensors), default=0)
         if size != claimed:
-            raise _no_model_file(path, f"it has {size:,} bytes, and says that it has {_brief(claimed)}")
-        file.seek(0)
-        return file.read(), header  # at once: large models are read at the start of each program
+            raise _no_model_file(path, f"it has {size:,} bytes of tensors, and says that it has {claimed:,}")
+        file.seek(begin)
+        found, at = {}, 0
+        for name, dtype, shape, first, end in tensors:
+            if (first, end) != (at, at + math.prod(shape) * _SIZES[dtype]):
+                raise _no_model_file(path, f"tensor {_brief(name)} does not lie where it should")
+            found[name] = RawTensor(_TYPES[dtype], shape, file.read(end - first))
+            at = end
+        return header, found
+
+
+def _described(entry: Mapping[str, Any]) -> tuple[str, tuple[int, ...], int, int]:
+    """Type, shape, first byte and end of a tensor in a header. Raises what a wrong one leads to."""
+    first, end = entry["data_offsets"]
+    shape = entry["shape"]
+    for number in (*shape, first, end):
+        if type(number) is not int or not 0 <= number < 2**63:
+            raise ValueError(f"{_brief(number)} is no size")
+    if entry["dtype"] not in _TYPES:
+        raise ValueError(f"a tensor of type {_brief(entry['dtype'])}")
+    return entry["dtype"], tuple(shape), first, end
 
 
 def _fields(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
