@@ -1,8 +1,10 @@
 """How a page of `chunker surprise --html` does in Chromium.
 
     python tests/measure_pages.py FILE [BYTES ..] [OPTIONS]
+    python tests/measure_pages.py PAGE.html
 
-Its first BYTES are taken, by default 200,000 and 2,000,000; OPTIONS go to the command, such as --no-model.
+The first BYTES of FILE are taken, by default 200,000 and 2,000,000; OPTIONS go to the command, such as
+--no-model. Or a page that was made before is looked at.
 
 A line for each length: seconds that the command took, size of the page, milliseconds from the start of its
 opening to where the text is drawn, and the longest task of the page's thread while it is scrolled from its
@@ -29,11 +31,11 @@ const box = strip.getBoundingClientRect();
 const press = (key) => view.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
 let frame = 0;
 const step = () => {
-  if (frame < 150) view.scrollTop += 120;
-  else if (frame < 250) view.scrollTop = (view.scrollHeight * (frame - 150)) / 100;
-  else if (frame < 300) press(frame % 2 ? "PageUp" : "n");
-  else if (frame < 350) {
-    const clientY = box.top + (box.height * (frame - 300)) / 50;
+  if (frame < 60) view.scrollTop += 120;
+  else if (frame < 120) view.scrollTop = (view.scrollHeight * (frame - 60)) / 60;
+  else if (frame < 150) press(frame % 2 ? "PageUp" : "n");
+  else if (frame < 180) {
+    const clientY = box.top + (box.height * (frame - 150)) / 30;
     strip.dispatchEvent(new PointerEvent("pointermove", { buttons: 1, clientY }));
   } else return (view.dataset.scrolled = "yes");
   frame++;
@@ -49,13 +51,17 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure(source: Path, page_path: Path, options: list[str]) -> tuple[str, ...]:
-    """The cells of a line."""
+def make(source: Path, page_path: Path, options: list[str]) -> str:
+    """Make a page; returns the seconds that it took."""
     begin, before = time.perf_counter(), processor_seconds()
     told = cli_support.run("chunker", "surprise", source, "--html", page_path, *options)
     if told.returncode:
         sys.exit(told.stderr.decode())
-    seconds, used = time.perf_counter() - begin, processor_seconds() - before
+    return f"{time.perf_counter() - begin:.1f} ({processor_seconds() - before:.1f})"
+
+
+def look(page_path: Path) -> tuple[str, ...]:
+    """Size of a page, and how it opens and scrolls."""
     with browser(traced=True) as driver:
         page = Page(driver, page_path)
         opened = page.run("return performance.getEntriesByName('ready')[0].startTime")
@@ -65,8 +71,6 @@ def measure(source: Path, page_path: Path, options: list[str]) -> tuple[str, ...
     work = sum(task.processor for task in opening)
     longest, dearest = max(task.wall for task in scrolling), max(task.processor for task in scrolling)
     return (
-        f"{source.stat().st_size:,}",
-        f"{seconds:.1f} ({used:.1f})",
         f"{page_path.stat().st_size:,}",
         f"{opened:.0f} ({work:.0f})",
         f"{longest:.0f} ({dearest:.0f})",
@@ -79,16 +83,20 @@ def main(name: str, *arguments: str) -> None:
     options = [each for each in arguments if not each.isdecimal()]
     heads = "bytes    ", "command, s ", "page, bytes", "opening, ms", "longest task, ms"
     print(*heads, sep="  ")
+
+    def row(*cells: str) -> None:
+        print(*(cell.rjust(len(head)) for cell, head in zip(cells, heads, strict=True)), sep="  ", flush=True)
+
+    if name.endswith(".html"):
+        row("", "", *look(Path(name)))
+        return
     with tempfile.TemporaryDirectory() as folder:
         for n_bytes in lengths or ("200000", "2000000"):
             source = Path(folder) / "text"
             source.write_bytes(Path(name).read_bytes()[: int(n_bytes)])
-            cells = measure(source, Path(folder) / f"{n_bytes}.html", options)
-            print(
-                *(cell.rjust(len(head)) for cell, head in zip(cells, heads, strict=True)),
-                sep="  ",
-                flush=True,
-            )
+            page_path = Path(folder) / f"{n_bytes}.html"
+            seconds = make(source, page_path, options)
+            row(f"{source.stat().st_size:,}", seconds, *look(page_path))
 
 
 if __name__ == "__main__":
