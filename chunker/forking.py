@@ -40,7 +40,6 @@ def _finish_imports() -> None:
     if "chunker.codec" in sys.modules:
         for name in _CODING:
             import_module(f"chunker.{name}")
-        import_module("safetensors")
 
 
 def _count() -> None:
