@@ -27,7 +27,7 @@ from torch import Tensor
 
 from chunker.config import StackConfig, Wake
 from chunker.errors import CheckpointError, UsageError
-from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
+from chunker.learning.checkpoint import held_stack, load_checkpoint, save_checkpoint
 from chunker.learning.config import DistillConfig, TrainConfig, WokenConfig, choose_device
 from chunker.learning.corpus import (
     Lanes,
@@ -432,7 +432,7 @@ def start_training(
 
     def new_stack(shape: StackConfig) -> Stack:
         torch.manual_seed(config.seed)
-        stack = Stack(shape)
+        stack = Stack(shape) if saved is None else held_stack(shape, saved[0])
         if begun is not None and before is None:  # what the model does not read, as waking, begins at random
             stack.load_state_dict(Stack.from_model(begun).state_dict(), strict=False)
         return stack
@@ -567,7 +567,7 @@ def start_distillation(
     if settings.get("rounds", rounds) != rounds and before is not None:
         raise CheckpointError(f"rounds was {rounds} so far; leave it out, or begin anew (--force)")
     rounds = settings.get("rounds", rounds)
-    learner = _student(student, taught, config.seed, before)
+    learner = _student(student, taught, config.seed, saved)
     kept = {
         "student": [learner.config.to_json(), has_shared_ngrams(learner)],
         "training": asdict(config),
@@ -603,13 +603,16 @@ def start_distillation(
 
 
 def _student(
-    student: Stack | StackConfig | None, teacher: Stack, seed: int, before: Mapping[str, Any] | None
+    student: Stack | StackConfig | None,
+    teacher: Stack,
+    seed: int,
+    saved: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None,
 ) -> Stack:
-    if before is not None:
-        config, shared = StackConfig.from_json(before["student"][0]), before["student"][1]
+    if saved is not None:
+        config, shared = StackConfig.from_json(saved[1]["student"][0]), saved[1]["student"][1]
         if student is not None and (student.config if isinstance(student, Stack) else student) != config:
             raise CheckpointError("the student is of another shape than the checkpoint's; leave it out")
-        built = Stack(config)  # its weights are in the checkpoint
+        built = held_stack(config, saved[0])
         if shared:
             share_ngrams(built, teacher)
         return built
@@ -654,7 +657,10 @@ def _configured(
         return kind(**given)
     if key not in before:
         raise CheckpointError("the checkpoint is of another kind of run; begin anew")
-    saved = StackConfig.from_json(before[key]) if kind is StackConfig else kind(**before[key])
+    try:
+        saved = StackConfig.from_json(before[key]) if kind is StackConfig else kind(**before[key])
+    except (TypeError, ValueError) as exc:
+        raise CheckpointError(f"the checkpoint's {key} cannot be read ({exc}); begin anew (--force)") from exc
     for name in ("minutes", "bytes"):
         if name in given and getattr(saved, name) is None:
             counted = "bytes" if name == "minutes" else "minutes"
