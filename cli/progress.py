@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chunker.cli.files import shown
@@ -25,15 +27,23 @@ def watched() -> bool:
 class Progress:
     """Counts bytes; shows a bar if standard error is a terminal, the work is long, and not `quiet`.
 
-    total: bytes, None if it is not known. It should be the last thing to be opened and the first to be
-    closed, so that nothing else is written while the bar moves.
+    total: bytes, None if it is not known. clock: in seconds. It should be the last thing to be opened and the
+    first to be closed, so that nothing else is written while the bar moves.
     """
 
-    def __init__(self, label: str, total: int | None, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._label = shown(label)
         self._total = total
         self._shows = watched() and not quiet
-        self._begin = time.perf_counter()
+        self._clock = clock
+        self._begin = clock()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self.done = 0
@@ -42,8 +52,19 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Wall time since the start."""
-        return time.perf_counter() - self._begin
+        """Time since the start."""
+        return self._clock() - self._begin
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What the rest takes at the mean speed so far; None: nothing to go by.
+
+        The mean, because the speed of the last seconds is that of a few blocks, and one kind of block takes a
+        hundred times as long as another.
+        """
+        if self._total is None or not self.done:
+            return None
+        return self.seconds * max(self._total - self.done, 0) / self.done
 
     def advance(self, n_bytes: int) -> None:
         """Count `n_bytes` more."""
@@ -51,7 +72,7 @@ class Progress:
         if self._bar is None and self.seconds >= DELAY_SECONDS:
             self._start()
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done)
+            self._bar.update(self._task, completed=self.done, left=self._left())
 
     def close(self) -> None:
         """Take the bar away."""
@@ -67,7 +88,6 @@ class Progress:
             DownloadColumn,
             TextColumn,
             TimeElapsedColumn,
-            TimeRemainingColumn,
         )
         from rich.progress import Progress as RichProgress
 
@@ -76,9 +96,16 @@ class Progress:
             BarColumn(),
             DownloadColumn(binary_units=True),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", style="progress.remaining", markup=False),
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._bar.add_task(self._label, total=self._total, completed=self.done)
+        self._task = self._bar.add_task(
+            self._label, total=self._total, completed=self.done, left=self._left()
+        )
         self._bar.start()
+
+    def _left(self) -> str:
+        """The time left, as the bar shows it."""
+        seconds = self.seconds_left
+        return "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))

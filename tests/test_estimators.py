@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -310,17 +311,56 @@ def test_damaged_files_are_refused(saved: Path, tmp_path):
         load_classifier(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("claim", ["width", "members"])
-def test_claims_that_the_tensors_do_not_bear_out_are_refused(claim, saved: Path, tmp_path):
-    """Before a net of that size is made."""
-    fields, tensors = safefile.read(saved)
-    if claim == "width":
-        fields["stack"]["widths"][0] = 10**6
-    else:
-        fields["heads"][0][1]["members"] = 10**9
+RECURRENT, NGRAMS, MAPS, KERNELS = (("symbols", 0), ("symbols", 1), ("vectors", 0), ("vectors", 1))
+CLAIMS: dict[str, tuple[tuple[str, int], list[Any], object]] = {
+    "a level's width": (RECURRENT, [0, "stack", "widths", 0], 10**6),
+    "many levels": (RECURRENT, [0, "stack", "widths"], [1] * 10**6),
+    "symbols": (RECURRENT, [0, "stack", "observation", "size"], 10**12),
+    "members": (RECURRENT, ["head", "members"], 10**9),
+    "buckets": (NGRAMS, ["head", "buckets"], 10**30),
+    "n-grams": (NGRAMS, ["head", "longest"], 10**12),
+    "buckets beyond the claimed": (NGRAMS, ["head", "buckets"], 1),
+    "weights without rows": (NGRAMS, [1, "head.1.weights"], np.zeros((0, 10**12), np.float32)),
+    "a bias of another shape": (NGRAMS, [1, "head.1.bias"], np.zeros((0, 10**12), np.float32)),
+    "rows that fall": (NGRAMS, [1, "head.1.used"], np.array([3, 1])),
+    "maps": (MAPS, ["head", "maps"], 10**6),
+    "kernels": (KERNELS, ["head", "kernels"], 10**12),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_claims_that_the_tensors_do_not_bear_out_are_refused(claim, tmp_path):
+    """Before the memory is taken."""
+    (kind, number), where, value = CLAIMS[claim]
+    fields, tensors = safefile.read(make_golden.GOLDEN / f"classifier-{kind}.safetensors")
+    found: Any = (fields, tensors)
+    *inner, last = [0, "heads", number, 1, *where[1:]] if where[0] == "head" else where
+    for key in inner:
+        found = found[key]
+    found[last] = value
     safefile.write(tmp_path / "model", fields, tensors)
-    with pytest.raises(NotAModel, match=r"does not fit into the file|more members than tensors"):
-        load_classifier(tmp_path / "model")
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotAModel) as caught:
+            load_classifier(tmp_path / "model")
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_buckets_that_no_context_fell_into_take_no_memory(tmp_path):
+    """A file may claim any number of them."""
+    rows, _ = make_golden.labelled_cases()["symbols"]
+    fields, tensors = safefile.read(make_golden.GOLDEN / "classifier-symbols.safetensors")
+    fields["heads"][1][1]["buckets"] = 10**12
+    safefile.write(tmp_path / "model", fields, tensors)
+    tracemalloc.start()
+    try:
+        assert len(load_classifier(tmp_path / "model").predict(rows[:2])) == 2
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_tensors_alone_are_no_classifier(saved: Path, tmp_path):

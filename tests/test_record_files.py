@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sqlite3
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,29 @@ def call(*arguments: object, code: int = 0, stdin: bytes | None = None) -> Any:
 
 
 # ---- blocks and files ------------------------------------------------------------------------------
+
+
+class Interrupted(io.BytesIO):
+    """A file during whose next `read` another thread begins, and ends unless it has to wait for the first."""
+
+    other: threading.Thread | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        other, self.other = self.other, None
+        if other is not None:
+            other.start()
+            other.join(0.2)
+        return super().read(size)
+
+
+def test_threads_share_a_file(small_blocks, codec):
+    target, found = Interrupted(), list[bytes]()
+    write(target, iter(RECORDS), codec)
+    file = RecordFile(target, MODEL, workers=1)
+    target.other = other = threading.Thread(target=lambda: found.append(file[50]))
+    assert file[3] == RECORDS[3]
+    other.join()
+    assert found == [RECORDS[50]]
 
 
 @pytest.mark.parametrize("encoded", [[], [b"a"], [b"ab", b"c" * 300, b"\xff"], [b"x" * 20_000] * 3])

@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch")
 from chunker import learning
 from chunker.cli.main import chunker
 from chunker.errors import CheckpointError
+from chunker.learning.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from chunker.learning.trainer import Trainer
 from chunker.models import load_model
 
@@ -157,6 +158,33 @@ def test_resuming_with_other_options_is_refused(corpus, tmp_path, stop_after):
     result = call("train", corpus, "-o", tmp_path / "m", "--resume")
     changed = "corpus/a.txt changed, corpus/c.txt is new, corpus/d.txt is new and 1 more"
     assert f"the corpus is not the one of the checkpoint ({changed}); give the same" in one_line(result)
+
+
+HOSTILE: dict[str, tuple[list[str], Any]] = {
+    "levels": (["stack", "levels"], [10**6, 10**6]),
+    "symbols": (["stack", "symbols"], 10**30),
+    "a stack that is a list": (["stack"], [1]),
+    "a training that is a list": (["training"], [1]),
+    "an option that is none": (["training", "unknown"], 1),
+    "a gate beyond floats": (["stack", "gate", "value"], 10**400),
+}
+
+
+@pytest.mark.parametrize("claim", HOSTILE)
+def test_a_checkpoint_that_claims_more_than_it_holds_is_refused(claim, corpus, tmp_path, stop_after):
+    stop_after(3, signal.SIGTERM)
+    train(corpus, tmp_path / "m")
+    path = checkpoint_path(tmp_path / "m")
+    tensors, facts = load_checkpoint(path)
+    where, value = HOSTILE[claim]
+    found = facts
+    for key in where[:-1]:
+        found = found[key]
+    found[where[-1]] = value
+    save_checkpoint(path, tensors, {k: v for k, v in facts.items() if k not in ("format", "version")})
+    result = call("train", corpus, "-o", tmp_path / "m", "--resume")
+    assert result.exit_code == 1, result.exception
+    one_line(result)
 
 
 def test_what_a_training_writes_is_not_read(corpus, tmp_path, stop_after):

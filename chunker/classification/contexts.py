@@ -121,11 +121,15 @@ def _words(symbols: Array) -> Array:
 class ContextCounts:
     """Counts of hashed contexts, weighted by log counts and by rarity in the training data.
 
-    Each part of `hashed_contexts` has its own `buckets` and unit length, so that no part dominates.
+    Each part of `hashed_contexts` has its own `buckets` and unit length, so that no part dominates. Columns
+    are the buckets that training met, so that memory goes by the data and not by the buckets.
+
+    used: (F,) int64, their numbers, rising, over all parts. idf: (F,).
     """
 
     def __init__(self, features: str, sizes: tuple[int, ...], buckets: int, text: bool) -> None:
         self.features, self.sizes, self.buckets, self.text = features, sizes, buckets, text
+        self.used: Array = np.zeros(0, np.int64)
         self.idf: Array = np.zeros(0)
 
     @property
@@ -135,34 +139,52 @@ class ContextCounts:
 
     def fit(self, sequences: list[Array], histories: list[History]) -> tuple[Any, Any]:
         """Learn the rarities; what `transform` makes of the training data."""
-        counts = self._count(sequences, histories)
+        columns = self._columns(sequences, histories)
+        self.used = np.unique(np.concatenate(columns))
+        if not len(self.used):
+            self.used = np.zeros(1, np.int64)  # linear models need a column
+        counts = self._count(columns)
         seen = np.bincount(counts.indices, minlength=counts.shape[1])
         # The square root: full inverse frequencies overrate what occurs in a short sequence by chance.
-        rarity = np.sqrt(np.log((1 + len(sequences)) / (1 + seen)) + 1)
-        self.idf = np.where(seen > 0, rarity, 0.0)
+        self.idf = np.sqrt(np.log((1 + len(sequences)) / (1 + seen)) + 1)
         return self._weigh(counts), self._plain(counts)
 
     def transform(self, sequences: list[Array], histories: list[History]) -> tuple[Any, Any]:
-        """Sparse: all parts weighted (n, parts * buckets), and plain counts of n-grams (n, buckets)."""
-        counts = self._count(sequences, histories)
+        """Sparse: all parts weighted (n, F), and plain counts of n-grams (n, columns in `plain`)."""
+        counts = self._count(self._columns(sequences, histories))
         return self._weigh(counts), self._plain(counts)
 
+    @property
+    def plain_begin(self) -> int:
+        """The number of the first bucket of n-grams."""
+        return min(self.parts - 1, 1) * self.buckets
+
+    @property
+    def plain(self) -> slice:
+        """The columns of n-grams."""
+        ends = np.searchsorted(self.used, [self.plain_begin, self.plain_begin + self.buckets])
+        return slice(int(ends[0]), int(ends[1]))
+
     def _plain(self, counts: Any) -> Any:
-        part = min(self.parts - 1, 1)
-        return counts[:, part * self.buckets : (part + 1) * self.buckets]
+        return counts[:, self.plain]
 
-    def _count(self, sequences: list[Array], histories: list[History]) -> Any:
-        from scipy.sparse import csr_matrix
-
+    def _columns(self, sequences: list[Array], histories: list[History]) -> list[Array]:
+        """The bucket of each context of each sequence."""
         columns: list[Array] = []
         for sequence, history in zip(sequences, histories, strict=True):
             hashes = hashed_contexts(sequence, history, self.features, self.sizes, self.text)
             found = [h % np.uint64(self.buckets) + np.uint64(i * self.buckets) for i, h in enumerate(hashes)]
             columns.append(np.concatenate(found).astype(np.int64))
+        return columns
+
+    def _count(self, columns: list[Array]) -> Any:
+        from scipy.sparse import csr_matrix
+
         row = np.repeat(np.arange(len(columns)), [len(found) for found in columns])
         column = np.concatenate(columns)
-        shape = (len(sequences), self.parts * self.buckets)
-        counts = csr_matrix((np.ones(len(row)), (row, column)), shape=shape)
+        met = np.isin(column, self.used)
+        row, column = row[met], np.searchsorted(self.used, column[met])
+        counts = csr_matrix((np.ones(len(row)), (row, column)), shape=(len(columns), len(self.used)))
         counts.sum_duplicates()
         return counts
 
@@ -171,7 +193,7 @@ class ContextCounts:
 
         row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
         data = (1 + np.log(counts.data)) * self.idf[counts.indices]
-        part = row * self.parts + counts.indices // self.buckets
+        part = row * self.parts + self.used[counts.indices] // self.buckets
         norms = np.sqrt(np.bincount(part, data * data, minlength=counts.shape[0] * self.parts))
         weights = np.array(WEIGHTS if self.parts > 1 else (1.0,))
         data = data * (weights[part % self.parts] / np.where(norms > 0, norms, 1.0)[part])

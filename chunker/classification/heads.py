@@ -24,6 +24,7 @@ from torch import Tensor
 from chunker.classification.inputs import Array, Preparation
 from chunker.classification.nets import CaseNet, Reading, RecurrentNet, mean_log_probabilities, warped
 from chunker.errors import UsageError
+from chunker.learning.claims import check_fits
 from chunker.learning.config import check_count
 from chunker.learning.fitting import descend
 from chunker.learning.history import History, HistoryStack, of_like_length
@@ -239,6 +240,9 @@ class TrainedHead(Head):
         return {}, tensors
 
     def restore(self, task: Task, facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+        if self.members > len(tensors):
+            raise ValueError("there are more members than tensors")
+        check_fits(lambda: self.new_net(task), tensors.values())
         self.nets_ = [self.new_net(task) for _ in range(self.members)]
         for i, net in enumerate(self.nets_):
             load_net(net, tensors, f"{i}.")

@@ -19,10 +19,13 @@ import torch
 from chunker.classification.contexts import ContextCounts, RandomKernels
 from chunker.classification.heads import Cases, Head, Task
 from chunker.classification.inputs import Array
+from chunker.errors import UsageError
 from chunker.learning.config import check_count
 
 HELD_OUT = 0.15
 FEWEST_HELD = 40  # cases; with fewer the weights would be chance
+MOST_BUCKETS = 1 << 40  # numbers of buckets are int64
+LONGEST = 1000  # n-grams
 SMOOTHING = 0.1  # counts that naive Bayes adds
 
 
@@ -60,14 +63,15 @@ class NaiveBayes:
     def __init__(self) -> None:
         self.weights: Array = np.zeros((0, 0), np.float32)
 
-    def fit(self, counts: Any, labels: Array, classes: int) -> NaiveBayes:
-        """counts: (n, F) sparse."""
+    def fit(self, counts: Any, labels: Array, classes: int, buckets: int) -> NaiveBayes:
+        """counts: (n, F) sparse, of the F of so many buckets that training met."""
         from scipy.sparse import csr_matrix
 
         n = len(labels)
         member = csr_matrix((np.ones(n), (labels, np.arange(n))), shape=(classes, n))
         table = (member @ counts).toarray().T + SMOOTHING  # (F, C)
-        self.weights = np.log(table / table.sum(0)).astype(np.float32)
+        total = table.sum(0) + SMOOTHING * (buckets - len(table))
+        self.weights = np.log(table / total).astype(np.float32)
         self.weights[np.asarray(counts.sum(0)).ravel() == 0] = 0.0  # n-grams that training never met
         return self
 
@@ -169,6 +173,8 @@ class NgramHead(Head):
     def check(self) -> None:
         check_count("buckets", self.buckets, 1)
         check_count("longest", self.longest, 1)
+        if self.buckets > MOST_BUCKETS or self.longest > LONGEST:
+            raise UsageError(f"buckets are {MOST_BUCKETS} at most, longest {LONGEST}; give less")
 
     def fit(self, task: Task, cases: Cases, held: Array, random: np.random.Generator) -> list[Array]:
         self.counts_ = self._counts(task)
@@ -190,7 +196,7 @@ class NgramHead(Head):
 
     def _fit_both(self, features: Any, counts: Any, labels: Array, task: Task) -> None:
         self.linear_ = LinearModel().fit_plain(features, labels, task.classes, task.seed)
-        self.bayes_ = NaiveBayes().fit(counts, labels, task.classes)
+        self.bayes_ = NaiveBayes().fit(counts, labels, task.classes, self.buckets)
 
     def _scores(self, features: Any, counts: Any) -> list[Array]:
         if self.bayes_ is None:
@@ -201,36 +207,49 @@ class NgramHead(Head):
         return self._scores(*self.counts_.transform(cases.sequences, cases.histories))
 
     def saved(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        used = np.flatnonzero(self.counts_.idf)  # buckets that training never met weigh nothing
+        used = self.counts_.used
         tensors = {
             "used": used,
-            "idf": self.counts_.idf[used],
-            "weights": self.linear_.weights[used],
+            "idf": self.counts_.idf,
+            "weights": self.linear_.weights,
             "bias": self.linear_.bias,
         }
         if self.bayes_ is not None:
             counted = np.flatnonzero(self.bayes_.weights.any(1))
-            tensors |= {"counted": counted, "bayes": self.bayes_.weights[counted]}
+            bucket = used[self.counts_.plain][counted] - self.counts_.plain_begin
+            tensors |= {"counted": bucket, "bayes": self.bayes_.weights[counted]}
         return {"sharpness": self.linear_.sharpness}, tensors
 
     def restore(self, task: Task, facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
-        self.counts_ = self._counts(task)
-        size = self.counts_.parts * self.buckets
-        self.counts_.idf = _spread(tensors["idf"], tensors["used"], size)
+        counts = self.counts_ = self._counts(task)
+        counts.used, counts.idf = tensors["used"], tensors["idf"]
+        _check_rows(counts.used, counts.parts * self.buckets)
         self.linear_ = LinearModel(float(facts["sharpness"]))
-        self.linear_.weights = _spread(tensors["weights"], tensors["used"], size)
-        self.linear_.bias = tensors["bias"]
+        self.linear_.weights, self.linear_.bias = tensors["weights"], tensors["bias"]
+        _check_shape(counts.idf, len(counts.used))
+        _check_shape(self.linear_.weights, len(counts.used), task.classes)
+        _check_shape(self.linear_.bias, task.classes)
         self.bayes_ = None
         if "bayes" in tensors:
+            ngrams, counted = counts.used[counts.plain] - counts.plain_begin, tensors["counted"]
+            _check_rows(counted, self.buckets)
+            _check_shape(tensors["bayes"], len(counted), task.classes)
+            if not np.isin(counted, ngrams).all():
+                raise ValueError("n-grams are weighed that training did not meet")
             self.bayes_ = NaiveBayes()
-            self.bayes_.weights = _spread(tensors["bayes"], tensors["counted"], self.buckets)
+            self.bayes_.weights = np.zeros((len(ngrams), task.classes), tensors["bayes"].dtype)
+            self.bayes_.weights[np.searchsorted(ngrams, counted)] = tensors["bayes"]
 
 
-def _spread(rows: Array, at: Array, size: int) -> Array:
-    """(size, ...) zeros but for the rows."""
-    found = np.zeros((size, *rows.shape[1:]), rows.dtype)
-    found[at] = rows
-    return found
+def _check_rows(rows: Array, end: int) -> None:
+    """Raise ValueError unless they are int64 (R,) that rise, from 0 on and below `end`."""
+    if rows.ndim != 1 or rows.dtype != np.int64 or (np.diff(rows, prepend=-1, append=end) < 1).any():
+        raise ValueError(f"the rows of a table of {end} are not told by rising numbers")
+
+
+def _check_shape(tensor: Array, *shape: int) -> None:
+    if tensor.shape != shape or tensor.dtype.kind != "f":
+        raise ValueError(f"a tensor of {shape} numbers is {tensor.shape} of {tensor.dtype}")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -274,5 +293,7 @@ class RandomKernelHead(Head):
             (int(dilation), tensors[f"{i}.weights"], tensors[f"{i}.biases"])
             for i, dilation in enumerate(facts["dilations"])
         ]
+        if sum(len(weights) for _, weights, _ in self.kernels_.groups) != self.kernels:
+            raise ValueError(f"there are no {self.kernels} kernels")
         self.linear_ = LinearModel(float(facts["sharpness"]))
         self.linear_.weights, self.linear_.bias = tensors["weights"], tensors["bias"]

@@ -23,6 +23,7 @@ from chunker.classification.linear import NgramHead, RandomKernelHead
 from chunker.classification.transformer import HistoryTransformer
 from chunker.config import GateRule
 from chunker.errors import NotAModel, UsageError
+from chunker.learning.claims import check_fits
 from chunker.learning.history import HistoryStack
 from chunker.learning.pretraining import PretrainReport
 
@@ -97,7 +98,7 @@ def load_estimator(path: str | os.PathLike[str]) -> Saved:
     fields, tensors = safefile.read(path)
     try:
         return _build(fields, tensors)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RuntimeError, UsageError) as error:
         raise NotAModel(f"{path}: the classifier cannot be read ({error}); fit it again") from error
 
 
@@ -121,19 +122,10 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _refuse_claims(fields: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
-    """Raise ValueError where nets would be made that are larger than what the file holds for them."""
-    numbers = sum(tensor.size for tensor in tensors.values())
-    for width in fields["stack"]["widths"]:
-        if int(width) ** 2 > numbers:
-            raise ValueError(f"a level of width {width} does not fit into the file")
-    for _, settings, _ in fields.get("heads", ()):
-        if int(settings.get("members", 1)) > len(tensors):
-            raise ValueError("there are more members than tensors")
-
-
 def _build(fields: Mapping[str, Any], tensors: Mapping[str, Array]) -> Saved:
-    _refuse_claims(fields, tensors)
+    if len(fields["stack"]["widths"]) > len(tensors):
+        raise ValueError("there are more levels than tensors")
+    check_fits(lambda: HistoryStack.from_json(fields["stack"]).levels, tensors.values())
     parameters = dict(fields["parameters"])
     gate = parameters["gate"]
     parameters |= {
@@ -168,6 +160,7 @@ def _build(fields: Mapping[str, Any], tensors: Mapping[str, Array]) -> Saved:
     model.heads_ = []
     for i, (name, settings, facts) in enumerate(fields["heads"]):
         head, prefix = HEADS[name](**settings), f"head.{i}."
+        head.check()
         own = {k.removeprefix(prefix): tensor for k, tensor in tensors.items() if k.startswith(prefix)}
         head.restore(model.task(), facts, own)
         model.heads_.append(head)

@@ -14,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from chunker.config import canonical_json, parse_json
+from chunker.config import StackConfig, canonical_json, parse_json
 from chunker.errors import CheckpointError
+from chunker.learning.claims import check_fits
+from chunker.learning.stack import Stack
 from chunker.wholefile import write_whole
 
 _KEY = "chunker"
@@ -57,6 +59,20 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path}: no such checkpoint; start without --resume") from exc
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as exc:
         raise CheckpointError(f"{path}: is damaged or no checkpoint; begin anew (--force)") from exc
+
+
+def held_stack(config: StackConfig, tensors: Mapping[str, Tensor]) -> Stack:
+    """A stack of a checkpoint's configuration, whose weights, among its tensors, are still to be loaded.
+
+    Raises CheckpointError, before the stack takes memory, if they are too few for it.
+    """
+    try:
+        check_fits(lambda: Stack(config), tensors.values())
+    except (ValueError, RuntimeError) as exc:
+        raise CheckpointError(
+            f"the checkpoint claims levels that it does not hold ({exc}); begin anew (--force)"
+        ) from exc
+    return Stack(config)
 
 
 def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

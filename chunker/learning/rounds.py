@@ -20,7 +20,7 @@ from torch import Tensor
 
 from chunker.config import GateRule, StackConfig
 from chunker.errors import CheckpointError, UsageError
-from chunker.learning.checkpoint import part
+from chunker.learning.checkpoint import held_stack, part
 from chunker.learning.config import DistillConfig, TrainConfig
 from chunker.learning.corpus import Lanes, Source, Streams
 from chunker.learning.distillation import Distiller
@@ -255,7 +255,7 @@ class IterativeDistillation:
             self.best = (StackConfig.from_json(config), weights, figures)
         if self.phase:
             self.teacher = Stack.complete(StackConfig.from_json(facts["teacher"]), part(tensors, "teacher"))
-            trained = Stack(StackConfig.from_json(facts["trained"]))
+            trained = held_stack(StackConfig.from_json(facts["trained"]), tensors)
             if self.phase % 2:
                 if trained.config.mode == "faithful":
                     trained.grow()

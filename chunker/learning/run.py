@@ -27,7 +27,7 @@ from torch import Tensor
 
 from chunker.config import StackConfig, Wake
 from chunker.errors import CheckpointError, UsageError
-from chunker.learning.checkpoint import load_checkpoint, save_checkpoint
+from chunker.learning.checkpoint import held_stack, load_checkpoint, save_checkpoint
 from chunker.learning.config import DistillConfig, TrainConfig, WokenConfig, choose_device
 from chunker.learning.corpus import (
     Lanes,
@@ -367,16 +367,16 @@ class Run:
     def _take_over(self, checkpoint: Path, held: contextlib.ExitStack) -> None:
         """Hold the checkpoint in place of the first process, whose hold ends with it. Raises FailedElsewhere
         if it lives, or has written what is left."""
-        noticed = time.time()
+        noticed, before = time.monotonic(), _written(checkpoint)
         while True:
             try:
                 held.enter_context(only_training(checkpoint))
                 break
             except CheckpointError as error:
-                if time.time() - noticed > _DYING_SECONDS:
+                if time.monotonic() - noticed > _DYING_SECONDS:
                     raise FailedElsewhere(str(error)) from error
                 time.sleep(0.1)
-        if checkpoint.exists() and checkpoint.stat().st_mtime > noticed - 1:
+        if _written(checkpoint) != before:
             raise FailedElsewhere("another process has written the checkpoint")
 
     def stack(self) -> Stack:
@@ -409,6 +409,11 @@ class Run:
                 if json.loads(line)["bytes"] <= self.trainer.bytes:
                     kept.append(line + "\n")
         write_whole(self.log, "".join(kept).encode())
+
+
+def _written(path: Path) -> int | None:
+    """When a file was written, in nanoseconds; None if there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def start_training(
@@ -447,7 +452,7 @@ def start_training(
 
     def new_stack(shape: StackConfig) -> Stack:
         torch.manual_seed(config.seed)
-        stack = Stack(shape)
+        stack = Stack(shape) if saved is None else held_stack(shape, saved[0])
         if begun is not None and before is None:  # what the model does not read, as waking, begins at random
             stack.load_state_dict(Stack.from_model(begun).state_dict(), strict=False)
         return stack
@@ -582,7 +587,7 @@ def start_distillation(
     if settings.get("rounds", rounds) != rounds and before is not None:
         raise CheckpointError(f"rounds was {rounds} so far; leave it out, or begin anew (--force)")
     rounds = settings.get("rounds", rounds)
-    learner = _student(student, taught, config.seed, before)
+    learner = _student(student, taught, config.seed, saved)
     kept = {
         "student": [learner.config.to_json(), has_shared_ngrams(learner)],
         "training": asdict(config),
@@ -618,13 +623,16 @@ def start_distillation(
 
 
 def _student(
-    student: Stack | StackConfig | None, teacher: Stack, seed: int, before: Mapping[str, Any] | None
+    student: Stack | StackConfig | None,
+    teacher: Stack,
+    seed: int,
+    saved: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None,
 ) -> Stack:
-    if before is not None:
-        config, shared = StackConfig.from_json(before["student"][0]), before["student"][1]
+    if saved is not None:
+        config, shared = StackConfig.from_json(saved[1]["student"][0]), saved[1]["student"][1]
         if student is not None and (student.config if isinstance(student, Stack) else student) != config:
             raise CheckpointError("the student is of another shape than the checkpoint's; leave it out")
-        built = Stack(config)  # its weights are in the checkpoint
+        built = held_stack(config, saved[0])
         if shared:
             share_ngrams(built, teacher)
         return built
@@ -669,7 +677,10 @@ def _configured(
         return kind(**given)
     if key not in before:
         raise CheckpointError("the checkpoint is of another kind of run; begin anew")
-    saved = StackConfig.from_json(before[key]) if kind is StackConfig else kind(**before[key])
+    try:
+        saved = StackConfig.from_json(before[key]) if kind is StackConfig else kind(**before[key])
+    except (TypeError, ValueError) as exc:
+        raise CheckpointError(f"the checkpoint's {key} cannot be read ({exc}); begin anew (--force)") from exc
     for name in ("minutes", "bytes"):
         if name in given and getattr(saved, name) is None:
             counted = "bytes" if name == "minutes" else "minutes"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO, TypeVar, overload
 from zlib import crc32
 
@@ -144,7 +145,7 @@ def write(
 
 class RecordFile:
     """A file of records as a sequence: `file[7]` is a record, `file[2:5]` a list of them, and iterating
-    decodes all on all cores. Threads must not share it.
+    decodes all on all cores. Threads may share it.
 
     model: a model or the path of its file; None: the file that the header names, beside this one or in the
     current folder. workers: threads; None for one per core.
@@ -164,7 +165,7 @@ class RecordFile:
         workers: int | None = None,
     ) -> None:
         """file: open, and able to seek. folder: where it lies, to look for the model."""
-        self._file = file
+        self._file, self._lock = file, Lock()  # a file has one position
         size = file.seek(0, os.SEEK_END)
         self.header, begin = Header.read(_at(file, 0, min(size, MAX_HEADER_BYTES)))
         self.ended, heads, self._crc = _read_index(file, size, begin)
@@ -236,7 +237,8 @@ class RecordFile:
 
     def _raw(self, number: int) -> bytes:
         begin, end = self._begins[number : number + 2]
-        return _at(self._file, begin, end - begin)
+        with self._lock:
+            return _at(self._file, begin, end - begin)
 
 
 def _at(file: BinaryIO, position: int, size: int) -> bytes:

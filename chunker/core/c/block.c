@@ -500,7 +500,7 @@ static int64_t code_record(ChunkerSession *s, int64_t size, int32_t end, int64_t
         if (n == size) return CHUNKER_CORRUPT;
         if (n == most) return CHUNKER_BAD_JOB;
         if (look(b, n)) return CHUNKER_STOPPED;
-        Told told = {.rank_from = INT32_MAX};
+        Told told = {.rank_from = INT32_MAX}; /* the journal is that of the record */
         uint8_t *byte = s->content + b->position;
         *byte = (uint8_t)code_byte(b, *byte, &told);
         memcpy(chances[n], told.probability, sizeof *chances);
