@@ -75,8 +75,9 @@ class Sent:
 
     def __reduce__(self) -> tuple[Any, ...]:
         model, key = self.model, self.model.fingerprint
-        if builtin_name(key) is not None:
-            return _received, (key, builtin_name(key), None)
+        name = builtin_name(key)
+        if name is not None:
+            return _received, (key, name, None)
         if model.path.is_file():
             return _received, (key, str(model.path.resolve()), None)
         return _received, (key, None, (model.name, model.path, model.config, {}, model.raw_tensors))

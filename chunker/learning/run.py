@@ -441,19 +441,21 @@ def start_training(
     _check_known(settings, StackConfig, TrainConfig)
     before = None if saved is None else saved[1]
     begun = None if init is None else _loaded(init)
-    if begun is None or before is not None:
+    begun_with = _begun_with(begun, before)
+    if before is not None:
+        begun = None  # its weights, trained on, are in the checkpoint
+    if begun is None:
         shape = _configured(StackConfig, settings, before, "stack")
     else:
         shape = _shape_of(begun, settings)
     config = _configured(TrainConfig, settings, before, "training")
     _check_reads_bytes(shape)
-    begun_with = _begun_with(begun, before)
     kept = {"stack": shape.to_json(), "training": asdict(config), "init": begun_with}
 
     def new_stack(shape: StackConfig) -> Stack:
         torch.manual_seed(config.seed)
         stack = Stack(shape) if saved is None else held_stack(shape, saved[0])
-        if begun is not None and before is None:  # what the model does not read, as waking, begins at random
+        if begun is not None:  # what the model does not read, as waking, begins at random
             stack.load_state_dict(Stack.from_model(begun).state_dict(), strict=False)
         return stack
 

@@ -30,9 +30,8 @@ KINDS = {
     "records": ("a model of records", "use it with chunker.RecordCodec or `chunker records`"),
 }
 
-# Types of safetensors and numpy's names for them, little-endian; a model has no others.
+# Types of safetensors and numpy's names for them, little-endian; the last digit is a value's bytes.
 _TYPES = {"I8": "|i1", "I32": "<i4", "F32": "<f4", "U8": "|u1"}
-_SIZES = {"I8": 1, "I32": 4, "F32": 4, "U8": 1}  # of a value, in bytes
 
 RawTensors = dict[str, RawTensor]
 
@@ -160,9 +159,9 @@ def _read(path: Path) -> tuple[dict[str, Any], RawTensors]:
         file.seek(begin)
         found, at = {}, 0
         for name, dtype, shape, first, end in tensors:
-            if (first, end) != (at, at + math.prod(shape) * _SIZES[dtype]):
+            if (first, end) != (at, at + math.prod(shape) * int(dtype[-1])):
                 raise _no_model_file(path, f"tensor {_brief(name)} does not lie where it should")
-            found[name] = RawTensor(_TYPES[dtype], shape, file.read(end - first))
+            found[name] = RawTensor(dtype, shape, file.read(end - first))
             at = end
         return header, found
 
@@ -176,7 +175,7 @@ def _described(entry: Mapping[str, Any]) -> tuple[str, tuple[int, ...], int, int
             raise ValueError(f"{_brief(number)} is no size")
     if entry["dtype"] not in _TYPES:
         raise ValueError(f"a tensor of type {_brief(entry['dtype'])}")
-    return entry["dtype"], tuple(shape), first, end
+    return _TYPES[entry["dtype"]], tuple(shape), first, end
 
 
 def _fields(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
