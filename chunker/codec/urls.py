@@ -6,12 +6,15 @@ A name without a scheme is that of a local file, and nothing here has to do with
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
+import os
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self, cast
 
 from chunker import extras
-from chunker.errors import MissingExtra, UsageError
+from chunker.errors import ChunkerError, MissingExtra, UsageError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: one is a drive of Windows
 
@@ -26,12 +29,11 @@ def open_url(url: str, mode: str) -> BinaryIO:
 
     Raises
     ------
-    MissingExtra, UsageError: what is needed for it is not there. OSError, or whatever else its file system
-    raises.
+    MissingExtra, UsageError: what is needed for it is not there. OSError: it cannot be opened; its methods
+    raise it, too, whatever the file system itself would raise.
     """
     system, path = _located(url)
-    file: BinaryIO = system.open(path, mode)
-    return file
+    return cast(BinaryIO, _opened(system, path, mode, url))
 
 
 @contextlib.contextmanager
@@ -44,16 +46,65 @@ def open_whole(url: str, *, replace: bool) -> Iterator[BinaryIO]:
     FileExistsError: it is there already, and `replace` is False. What `open_url` raises.
     """
     system, path = _located(url)
-    if not replace and system.exists(path):
-        raise FileExistsError(url)
-    with system.transaction, system.open(path, "wb") as file:
-        yield file
+    with _told_of(url):
+        if not replace and system.exists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), url)
+    with _Told(system.transaction, url), _opened(system, path, "wb", url) as file:
+        yield cast(BinaryIO, file)
 
 
 def size_of(file: Any) -> int | None:
     """Bytes of a file that was opened, if its file system tells."""
     size = getattr(file, "size", None)
     return size if isinstance(size, int) else None
+
+
+class _Told:
+    """A file, or a transaction, of a file system elsewhere, that raises OSError whatever goes wrong."""
+
+    def __init__(self, inner: Any, url: str) -> None:
+        self._inner, self._url = inner, url
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if not callable(value):
+            return value
+
+        def told(*arguments: Any, **named: Any) -> Any:
+            with _told_of(self._url):
+                return value(*arguments, **named)
+
+        return told
+
+    def __enter__(self) -> Self:
+        with _told_of(self._url):
+            self._inner.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with _told_of(self._url):
+            self._inner.__exit__(*raised)
+
+
+def _opened(system: Any, path: str, mode: str, url: str) -> _Told:
+    with _told_of(url):
+        return _Told(system.open(path, mode), url)
+
+
+@contextlib.contextmanager
+def _told_of(url: str) -> Iterator[None]:
+    """Make what a file system raises an OSError that names the URL: each has exceptions of its own."""
+    try:
+        yield
+    except (ChunkerError, MemoryError, io.UnsupportedOperation):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror is not None:
+            raise
+        told = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, FileNotFoundError) and url.endswith(told):  # it says what was not found, no more
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from error
+        raise OSError(f"{url}: {told}") from error
 
 
 def _located(url: str) -> tuple[Any, str]:

@@ -3,14 +3,17 @@
     net                         the policy reads                        it decides
     history-memory              what is seen, the state of the top      when something unpredicted came; until
                                 level, the time since its last event    then its action is repeated
-    history-memory, each step   the same                                at every step
-    lstm                        what is seen, with an LSTM trained      at every step
-                                end to end through whole episodes
-    lstm, on events             the same                                as history-memory does, whose stack
-    lstm-chrono, on events      the same, see below                     tells it when, and nothing else
-    no-memory                   what is seen                            at every step
-    no-memory, on events        the same                                as history-memory does
+    history-memory, each step   the same, and the return so far         at every step
+    lstm, on events             what is seen, with an LSTM trained      as history-memory does, whose stack
+                                end to end through whole episodes       tells it when, and nothing else
+    lstm-chrono, on events      the same, see below                     the same
+    lstm                        the same, and the return so far         at every step
+    no-memory, on events        what is seen                            as history-memory does
+    no-memory                   the same, and the return so far         at every step
     history-memory, ppo         as history-memory                       as history-memory does
+
+Whoever decides at every step is told the return so far because a maze shows nobody that he is late: see
+`chunker.reinforcement.wrappers.VectorReturnSoFar`.
 
 All have the same budget of seconds of processor time. `chunker.reinforcement.policy_gradient` trains them on
 64 mazes side by side; only the last is trained by stable-baselines3's PPO, in one maze. The stack learns from
@@ -42,7 +45,12 @@ from chunker.experiments.baselines import Net, State
 from chunker.experiments.results import Row
 from chunker.reinforcement.mazes import TMaze, TMazes
 from chunker.reinforcement.policy_gradient import Episodes, GradientConfig, Policy, run_episodes, train_policy
-from chunker.reinforcement.wrappers import ActOnEvents, HistoryMemory, VectorHistoryMemory
+from chunker.reinforcement.wrappers import (
+    ActOnEvents,
+    HistoryMemory,
+    VectorHistoryMemory,
+    VectorReturnSoFar,
+)
 
 SECONDS = 120.0  # of processor time, for each net and seed
 PPO = "history-memory, ppo"
@@ -102,13 +110,17 @@ class _Recurrent(nn.Module):
 
 def _train(net: str, maze: Maze, seed: int, seconds: float) -> Row:
     torch.manual_seed(seed)
-    on_events = net in ("history-memory", WIDE_GATE) or net.endswith("on events")
+    on_events = _on_events(net)
     # long episodes take an LSTM as long for one row as for all: all of a batch are learned from together
     config = GradientConfig(on_events=on_events, minibatches=1 if net.startswith("lstm") else 4)
     envs, policy = _agent(net, maze, seed)
     watch = _Watch(seconds, lambda: run_episodes(envs, policy, on_events, greedy=True))
     train_policy(envs, policy, config, lambda _: watch.over(_ROWS))
     return watch.row(net, seed)
+
+
+def _on_events(net: str) -> bool:
+    return net in ("history-memory", WIDE_GATE) or net.endswith("on events")
 
 
 class _Watch:
@@ -189,15 +201,18 @@ def _agent(net: str, maze: Maze, seed: int) -> tuple[VectorEnv, nn.Module]:
     gate = GateRule("surprise", 2.0 if net == WIDE_GATE else 0.5)
     memory = VectorHistoryMemory(mazes, gate=gate, seed=seed)
     if net.startswith("history-memory"):
-        return memory, Policy(seen + memory.memory.width, actions)
-    if net.endswith("on events"):
-        shown = _shown(memory, lambda observations: observations[:, :seen], seen)
+        envs = memory
+    elif _on_events(net):
+        envs = _shown(memory, lambda observations: observations[:, :seen], seen)
     else:
         one_hot = np.eye(seen, dtype=np.float32)
-        shown = _shown(mazes, lambda observations: one_hot[observations], seen)
-    if net.startswith("no-memory"):
-        return shown, Policy(seen, actions)
-    return shown, _Recurrent(seen, actions, maze.corridor + 1 if net.startswith("lstm-chrono") else None)
+        envs = _shown(mazes, lambda observations: one_hot[observations], seen)
+    if not _on_events(net):
+        envs = VectorReturnSoFar(envs)
+    inputs = envs.single_observation_space.shape[0]
+    if not net.startswith("lstm"):
+        return envs, Policy(inputs, actions)
+    return envs, _Recurrent(inputs, actions, maze.corridor + 1 if net.startswith("lstm-chrono") else None)
 
 
 def _shown(envs: VectorEnv, change: Callable[[Any], Any], width: int) -> VectorEnv:

@@ -2,7 +2,7 @@
 
     symbols.py          observations as symbols
     memory.py           a stack that reads, and learns from, the episodes of a batch of environments
-    wrappers.py         HistoryMemory, VectorHistoryMemory, ActOnEvents
+    wrappers.py         HistoryMemory, VectorHistoryMemory, VectorReturnSoFar, ActOnEvents
     mazes.py            T-mazes: chunker/PassiveTMaze-v0, chunker/ActiveTMaze-v0
     policy_gradient.py  a policy gradient, proximal policy optimisation over whole episodes
 
@@ -21,7 +21,12 @@ from chunker import extras
 if TYPE_CHECKING:
     from chunker.reinforcement.memory import MemoryConfig
     from chunker.reinforcement.policy_gradient import GradientConfig, Policy, train_policy
-    from chunker.reinforcement.wrappers import ActOnEvents, HistoryMemory, VectorHistoryMemory
+    from chunker.reinforcement.wrappers import (
+        ActOnEvents,
+        HistoryMemory,
+        VectorHistoryMemory,
+        VectorReturnSoFar,
+    )
 
 _HOMES = {
     "ActOnEvents": "chunker.reinforcement.wrappers",
@@ -30,6 +35,7 @@ _HOMES = {
     "MemoryConfig": "chunker.reinforcement.memory",
     "Policy": "chunker.reinforcement.policy_gradient",
     "VectorHistoryMemory": "chunker.reinforcement.wrappers",
+    "VectorReturnSoFar": "chunker.reinforcement.wrappers",
     "train_policy": "chunker.reinforcement.policy_gradient",
 }
 
@@ -40,6 +46,7 @@ __all__ = [
     "MemoryConfig",
     "Policy",
     "VectorHistoryMemory",
+    "VectorReturnSoFar",
     "train_policy",
 ]
 MAZES = {"chunker/PassiveTMaze-v0": False, "chunker/ActiveTMaze-v0": True}

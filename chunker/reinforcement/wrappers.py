@@ -3,6 +3,7 @@
 HistoryMemory(env)          observation, top level's state and time since its last event, side by side
 VectorHistoryMemory(envs)   the same for a vector environment, with one stack for all
 ActOnEvents(memory)         repeats an action until something unpredicted comes
+VectorReturnSoFar(envs)     observation, and what the episode has earned so far
 """
 
 from __future__ import annotations
@@ -109,10 +110,7 @@ class VectorHistoryMemory(VectorWrapper):  # type: ignore[misc]
 
     def __init__(self, env: VectorEnv, *, stack: HistoryStack | None = None, **settings: Any) -> None:
         super().__init__(env)
-        if env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP) != AutoresetMode.NEXT_STEP:
-            raise UsageError(
-                "the vector environment must begin episodes with AutoresetMode.NEXT_STEP; set it so"
-            )
+        _require_next_step(env)
         self._reader = _Reader(env.single_observation_space, env.num_envs, _config(settings), stack)
         self.single_observation_space = self._reader.space
         self.observation_space = batch_space(self._reader.space, env.num_envs)
@@ -150,6 +148,50 @@ class VectorHistoryMemory(VectorWrapper):  # type: ignore[misc]
         return found, {**info, "event": self.memory.event}
 
 
+class VectorReturnSoFar(VectorWrapper):  # type: ignore[misc]
+    """A vector environment with observations (B, D + 1): flat ones, and the sum of the episode's rewards.
+
+    Where a mistake is paid for and not seen, a policy that decides at each step cannot tell the episodes that
+    it has spoilt from the others, and what comes of them drowns what it could learn. Agents of Duan et al.
+    (2016) and Ni et al. (2022) are told the last reward for such reasons.
+
+    Raises
+    ------
+    UsageError: observations are no Box of one dimension, or episodes are begun otherwise than in the step
+    after one's end.
+    """
+
+    def __init__(self, env: VectorEnv) -> None:
+        super().__init__(env)
+        _require_next_step(env)
+        space = env.single_observation_space
+        if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+            raise UsageError("rewards go beside flat observations; flatten these before")
+        low, high = np.append(space.low, -np.inf), np.append(space.high, np.inf)
+        self.single_observation_space = gym.spaces.Box(low, high, dtype=np.float32)
+        self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        self._earned = np.zeros(env.num_envs, np.float32)
+        self._over = np.zeros(env.num_envs, np.bool_)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Floats, dict[str, Any]]:
+        observations, info = self.env.reset(seed=seed, options=options)
+        self._earned[:], self._over[:] = 0, False
+        return self._beside(observations), info
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Floats, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        observations, rewards, terminated, truncated, info = self.env.step(actions)
+        self._earned = np.where(self._over, 0, self._earned + rewards).astype(np.float32)
+        self._over = terminated | truncated
+        return self._beside(observations), rewards, terminated, truncated, info
+
+    def _beside(self, observations: Floats) -> Floats:
+        return np.concatenate([observations, self._earned[:, None]], 1, dtype=np.float32)
+
+
 class ActOnEvents(gym.Wrapper):  # type: ignore[misc]
     """Repeats each action until an observation was not predicted, or the episode ends.
 
@@ -170,6 +212,11 @@ class ActOnEvents(gym.Wrapper):  # type: ignore[misc]
                 raise UsageError("ActOnEvents needs to be told of events; put it around a HistoryMemory")
             if terminated or truncated or info["event"]:
                 return observation, total, terminated, truncated, {**info, "steps": steps}
+
+
+def _require_next_step(env: VectorEnv) -> None:
+    if env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP) != AutoresetMode.NEXT_STEP:
+        raise UsageError("the vector environment must begin episodes with AutoresetMode.NEXT_STEP; set it so")
 
 
 def _config(settings: dict[str, Any]) -> MemoryConfig:
