@@ -11,7 +11,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, cast
 
 from chunker import extras
 from chunker.errors import ChunkerError, MissingExtra, UsageError
@@ -76,7 +76,7 @@ class _Told:
 
         return told
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> _Told:  # noqa: PYI034 - Self needs Python 3.11
         with _told_of(self._url):
             self._inner.__enter__()
         return self
