@@ -27,6 +27,7 @@ from chunker.reinforcement import (
     MemoryConfig,
     Policy,
     VectorHistoryMemory,
+    VectorReturnSoFar,
     train_policy,
 )
 from chunker.reinforcement.mazes import AHEAD, BACK, NORTH, NORTH_SIGN, SOUTH, SOUTH_SIGN, TMazes
@@ -271,6 +272,24 @@ def test_a_wider_gate_keeps_noise_out():
         shares.append(np.mean(events[80:]))
     assert shares[0] > 0.9
     assert shares[1] < 0.1
+
+
+def test_what_the_episode_has_earned_so_far_is_told(stack):
+    envs = VectorReturnSoFar(VectorHistoryMemory(TMazes(2, corridor=4), stack=stack))
+    seen, _ = envs.reset(seed=0)
+    assert seen in envs.observation_space
+    assert seen.shape == (2, 6 + 8 + 1 + 1)
+    earned = [seen[:, -1]]
+    for actions in [AHEAD] * 2, [AHEAD, BACK], [AHEAD] * 2, [AHEAD] * 2, [NORTH] * 2, [AHEAD] * 2:
+        earned.append(envs.step(np.array(actions))[0][:, -1])
+    on_time, late = np.array(earned).T
+    assert on_time[:5].tolist() == [0] * 5
+    assert on_time[5] in (0, 1)
+    assert late.tolist() == [0, 0, -0.25, -0.5, -0.75, -0.75, 0]  # the last step begins new episodes
+    seen, *_ = envs.reset()
+    assert (seen[:, -1] == 0).all()
+    with pytest.raises(UsageError, match="flatten"):
+        VectorReturnSoFar(TMazes(2))
 
 
 # ---- acting ----------------------------------------------------------------------------------------

@@ -167,7 +167,9 @@ class VectorReturnSoFar(VectorWrapper):  # type: ignore[misc]
         space = env.single_observation_space
         if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
             raise UsageError("rewards go beside flat observations; flatten these before")
-        low, high = np.append(space.low, -np.inf), np.append(space.high, np.inf)
+        low, high = (
+            np.append(*ends).astype(np.float32) for ends in ((space.low, -np.inf), (space.high, np.inf))
+        )
         self.single_observation_space = gym.spaces.Box(low, high, dtype=np.float32)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self._earned = np.zeros(env.num_envs, np.float32)
