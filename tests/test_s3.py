@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from cli_support import TEXT, call, one_line
 
@@ -18,7 +16,7 @@ s3fs = pytest.importorskip("s3fs")
 server = pytest.importorskip("moto.server")
 
 PART = 5 << 20  # the least that S3 takes
-NOISE = random.Random(0).randbytes(PART + 1000)  # in two parts
+LONG = bytes(PART + 1000)  # in two parts
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +47,13 @@ def s3(address, monkeypatch):
     system.rm("bucket", recursive=True)
 
 
+@pytest.fixture(scope="module")
+def long_archive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("s3") / "long.nhc"
+    path.write_bytes(chunker.compress(LONG))
+    return str(path)
+
+
 def uploads(s3):
     """Those that were begun, and neither completed nor given up: no listing shows them, and they cost."""
     return s3.call_s3("list_multipart_uploads", Bucket="bucket").get("Uploads", [])
@@ -75,27 +80,22 @@ def test_there_and_back(s3):
     assert chunker.frame_info("s3://bucket/a.txt.nhc").bytes_in == len(TEXT)
 
 
-def test_in_parts(s3, tmp_path):
-    (tmp_path / "noise").write_bytes(NOISE)
-    call(compress, str(tmp_path / "noise"), "-o", "s3://bucket/noise.nhc")
-    assert s3.size("bucket/noise.nhc") > PART
-    call(decompress, "s3://bucket/noise.nhc", "-o", "s3://bucket/noise")
-    assert s3.cat("bucket/noise") == NOISE
+def test_in_parts(s3, long_archive):
+    call(decompress, long_archive, "-o", "s3://bucket/long")
+    assert s3.cat("bucket/long") == LONG
     assert not uploads(s3)
 
 
 @pytest.mark.parametrize("operation", ["create_multipart_upload", "upload_part", "complete_multipart_upload"])
-def test_of_an_upload_that_fails_nothing_is_left(s3, tmp_path, monkeypatch, operation):
-    (tmp_path / "noise").write_bytes(NOISE)
+def test_of_an_upload_that_fails_nothing_is_left(s3, long_archive, monkeypatch, operation):
     fail(monkeypatch, operation)
-    stderr = call(compress, str(tmp_path / "noise"), "-o", "s3://bucket/noise.nhc", code=1).stderr
-    assert "s3://bucket/noise.nhc: the line is cut" in one_line(stderr.encode())
-    assert not s3.exists("bucket/noise.nhc")
+    stderr = call(decompress, long_archive, "-o", "s3://bucket/long", code=1).stderr
+    assert "s3://bucket/long: the line is cut" in one_line(stderr.encode())
+    assert not s3.exists("bucket/long")
     assert not uploads(s3)
 
 
-def test_of_an_upload_that_is_interrupted_nothing_is_left(s3, tmp_path, monkeypatch):
-    (tmp_path / "noise").write_bytes(NOISE)
+def test_of_an_upload_that_is_interrupted_nothing_is_left(s3, long_archive, monkeypatch):
     upload, parts = s3fs.core.S3File._upload_chunk, []
 
     def interrupted(self, final=False):
@@ -105,9 +105,9 @@ def test_of_an_upload_that_is_interrupted_nothing_is_left(s3, tmp_path, monkeypa
             raise KeyboardInterrupt
 
     monkeypatch.setattr(s3fs.core.S3File, "_upload_chunk", interrupted)
-    call(group, "compress", str(tmp_path / "noise"), "-o", "s3://bucket/noise.nhc", code=130)
-    assert parts[0] is False
-    assert not s3.exists("bucket/noise.nhc")
+    call(group, "decompress", long_archive, "-o", "s3://bucket/long", code=130)
+    assert parts[0] is False  # not the last one
+    assert not s3.exists("bucket/long")
     assert not uploads(s3)
 
 
