@@ -19,8 +19,9 @@ All have the same budget of seconds of processor time. `chunker.reinforcement.po
 64 mazes side by side; only the last is trained by stable-baselines3's PPO, in one maze. The stack learns from
 the first 4,096 observations of the policy's own episodes, which count and whose time counts, and is then
 frozen. The chrono LSTM (Tallec and Ollivier 2018) is told the length of an episode by its biases. Rewards and
-the limit of time are those of Ni et al. (2023): an agent that is ever late does not arrive. In the active maze the
-bonus for entropy is larger, 0.15: with 0.01 all walk straight ahead before the sign has helped anybody.
+the limit of time are those of Ni et al. (2023): an agent that is ever late does not arrive. In the active
+maze the bonus for entropy is 0.15, for with 0.01 all walk straight ahead before the sign has helped anybody;
+PPO of stable-baselines3 has none.
 
 Solved: 64 of 64 fresh episodes end in the right arm with the policy's most probable actions, looked at after
 every fifth batch of 64 episodes.
