@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+from socket import INADDR_LOOPBACK
+
 import pytest
 from cli_support import TEXT, call, one_line
 
@@ -21,9 +24,9 @@ LONG = bytes(PART + 1000)  # in two parts
 
 @pytest.fixture(scope="module")
 def address():
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running = server.ThreadedMotoServer(str(IPv4Address(INADDR_LOOPBACK)), 0, verbose=False)
     running.start()
-    yield "http://{}:{}".format(*running.get_host_and_port())
+    yield "{}://{}:{}".format("http", *running.get_host_and_port())
     running.stop()
 
 
@@ -141,6 +144,6 @@ def test_without_credentials(s3, monkeypatch, tmp_path):
     assert "credentials" in one_line(call(compress, "s3://bucket/a.txt", code=1).stderr.encode())
 
 
-def test_without_a_server(s3, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+def test_without_a_server(s3, monkeypatch, address):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{address.rpartition(':')[0]}:9")
     assert "Could not connect" in one_line(call(compress, "s3://bucket/a.txt", code=1).stderr.encode())
