@@ -55,13 +55,12 @@ from chunker.learning.rounds import IterativeDistillation
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import AnyStreams, Trainer
 from chunker.learning.woken_trainer import WokenDistiller, WokenStreams, WokenTrainer
-from chunker.models import Model, load_model
+from chunker.models import AnyModel, Model, loaded
 from chunker.wholefile import write_whole
 
 Path_ = str | os.PathLike[str]
 Text = Path_ | Listed
 Data = bytes | bytearray | memoryview | Path_ | Iterable[Text]
-AnyModel = Stack | Model | Path_
 Progress = Callable[[LogPoint], None]
 Config = TypeVar("Config", TrainConfig, DistillConfig, StackConfig)
 
@@ -440,7 +439,7 @@ def start_training(
     place, saved = ranks.device(choose_device(device)), _saved(resume)
     _check_known(settings, StackConfig, TrainConfig)
     before = None if saved is None else saved[1]
-    begun = None if init is None else _loaded(init)
+    begun = None if init is None else loaded(init)
     begun_with = _begun_with(begun, before)
     if before is not None:
         begun = None  # its weights, trained on, are in the checkpoint
@@ -472,12 +471,6 @@ def start_training(
     streams = Streams(sources, config.batch, config.window, config.piece, config.seed)
     trainer = Trainer(new_stack(shape), streams, config, lanes, place, ranks)
     return Run(trainer, {**kept, **texts}, saved, resume, log, facts, ranks)
-
-
-def _loaded(model: AnyModel) -> Model:
-    if isinstance(model, Stack):
-        return model.to_model()
-    return model if isinstance(model, Model) else load_model(model)
 
 
 def _shape_of(model: Model, settings: Mapping[str, Any]) -> StackConfig:
@@ -582,7 +575,7 @@ def start_distillation(
     before = None if saved is None else saved[1]
     config = _configured(TrainConfig, settings, before, "training")
     objective = _configured(DistillConfig, settings, before, "distillation")
-    model = _loaded(teacher)
+    model = loaded(teacher)
     taught = copy.deepcopy(teacher) if isinstance(teacher, Stack) else Stack.from_model(model)
     _check_reads_bytes(taught.config)
     rounds = 1 if before is None else before["iterations"]
