@@ -25,7 +25,7 @@ from chunker.codec.stream import Compressor, Decompressor, compress, decompress
 from chunker.errors import UsageError
 
 MODEL = fake_model()
-TEXT = b"Fast, default and best differ in how many contexts there are, and in which net wakes where they are unsure."
+TEXT = b"Fast, default and best differ in how many contexts there are, and in which net wakes, and when."
 pytestmark = pytest.mark.usefixtures("stand_in")
 
 
