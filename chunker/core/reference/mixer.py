@@ -76,7 +76,7 @@ class Mixer:
                 weights[s] = clamp(weights[s] + ((output * error + 128) >> 8), FINAL_LIMIT)
 
     def _learn_sets(self, bit: int) -> None:
-        """w = w + (x * error + 128 >> 8); the error times a rate that fades as a set is trained more
+        """w = w + (x * error + 128 >> 8); the error times a rate that fades as a row is trained more
         often."""
         steps = []
         for row, output in zip(self._rows, self._outputs, strict=True):
