@@ -48,7 +48,7 @@ USUAL: tuple[str, ...] = (
     "chunker.records.container",
     "chunker.learning.run",
 )
-USUAL += ("chunker.classification.storage", "safetensors.torch", "rich.progress", "chunker.codec.lempelziv")
+USUAL += ("chunker.learning.starting", "chunker.classification.storage", "safetensors.torch", "rich.progress", "chunker.codec.lempelziv")
 
 
 @dataclass(frozen=True)
