@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,7 +19,9 @@ from chunker.learning.ranks import here
 from chunker.learning.run import Path_, Progress, Run
 from chunker.learning.stack import Stack
 from chunker.learning.starting import Data, Text, start_distillation, start_training
-from chunker.models import AnyModel
+
+if TYPE_CHECKING:
+    from chunker.models import AnyModel
 
 
 def train(

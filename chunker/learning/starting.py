@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -44,7 +44,10 @@ from chunker.learning.run import Path_, Run
 from chunker.learning.stack import Stack
 from chunker.learning.trainer import Trainer
 from chunker.learning.woken_trainer import WokenDistiller, WokenStreams, WokenTrainer
-from chunker.models import AnyModel, Model, loaded
+from chunker.models import Model, loaded
+
+if TYPE_CHECKING:
+    from chunker.models import AnyModel
 
 Text = Path_ | Listed
 Data = bytes | bytearray | memoryview | Path_ | Iterable[Text]

@@ -47,8 +47,9 @@ USUAL: tuple[str, ...] = (
     "chunker.records.codec",
     "chunker.records.container",
     "chunker.learning.run",
+    "chunker.learning.starting",
 )
-USUAL += ("chunker.learning.starting", "chunker.classification.storage", "safetensors.torch", "rich.progress", "chunker.codec.lempelziv")
+USUAL += ("chunker.classification.storage", "safetensors.torch", "rich.progress", "chunker.codec.lempelziv")
 
 
 @dataclass(frozen=True)
