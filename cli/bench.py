@@ -21,7 +21,6 @@ from chunker.cli.report import Figures, number, print_json, print_table, rounded
 from chunker.errors import UsageError
 
 if TYPE_CHECKING:
-    from chunker.core.backend import Settings
     from chunker.models import Model
 
 NAMES = ("fast", "default", "best")  # of the presets
@@ -147,15 +146,15 @@ def _find_planted(
     and among the marked."""
     from chunker.benchmark.planted import plant
     from chunker.codec.lines import THRESHOLD, read_lines
-    from chunker.models import load_model
 
-    settings = work.settings_of("fast" if model is None else "default", model)
-    chosen = load_model(model) if settings.needs_model else None
+    # Contexts alone learn what a log is like as soon as the net would, and sooner in time.
+    preset = work.how_to_code(*(("fast", options.NO_MODEL) if model is None else ("default", model)))
+    given = None if model == options.NO_MODEL else model
     rows: list[dict[str, Any]] = []
 
     def one(path: str) -> None:
         data, planted = plant(Path(path).read_bytes(), count)
-        lines = read_lines(data, settings, model=chosen, workers=threads)
+        lines = read_lines(data, preset, model=given, workers=threads)
         most = sorted(lines, key=lambda line: -line.score)[: len(planted)]
         marked = [line.number for line in lines if line.score > THRESHOLD]
         rows.append(
@@ -182,27 +181,27 @@ def _find_planted(
 
 def our_peers(model: str | None, threads: int, presets: tuple[str, ...]) -> list[Peer]:
     """Our own codec with each preset. Raises ModelNotFound, NotAModel, ModelVersionError, UsageError."""
+    from chunker.codec.finder import as_model
     from chunker.core.backend import backend
     from chunker.models import load_model
 
-    settings = {name: work.settings_of(name, model) for name in presets}
-    chosen = None
-    if any(each.needs_model for each in settings.values()):
-        chosen = load_model(model)
+    given = None if model in (None, options.NO_MODEL) else load_model(model)
+    models = {name: None if model == options.NO_MODEL else as_model(given, name) for name in presets}
     backend()  # one that cannot be had is told here and not in every row
-    return [
-        _as_peer(name, each, chosen if each.needs_model else None, threads) for name, each in settings.items()
-    ]
+    return [_as_peer(name, chosen, threads) for name, chosen in models.items()]
 
 
-def _as_peer(preset: str, settings: Settings, model: Model | None, threads: int) -> Peer:
-    """One preset, packing a file into another as the others do."""
+def _as_peer(preset: str, model: Model | None, threads: int) -> Peer:
+    """One preset, packing a file into another as the others do. model: None for contexts alone."""
 
     from chunker.codec.pipes import pack, unpack
+    from chunker.codec.presets import without_model
+
+    how = without_model(preset) if model is None else preset
 
     def compress(source: Path, target: Path) -> None:
         with source.open("rb") as plain, target.open("wb") as packed:
-            pack(plain, packed, settings, model=model, workers=threads)
+            pack(plain, packed, how, model=model, workers=threads)
 
     def decompress(source: Path, target: Path) -> None:
         with source.open("rb") as packed, target.open("wb") as plain:

@@ -70,7 +70,7 @@ def distill(ctx: click.Context, /, **options: Any) -> None:
     from chunker import extras
 
     extras.require("train", "distilling")
-    from chunker.learning.run import start_distillation
+    from chunker.learning.starting import start_distillation
     from chunker.models import load_model
 
     def begin(**files: Any) -> Run:

@@ -213,7 +213,7 @@ def _characters(path: str, data: bytes, worker: Worker, against: Worker | None, 
     return characters.decode(
         data,
         first.bits,
-        reach=characters.reached(first.levels) if worker.settings.needs_model else b"",
+        reach=characters.reached(first.levels) if worker.needs_model else b"",
         other_bits=others[0].bits if others else (),
         guesses=first.guesses,
         confidences=first.confidences,
@@ -322,7 +322,7 @@ def _measure(path: str, data: bytes, worker: Worker) -> list[Line]:
 
     job = worker.job
     with contextlib.closing(Progress(path, 2 * len(data), quiet=job.quiet)) as bar:
-        return read_lines(data, worker.settings, model=worker.model, workers=job.threads, advance=bar.advance)
+        return read_lines(data, worker.preset, model=worker.model, workers=job.threads, advance=bar.advance)
 
 
 def _woken(line: Line) -> float:

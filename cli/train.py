@@ -89,7 +89,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     from chunker import extras
 
     extras.require("train", "training")
-    from chunker.learning.run import start_training
+    from chunker.learning.starting import start_training
 
     def begin(**files: Any) -> Run:
         settings = settings_of(ctx, StackConfig, TrainConfig)

@@ -21,8 +21,9 @@ from chunker.errors import ArchiveError, UsageError, VerifyError
 
 if TYPE_CHECKING:
     from chunker.codec.cluster import Shared
+    from chunker.codec.presets import Preset
     from chunker.codec.salvage import Piece
-    from chunker.core.backend import Settings, Trace
+    from chunker.core.backend import Trace
     from chunker.models import Model
 
 
@@ -158,12 +159,11 @@ def report_each(
     lines.close()
 
 
-def settings_of(preset: str, model: str | None) -> Settings:
-    """How to code by a preset and a model's name, or NO_MODEL."""
+def how_to_code(preset: str, model: str | None) -> Preset:
+    """By a preset and a model's name, or NO_MODEL."""
     from chunker.codec import presets
 
-    settings = presets.settings_of(preset)
-    return presets.without_model(settings) if model == NO_MODEL else settings
+    return presets.without_model(preset) if model == NO_MODEL else preset
 
 
 class Worker:
@@ -200,7 +200,7 @@ class Worker:
         from chunker.codec.finder import Sent, as_model
 
         with connected(self.job.cluster) as client:
-            require_same(client, Sent(as_model(self.model)))
+            require_same(client, Sent(as_model(self.model, self.preset)))
             self._cluster = Shared(client, self.job.threads)
             if self.job.output != files.STANDARD and files.STANDARD not in paths:
                 self._at_a_time = max(min(len(paths), *self._cluster.nthreads().values()), 1)
@@ -231,16 +231,23 @@ class Worker:
         return load_model(self.job.model)
 
     @cached_property
-    def settings(self) -> Settings:
+    def preset(self) -> Preset:
         """How to compress."""
-        return settings_of(self.job.preset, self.job.model)
+        return how_to_code(self.job.preset, self.job.model)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether a model takes part in compressing."""
+        from chunker.codec.presets import settings_of
+
+        return settings_of(self.preset).needs_model
 
     @property
     def model_name(self) -> str | None:
         """Of the model that takes part in compressing; None: contexts alone."""
         from chunker.codec.finder import as_model
 
-        return as_model(self.model).name if self.settings.needs_model else None
+        return as_model(self.model, self.preset).name if self.needs_model else None
 
     def trace(
         self,
@@ -255,7 +262,7 @@ class Worker:
 
         return trace(
             data,
-            self.settings,
+            self.preset,
             model=self.model,
             workers=self.job.threads,
             advance=advance,
@@ -276,7 +283,7 @@ class Worker:
                     raise UsageError("--verify needs a file that can be read back; name one with -o")
                 content = files.Digesting(source.stream)
                 with self._coding(path, source.size) as (bar, how):
-                    packed = pack(cast(BinaryIO, content), target, self.settings, model=self.model, **how)
+                    packed = pack(cast(BinaryIO, content), target, self.preset, model=self.model, **how)
                 if job.verifies:
                     self._verify(path, target, bar.done, content.digest)
         figures = Figures(bar.done, packed.bytes_out)

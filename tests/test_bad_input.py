@@ -29,6 +29,7 @@ from chunker.errors import (
 
 MODEL = fake_model()
 WOKEN = Settings(Contexts.MANY, 300)
+ALONE = Settings(Contexts.FEW, 0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,7 +40,7 @@ def deflate() -> Iterator[None]:
         yield
 
 
-def full_archive(data: bytes, block_bytes: int, preset: str | Settings = "fast") -> bytes:
+def full_archive(data: bytes, block_bytes: int, preset: str | Settings = ALONE) -> bytes:
     """The full form whatever the size."""
     with pytest.MonkeyPatch.context() as patch:
         use(patch, StandIn())
@@ -47,7 +48,7 @@ def full_archive(data: bytes, block_bytes: int, preset: str | Settings = "fast")
         return compress(data, model=MODEL, workers=1, preset=preset)
 
 
-def compact(data: bytes, preset: str | Settings = "fast") -> bytes:
+def compact(data: bytes, preset: str | Settings = ALONE) -> bytes:
     """The compact form; what lzma makes 8 times smaller is left to it."""
     with pytest.MonkeyPatch.context() as patch:
         use(patch, StandIn())
@@ -322,7 +323,7 @@ def test_any_bytes_in(data):
 
 
 @settings(max_examples=40, deadline=None)
-@given(content=st.binary(max_size=3000), preset=st.sampled_from(["fast", WOKEN, "best"]))
+@given(content=st.binary(max_size=3000), preset=st.sampled_from([ALONE, "fast", WOKEN, "best"]))
 def test_any_bytes_survive(preset, content):
     packed = compress(content, model=MODEL, workers=1, preset=preset)
     assert decompress(packed, model=MODEL) == content

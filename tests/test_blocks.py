@@ -74,7 +74,7 @@ def test_plans(n_bytes, expected):
 
 
 def test_presets():
-    assert presets.settings_of("fast") == Settings(Contexts.FEW, 0)
+    assert presets.settings_of("fast") == Settings(Contexts.FEW, 300)
     assert presets.settings_of("default") == Settings(Contexts.MANY, 600)
     assert presets.settings_of("best") == Settings(Contexts.ALL, GATE_ALWAYS)
     own = Settings(Contexts.ALL, 7)
@@ -145,10 +145,10 @@ def test_what_readers_would_not_believe_is_not_left_to_the_core(monkeypatch):
 
     core = use(monkeypatch, TooGood())
     content = skewed(1 << 17)
-    coded = encode(content, presets.PRESETS["fast"])
+    coded = encode(content, presets.without_model("fast"))
     assert (core.calls, coded.kind) == (1, Kind.LZMA)
     assert decode(coded, content) == content
-    assert encode(content[: 1 << 16], presets.PRESETS["fast"]).kind is Kind.CONTEXTS
+    assert encode(content[: 1 << 16], presets.without_model("fast")).kind is Kind.CONTEXTS
 
 
 @pytest.mark.parametrize("content", [skewed(3000), bytes(50_000), noise(50_000)])
@@ -156,7 +156,7 @@ def test_coding_stops_on_request(stand_in, content):
     stop = Stop()
     stop.set()
     with pytest.raises(Stopped):
-        blocks.encode_block(content, presets.PRESETS["fast"], None, stop, Progress())
+        blocks.encode_block(content, presets.without_model("fast"), None, stop, Progress())
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -169,7 +169,7 @@ def test_content_is_checked():
 
 def test_progress_ends_at_the_length_of_the_content(stand_in):
     for content in (b"abc", skewed(2000), bytes(20_000)):
-        coded, progress = encode(content, presets.PRESETS["fast"]), Progress()
+        coded, progress = encode(content, presets.without_model("fast")), Progress()
         head = frames.make_head(coded, len(content))
         block = Block(head, coded.payload, frames.block_crc(head.raw, coded.payload, content), b"")
         blocks.decode_block(block, None, Stop(), progress)

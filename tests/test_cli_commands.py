@@ -24,6 +24,7 @@ from chunker.benchmark.planted import plant
 from chunker.cli import report
 from chunker.cli.main import COMMANDS, chunker
 from chunker.cli.nhc import nhc
+from chunker.codec import presets
 from chunker.codec.info import frame_info
 from chunker.codec.stream import compress, decompress
 from chunker.core.backend import backend
@@ -314,11 +315,12 @@ PROSE = b"Return the value of the given name as a string if it is in the list, o
 @pytest.mark.parametrize(
     ("options", "kind", "contexts"),
     [
-        (["--fast"], "contexts", "few"),
+        (["--fast"], "stack", "few"),
         ([], "stack", "many"),
         (["--best"], "stack", "all"),
         (["--fast", "--best"], "stack", "all"),
         (["--no-model"], "contexts", "many"),
+        (["--no-model", "--fast"], "contexts", "few"),
         (["--no-model", "--best"], "contexts", "all"),
     ],
 )
@@ -347,7 +349,7 @@ def test_list_counts_each_kind(tiny_model):
     with pytest.MonkeyPatch.context() as patch:
         cut_small(patch)
         packed = compress(os.urandom(2000) + bytes(2000) + skewed(3000), model=tiny_model)
-        packed += compress(skewed(3000), preset="fast")
+        packed += compress(skewed(3000), preset=presets.without_model("fast"))
     Path("all.nhc").write_bytes(packed)
     expected = Counter(block.kind.name.lower() for block in frame_info(packed).blocks)
     assert document(call("list", "all.nhc", "--json"))["archives"][0]["blocks"] == dict(expected)
@@ -406,7 +408,7 @@ def test_bench(model):
     for rows in (done["files"][0]["results"], done["total"]):
         name = Path(model).stem
         assert [row["compressor"] for row in rows] == [
-            "chunker --fast (no model)",
+            f"chunker --fast ({name})",
             f"chunker ({name})",
             f"chunker --best ({name})",
             "gzip -9",
@@ -452,7 +454,7 @@ def test_bench_names_what_is_missing(monkeypatch, model):
     monkeypatch.setitem(sys.modules, "pyppmd", None)
     lines = call("bench", "a.txt", "-m", model, "--preset", "fast").stdout.splitlines()
     assert [line.split("  ")[0] for line in lines[2:6]] == [
-        "chunker --fast (no model)",
+        f"chunker --fast ({Path(model).stem})",
         "xz -9e",
         "ppmd, best order",
         "zpaq -m5",

@@ -117,7 +117,7 @@ def test_levels(model, levels, contexts):
         assert call("-dc", "-m", model, stdin=packed).stdout_bytes == PROSE
 
 
-@pytest.mark.parametrize("args", [["--no-model"], ["--fast"], ["-m", "text", "--no-model", "-9"]])
+@pytest.mark.parametrize("args", [["--no-model"], ["--no-model", "-1"], ["-m", "text", "--no-model", "-9"]])
 def test_no_model(args):
     packed = call(*args, stdin=PROSE).stdout_bytes
     assert call("-d", stdin=packed).stdout_bytes == PROSE

@@ -18,13 +18,14 @@ import pytest
 from stand_in import fake_model, mixed, noise, skewed
 
 import chunker
-from chunker.codec import files, frames
+from chunker.codec import files, frames, presets
 from chunker.codec.finder import ModelFinder
 from chunker.codec.salvage import salvage
 from chunker.codec.stream import Compressor, Decompressor, compress, decompress
 from chunker.errors import UsageError
 
 MODEL = fake_model()
+TEXT = b"Fast, default and best differ in how many contexts there are, and in which net wakes, and when."
 pytestmark = pytest.mark.usefixtures("stand_in")
 
 
@@ -82,6 +83,21 @@ def test_levels_are_presets(level, preset, path):
     assert path.read_bytes() == expected
 
 
+@pytest.mark.parametrize(
+    ("preset", "name"), [("fast", "small"), (2, "small"), ("default", "text"), (9, "text")]
+)
+def test_each_preset_has_its_built_in_model(monkeypatch, preset, name, path):
+    monkeypatch.undo()  # in the core itself
+    packed = compress(TEXT, preset)
+    assert chunker.frame_info(packed).models == (name,)
+    assert packed == compress(TEXT, preset, model=name)
+    assert decompress(packed) == TEXT
+    with chunker.open(path, "wb", preset) as file:
+        file.write(TEXT)
+    assert path.read_bytes() == packed
+    assert len(packed) < len(compress(TEXT, presets.without_model(preset))) < len(TEXT)
+
+
 PRESETS: list[Any] = ["slow", [], 0, 10, -1, 3.0, True, None, {}]
 MODELS: list[Any] = [[], 3, object(), {}]
 WORKERS: list[Any] = [-1, "two", 1.5]
@@ -122,7 +138,8 @@ def test_a_files_name_in_the_current_folder_is_no_models(tmp_path, monkeypatch):
     with pytest.raises(chunker.ChunkerError, match="not a model file"):
         chunker.load_model("./text")
     with pytest.raises(
-        chunker.ChunkerError, match=r"no built-in model 'mine' \(there is text\); write a file as ./mine"
+        chunker.ChunkerError,
+        match=r"no built-in model 'mine' \(there is text, small\); write a file as ./mine",
     ):
         chunker.load_model("mine")
 

@@ -16,7 +16,7 @@ import chunker
 from chunker.config import NGrams, StackConfig
 from chunker.errors import CheckpointError, CorpusError, UsageError
 from chunker.learning import LogPoint, Stack, distill, train
-from chunker.learning.run import start_training
+from chunker.learning.starting import start_training
 
 TEXT = inspect.getsource(textwrap).encode()
 TINY = {"batch": 4, "window": 16, "piece": 100, "precision": "float32", "validations": 4, "patience": 0}

@@ -322,6 +322,11 @@ def read_by_hand(path):
 
 
 @pytest.mark.parametrize("path", BUILTIN_FILES, ids=lambda path: path.stem)
+def test_a_built_in_models_fingerprint_is_known_before_it_is_loaded(path):
+    assert models.builtin_fingerprint(path.stem) == load_model(path.stem).fingerprint
+
+
+@pytest.mark.parametrize("path", BUILTIN_FILES, ids=lambda path: path.stem)
 def test_the_format_page_says_how_to_read_a_model(path):
     description, tensors = read_by_hand(path)
     config = json.dumps(description["config"], sort_keys=True, separators=(",", ":"))

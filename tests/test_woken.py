@@ -26,8 +26,9 @@ from chunker.learning.corpus import Strip, TextFile
 from chunker.learning.distillation import fresh_student
 from chunker.learning.foretold import Foretold, foretell
 from chunker.learning.observation import surprise_bits
-from chunker.learning.run import Run, start_distillation, start_training
+from chunker.learning.run import Run
 from chunker.learning.stack import Stack
+from chunker.learning.starting import start_distillation, start_training
 from chunker.learning.woken import (
     Windows,
     WokenStack,

@@ -362,11 +362,11 @@ def open(
     if kind == "b" and (encoding, errors, newline) != (None, None, None):
         raise UsageError(f"encoding, errors and newline are for text: use mode {way + 't'!r}")
     # All that can be wrong is said before a file is touched.
-    presets.settings_of(preset)
+    settings = presets.settings_of(preset)
     worker_count(workers)
     require_executor(executor)
-    if way != "r" or model is not None:
-        model = as_model(model)
+    if model is not None or (way != "r" and settings.needs_model):
+        model = as_model(model, preset)
     owned = isinstance(file, (str, bytes, os.PathLike))
     if not owned and not hasattr(file, "read" if way == "r" else "write"):
         raise UsageError(f"{file!r} is neither a path nor a binary file: name the archive")

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import functools
-import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from chunker.codec import presets
 from chunker.codec.archive import Block
-from chunker.errors import ExecutorError, ModelError, UsageError, WrongModel
+from chunker.codec.presets import Preset
+from chunker.errors import ExecutorError, ModelError, WrongModel
 
 if TYPE_CHECKING:
-    from chunker.models import Model
+    from chunker.models import AnyModel, Model
 
-
-class Convertible(Protocol):
-    """What makes a model of itself, such as chunker.learning's Stack."""
-
-    def to_model(self) -> Model:
-        """The model."""
-
-
-if TYPE_CHECKING:
-    # A model, or what makes one; the name of a built-in model; a path; or None for the default one
-    # (compressing) or the archive's (decompressing).
-    ModelLike = Model | Convertible | str | bytes | os.PathLike[str] | None
+    # None for the preset's built-in model (compressing) or the archive's (decompressing).
+    ModelLike = AnyModel | None
 
 
 @functools.lru_cache(maxsize=4)
@@ -37,31 +28,25 @@ def builtin(name: str | None = None) -> Model:
 
 def builtin_name(fingerprint: bytes) -> str | None:
     """The name of the built-in model whose fingerprint begins like this; None if there is none."""
-    from chunker.models import builtin_models
+    from chunker.models import builtin_fingerprint, builtin_models
 
     return next(
-        (name for name in builtin_models() if builtin(name).fingerprint.startswith(fingerprint)), None
+        (name for name in builtin_models() if builtin_fingerprint(name).startswith(fingerprint)), None
     )
 
 
-def as_model(model: ModelLike) -> Model:
-    """The model itself.
+def as_model(model: ModelLike, preset: Preset = presets.DEFAULT_PRESET) -> Model:
+    """The model itself; for None the built-in one of the preset.
 
     Raises
     ------
     ModelNotFound, NotAModel, ModelVersionError. UsageError: it is nothing of the kind.
     """
     if model is None:
-        return builtin()
-    if isinstance(model, (str, bytes, os.PathLike)):
-        from chunker.models import load_model
+        return builtin(presets.model_name(preset))
+    from chunker.models import loaded
 
-        return load_model(model)
-    if hasattr(model, "to_model"):
-        model = model.to_model()
-    if not hasattr(model, "fingerprint"):
-        raise UsageError(f"model {model!r} is none: give a built-in's name, a file, a Model or a Stack")
-    return model
+    return loaded(model)
 
 
 class Sent:
@@ -128,6 +113,13 @@ class ModelFinder:
         if model.name not in self.found:
             self.found.append(model.name)
         return model
+
+    def fingerprints(self) -> list[bytes]:
+        """Of all that can be found: the given one, and those built in."""
+        from chunker.models import builtin_fingerprint, builtin_models
+
+        given = [] if self._given is None else [self._given.fingerprint]
+        return given + [builtin_fingerprint(name) for name in builtin_models()]
 
     def send(self, block: Block) -> Sent | None:
         """As `find`, to be taken along."""

@@ -7,11 +7,12 @@ from chunker.errors import UsageError
 
 # Tuned on files of many kinds; a reader needs none of this.
 PRESETS = {
-    "fast": Settings(Contexts.FEW, 0),
+    "fast": Settings(Contexts.FEW, 300),
     "default": Settings(Contexts.MANY, 600),
     "best": Settings(Contexts.ALL, GATE_ALWAYS),
 }
 DEFAULT_PRESET = "default"
+SMALL_MODEL = "small"  # the built-in model of "fast"; the others take the default one
 
 Preset = str | int | Settings
 """The name of a preset, a level from 1 to 9 as in gzip and bz2, or Settings of one's own."""
@@ -28,21 +29,34 @@ def settings_of(preset: Preset) -> Settings:
     ------
     UsageError: there is no such preset.
     """
-    if isinstance(preset, Settings):
-        return preset
-    if isinstance(preset, int) and not isinstance(preset, bool) and 1 <= preset <= 9:
-        preset = list(PRESETS)[(preset - 1) // 3]
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise UsageError(
-            f"preset {preset!r} is not known: choose {', '.join(PRESETS)}, "
-            "or a level from 1 (fast) to 9 (best)"
-        )
-    return PRESETS[preset]
+    return preset if isinstance(preset, Settings) else PRESETS[_name(preset)]
 
 
-def without_model(settings: Settings) -> Settings:
+def model_name(preset: Preset) -> str | None:
+    """Of the built-in model for a preset, where the caller names none; None: the default one.
+
+    Raises
+    ------
+    UsageError: there is no such preset.
+    """
+    fast = not isinstance(preset, Settings) and _name(preset) == "fast"
+    return SMALL_MODEL if fast else None
+
+
+def without_model(preset: Preset) -> Settings:
     """The same contexts alone."""
-    return Settings(settings.contexts, 0)
+    return Settings(settings_of(preset).contexts, 0)
+
+
+def _name(preset: str | int) -> str:
+    """Raises UsageError."""
+    if isinstance(preset, int) and not isinstance(preset, bool) and 1 <= preset <= 9:
+        return list(PRESETS)[(preset - 1) // 3]
+    if isinstance(preset, str) and preset in PRESETS:
+        return preset
+    raise UsageError(
+        f"preset {preset!r} is not known: choose {', '.join(PRESETS)}, or a level from 1 (fast) to 9 (best)"
+    )
 
 
 def plan(n_bytes: int) -> list[int]:

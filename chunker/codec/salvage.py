@@ -9,6 +9,7 @@ between a place where bytes are missing and a damaged head.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -246,8 +247,9 @@ class _Salvage:
         if head.kind.needs_model and fingerprint == frames.NO_FINGERPRINT:
             return None  # the archive has no such block
         crc = int.from_bytes(stored[end:], "little")
-        block = Block(head, stored[len(head.raw) : end], crc, fingerprint)
-        try:
-            return blocks.decode_block(block, self._models.find(block), Stop(), Progress())
-        except CorruptArchive:
-            return None
+        unknown = head.kind.needs_model and not fingerprint  # the archive's beginning is missing
+        for wanted in self._models.fingerprints() if unknown else [fingerprint]:
+            block = Block(head, stored[len(head.raw) : end], crc, wanted)
+            with contextlib.suppress(CorruptArchive):
+                return blocks.decode_block(block, self._models.find(block), Stop(), Progress())
+        return None

@@ -95,7 +95,7 @@ class Compressor:
     ) -> None:
         self._settings = presets.settings_of(preset)
         # One that is given is loaded all the same: a wrong name is an error, whatever the preset.
-        given = None if model is None and not self._settings.needs_model else as_model(model)
+        given = None if model is None and not self._settings.needs_model else as_model(model, preset)
         self._model = given if self._settings.needs_model else None
         self._sent = None if self._model is None else Sent(self._model)
         self.made = Birthplace()
@@ -398,11 +398,11 @@ def compress(
 ) -> bytes:
     """An archive of `data`.
 
-    preset: "fast" (few contexts, no net), "default" (many contexts, the net where they are unsure), "best"
-    (all contexts, the net at every byte); a level from 1 to 9, as in gzip and bz2 (1 to 3 mean fast, 7 to 9
-    best); or Settings of one's own.
+    preset: "fast" (few contexts, and a small net where they are unsure), "default" (many contexts and a large
+    net), "best" (all contexts, the large net at every byte); a level from 1 to 9, as in gzip and bz2 (1 to 3
+    mean fast, 7 to 9 best); or Settings of one's own.
     model: the name of a built-in model; the path of a model file, which has a separator or a suffix; a Model;
-    or a Stack. None for the default built-in model.
+    or a Stack. None for the built-in model of the preset.
     workers: how many blocks to code at a time, each in a thread; None or 0 for one per core. It never changes
     the result.
     executor: what codes the blocks instead of such threads: anything with `submit`, such as the pools of

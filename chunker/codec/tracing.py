@@ -40,7 +40,7 @@ def trace(
     ModelNotFound, NotAModel, ModelVersionError, UsageError.
     """
     settings = presets.settings_of(preset)
-    chosen = as_model(model) if settings.needs_model else None
+    chosen = as_model(model, preset) if settings.needs_model else None
 
     def one(part: _Part, stop: Stop, progress: Progress) -> Trace:
         reading = Progress() if part.begin else progress

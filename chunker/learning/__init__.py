@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from chunker import extras
 
 if TYPE_CHECKING:
+    from chunker.learning.api import distill, train
     from chunker.learning.config import DistillConfig, TrainConfig, WokenConfig
     from chunker.learning.growing import GrowConfig, grow
     from chunker.learning.meter import LogPoint
-    from chunker.learning.run import distill, train
     from chunker.learning.stack import Stack, Surprise
 
 _HOMES = {
@@ -29,9 +29,9 @@ _HOMES = {
     "Surprise": "chunker.learning.stack",
     "TrainConfig": "chunker.learning.config",
     "WokenConfig": "chunker.learning.config",
-    "distill": "chunker.learning.run",
+    "distill": "chunker.learning.api",
     "grow": "chunker.learning.growing",
-    "train": "chunker.learning.run",
+    "train": "chunker.learning.api",
 }
 
 __all__ = [

@@ -13,9 +13,9 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chunker.config import StackConfig
 from chunker.core.layout import (
@@ -32,15 +32,26 @@ from chunker.models import modelfile
 from chunker.models.modelfile import RawTensors
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from numpy.typing import NDArray
 
     from chunker.core.levels import IntegerStack
 
     Tensors = dict[str, NDArray[Any]]
+    # A model, or what makes one; the name of a built-in model; a path.
+    AnyModel: TypeAlias = "Model | Convertible | str | bytes | os.PathLike[str]"
 
 DEFAULT_MODEL = "text"
 BUILTIN = Path(__file__).parent
 _MAGNITUDES = bytes(min(byte, 256 - byte) for byte in range(256))  # |q| of an int8's byte
+
+
+class Convertible(Protocol):
+    """What makes a model of itself, such as chunker.learning's Stack."""
+
+    def to_model(self) -> Model:
+        """The model."""
 
 
 class Model:
@@ -124,6 +135,12 @@ def builtin_models() -> list[str]:
     return sorted(names, key=lambda name: name != DEFAULT_MODEL)
 
 
+@cache
+def builtin_fingerprint(name: str) -> bytes:
+    """Of a built-in model, as its file tells it: loading the model checks that."""
+    return bytes.fromhex(modelfile.checksum(BUILTIN / f"{name}.safetensors"))
+
+
 def load_model(name_or_path: str | bytes | os.PathLike[str] | None = None) -> Model:
     """A built-in model by name, or a model file by path; None is the default model.
 
@@ -143,6 +160,22 @@ def load_model(name_or_path: str | bytes | os.PathLike[str] | None = None) -> Mo
         raise ModelNotFound(f"no built-in model {wanted!r} (there is {known}); write a file as ./{wanted}")
     modelfile.find(path, wanted)
     return _load(path, path.stem)
+
+
+def loaded(model: AnyModel) -> Model:
+    """The model itself.
+
+    Raises
+    ------
+    ModelNotFound, NotAModel, ModelVersionError: as `load_model`. UsageError: it is nothing of the kind.
+    """
+    if isinstance(model, (str, bytes, os.PathLike)):
+        return load_model(model)
+    if hasattr(model, "to_model"):
+        model = model.to_model()
+    if not hasattr(model, "fingerprint"):
+        raise UsageError(f"model {model!r} is none: give a built-in's name, a file, a Model or a Stack")
+    return model
 
 
 def save_model(

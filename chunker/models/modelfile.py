@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from chunker.config import canonical_json, parse_json
 from chunker.core.layout import RawTensor
@@ -90,6 +90,18 @@ def read(path: Path, kind: str) -> Content:
         raise unreadable(path, error) from error
 
 
+def checksum(path: Path) -> str:
+    """The checksum that a file states, in hexadecimal; nothing else of it is read, and nothing checked.
+
+    Raises
+    ------
+    NotAModel, ModelVersionError, OSError.
+    """
+    with open(path, "rb") as file:
+        fields = _fields(path, _header(path, file))
+    return str(fields.get("checksum"))
+
+
 def unreadable(path: Path, error: Exception) -> NotAModel:
     """The error of a description that makes no sense."""
     return NotAModel(f"{path}: the model's description cannot be read ({_line(error)}); fetch it again")
@@ -142,11 +154,8 @@ def _read(path: Path) -> tuple[dict[str, Any], RawTensors]:
     each tensor twice.
     """
     with open(path, "rb") as file:
-        start = file.read(8)
-        if not 2 <= int.from_bytes(start, "little") <= MAX_HEADER:
-            raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
+        header = _header(path, file)
         try:
-            header = parse_json(file.read(int.from_bytes(start, "little")))
             tensors = [(n, *_described(entry)) for n, entry in header.items() if n != "__metadata__"]
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise _no_model_file(path, error) from error
@@ -164,6 +173,17 @@ def _read(path: Path) -> tuple[dict[str, Any], RawTensors]:
             found[name] = RawTensor(dtype, shape, file.read(end - first))
             at = end
         return header, found
+
+
+def _header(path: Path, file: BinaryIO) -> dict[str, Any]:
+    """The JSON at the start of a file. Raises NotAModel."""
+    n_bytes = int.from_bytes(file.read(8), "little")
+    if not 2 <= n_bytes <= MAX_HEADER:
+        raise NotAModel(f"{path} is not a model file; models are made by `chunker train`")
+    try:
+        return dict(parse_json(file.read(n_bytes)))
+    except (TypeError, ValueError) as error:
+        raise _no_model_file(path, error) from error
 
 
 def _described(entry: Mapping[str, Any]) -> tuple[str, tuple[int, ...], int, int]:

@@ -47,6 +47,7 @@ USUAL: tuple[str, ...] = (
     "chunker.records.codec",
     "chunker.records.container",
     "chunker.learning.run",
+    "chunker.learning.starting",
 )
 USUAL += ("chunker.classification.storage", "safetensors.torch", "rich.progress", "chunker.codec.lempelziv")
 

@@ -230,7 +230,7 @@ void level0_keep_bits(Level0 *l) {
     l->journal.used = 0;
 }
 
-/* What learning a bit changes; order1, the final maps and slots that are cleared are kept where they are written, and the
+/* What learning a bit changes; order1, the APMs and slots that are cleared are kept where they are written, and the
  * entries of contexts are known from OF_BIT. */
 static void keep_bit(Level0 *l) {
     Journal *j = &l->journal;
@@ -394,7 +394,7 @@ static void select_early(Level0 *l) {
     }
 }
 
-/* The final maps' contexts; the last one follows the advice. Their rows are far apart: fetch them before they are needed. */
+/* The APMs' contexts; the last one follows the advice. Their rows are far apart: fetch them before they are needed. */
 static void place_apms(Level0 *l) {
     const Reading *r = &l->reading;
     uint32_t c4 = r->last4, partial = l->partial;

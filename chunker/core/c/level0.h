@@ -23,7 +23,7 @@ enum {
     PART_DIRECT = 1 << 5,    /* probabilities of the partial byte alone and after the last byte */
     PART_SETS = 1 << 6,      /* this and the following six: sets of weights */
     PART_FINAL2 = 1 << 13,   /* the second final mixer */
-    PART_APMS = 1 << 14,     /* adaptive maps of the final probability: this and the following four */
+    PART_APMS = 1 << 14,     /* adaptive probability maps: this and the following four */
     PART_SURE = 1 << 19      /* no training where the error is small */
 };
 
@@ -106,7 +106,7 @@ typedef struct {
     int output[N_SETS];        /* in 1/256 nat */
     uint32_t final_selected[2];
     int final_p[2];
-    /* adaptive maps */
+    /* adaptive probability maps */
     uint32_t apm_place[N_APMS], apm_used[N_APMS], apm_node[N_APMS];
     /* the bit at hand */
     uint32_t partial;          /* bits of this byte so far, with a leading 1 */
@@ -114,7 +114,7 @@ typedef struct {
     int node;                  /* in the nibble's tree, from 1 */
     int seen_orders;           /* of the last n bytes: contexts in which something was seen here */
     int p;                     /* 16 bits, of a 1 */
-    int odds;                  /* its logarithm of odds before the adaptive maps */
+    int odds;                  /* its logarithm of odds before the APMs */
     uint32_t match_map[N_MATCHES][24 * 8 * 2];
     uint32_t order0[256];      /* direct probabilities */
     Reading reading;

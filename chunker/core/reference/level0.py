@@ -20,7 +20,7 @@ from chunker.core.reference.contexts import ORDERS, SETS, hashes, length_bucket
 from chunker.core.reference.histories import HISTORY_CHANCE, HISTORY_MIXED, NEXT_HISTORY
 from chunker.core.reference.matches import MIN_LENGTHS, Matches
 from chunker.core.reference.mixer import ONE, Mixer
-from chunker.core.reference.probabilities import EVEN, RUN_LIMIT, STATE_LIMIT, Adaptive, Refinement
+from chunker.core.reference.probabilities import EVEN, RUN_LIMIT, STATE_LIMIT, Adaptive, Apm
 from chunker.core.reference.reading import FIELDS, Reading, mix
 from chunker.core.reference.slots import Slot, Slots
 from chunker.core.reference.tables import KIND, STRETCH, bits_for, squash, stretch
@@ -30,13 +30,13 @@ BIAS_INPUT = 256
 NET_WEIGHT = int(0.35 * ONE)  # of what the recurrent levels say, to begin with
 RUN_BUCKETS = 18
 NO_RUN = -1
-N_REFINEMENTS = 5
+N_APMS = 5
 
-BYTES_A_ROW = 32  # of a block, for each row of a selector's: few rows learn faster
+BYTES_A_ROW = 32  # of a block, for each row of a set of weights: few rows learn faster
 LEAST_SET_BITS, SET_BITS = 3, 12  # of a row's number
 LEAST_PLACE_BITS, PLACE_BITS = 8, 16  # of a place's number
 
-# How many weight sets each selector of the mixture chooses from; in the order of `Level0._selected`.
+# Rows of each set of weights of the mixture, in the order of `Level0._selected`.
 SET_SIZES = (24 * 8, 4096, 8 * 4 * 8, 256, 4096, 256 * 8, FIELDS * 4 * 8)
 FINAL_SIZES = (256, len(MIN_LENGTHS) * 13 * 8)
 
@@ -127,7 +127,7 @@ class Level0:
     """The state of one block.
 
     content: the bytes so far. partial: the bits of this byte so far behind a 1. odds: logarithm of odds that
-    the mixture gave last, in 1/256 nat, before the adaptive maps.
+    the mixture gave last, in 1/256 nat, before the APMs.
     """
 
     def __init__(self, contexts: Contexts, n_bytes: int, with_stack: bool) -> None:
@@ -147,7 +147,7 @@ class Level0:
         self._set_mask = rows - 1
         sizes = [min(size, rows) for size in SET_SIZES]
         self._mixer = Mixer(sizes, FINAL_SIZES, _initial_weights(n, with_stack))
-        self._refinements = [Refinement() for _ in range(N_REFINEMENTS)]
+        self._apms = [Apm() for _ in range(N_APMS)]
         self._place_mask = (
             1 << bits_for(8 * n_bytes, LEAST_PLACE_BITS, PLACE_BITS)
         ) - 1  # a bit has one place
@@ -202,12 +202,12 @@ class Level0:
         final_selected = self.partial, self._matches.first() * 8 + self.bit_number
         self.odds = self._mixer(self._inputs, self._selected(advice), final_selected)
         places = self._places(advice)
-        refined = sum(map_(place, self.odds) for map_, place in zip(self._refinements, places, strict=True))
-        p = (squash(self.odds) + 3 * (refined // N_REFINEMENTS) + 2) >> 2
+        refined = sum(map_(place, self.odds) for map_, place in zip(self._apms, places, strict=True))
+        p = (squash(self.odds) + 3 * (refined // N_APMS) + 2) >> 2
         return max(1, min(p, 65535))
 
     def _selected(self, advice: Advice) -> list[int]:
-        """What chooses the sets of weights: of each selector the number of its set, below SET_SIZES."""
+        """The row of each set of weights, below SET_SIZES."""
         r, bit_number = self._reading, self.bit_number
         net = ((advice.stretched + 2816) >> 8) + 1 if advice.awake else 0
         lengths = min(r.word_length, 7) | min(r.token_length, 7) << 3 | min(r.depth, 3) << 6
@@ -223,7 +223,7 @@ class Level0:
         return [number & self._set_mask for number in selected]
 
     def _places(self, advice: Advice) -> list[int]:
-        """Where each adaptive map looks."""
+        """Where each APM looks."""
         r, partial = self._reading, self.partial
         places = [
             partial | self._last << 8,
@@ -242,8 +242,8 @@ class Level0:
         self._matches.learn(bit)
         self._by_partial.learn(self.partial, bit)
         self._by_last.learn(self._last << 8 | self.partial, bit)
-        for refinement in self._refinements:
-            refinement.learn(bit)
+        for apm in self._apms:
+            apm.learn(bit)
         self.partial = self.partial << 1 | bit
         self._node = self._node << 1 | bit
         self.bit_number += 1

@@ -5,8 +5,8 @@ gradient of the coding cost,
 
     p = squash(sum_i w_i x_i)        w_i += rate * (bit - p) * x_i
 
-Here seven sets of weights do so, each chosen by something else among many; two final mixers take the seven
-outputs for inputs, and the mean of theirs is the mixture's.
+Here seven sets of weights do so; of each of them a selector of its own chooses one row. Two final mixers take
+the seven outputs for inputs, and the mean of theirs is the mixture's.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Integers = NDArray[np.int32]
 class Mixer:
     """Both layers.
 
-    sizes: of how many weight sets one is chosen, for each of the S selectors. final_sizes: the same of the
-    final mixers. initial: the weights (inputs,) of a set that was never trained.
+    sizes: how many rows each of the S sets of weights has. final_sizes: the same of the final mixers.
+    initial: the weights (inputs,) of a row that was never trained.
     """
 
     def __init__(self, sizes: Sequence[int], final_sizes: Sequence[int], initial: Sequence[int]) -> None:
@@ -53,8 +53,7 @@ class Mixer:
     def __call__(self, x: Integers, selected: Sequence[int], final_selected: Sequence[int]) -> int:
         """The logarithm of odds of a 1, in 1/256 nat.
 
-        x: (inputs,). selected: of each selector the number of its set.
-        final_selected: the same of the final mixers.
+        x: (inputs,). selected: (S,) the row of each set. final_selected: the same of the final mixers.
         """
         self._x = x
         self._rows = [first + number for first, number in zip(self._first, selected, strict=True)]
@@ -77,7 +76,7 @@ class Mixer:
                 weights[s] = clamp(weights[s] + ((output * error + 128) >> 8), FINAL_LIMIT)
 
     def _learn_sets(self, bit: int) -> None:
-        """w = w + (x * error + 128 >> 8); the error times a rate that fades as a set is trained more
+        """w = w + (x * error + 128 >> 8); the error times a rate that fades as a row is trained more
         often."""
         steps = []
         for row, output in zip(self._rows, self._outputs, strict=True):

@@ -1,5 +1,5 @@
 """Probabilities that adapt: what level 0 learns from the bits that came.
-FORMAT.md, "Constants" and "Final maps"."""
+FORMAT.md, "Constants" and "Adaptive probability maps"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STATE_LIMIT = 255  # such a probability averages over so many bits at most: thos
 RUN_LIMIT = 1023  # those of runs and matches
 EVEN = 32768  # 1/2
 
-STEP = NAT // 2  # between two points of an adaptive map
+STEP = NAT // 2  # between two points of an APM
 POINTS = [squash(i * STEP) for i in range(-16, 17)]  # its points to begin with: as the mixture says
 RATE_BITS = 4
 
@@ -45,8 +45,8 @@ class Adaptive:
         self.entries[index] = p << _COUNT_BITS | n + (n < self._limit)
 
 
-class Refinement:
-    """An adaptive map (secondary symbol estimation, Mahoney 2005, section 4.3).
+class Apm:
+    """An adaptive probability map, APM (secondary symbol estimation, Mahoney 2005, section 4.3).
 
     For each place, a number of 16 bits made from a context, it learns what probabilities of the mixture
     turned out to be: 33 points at logarithms of odds from -8 to 8 nats, straight lines between them.
