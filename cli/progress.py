@@ -29,9 +29,9 @@ def watched() -> bool:
 class Progress:
     """Counts bytes; shows a bar if standard error is a terminal, the work is long, and not `quiet`.
 
-    total: bytes, or how much work they are where this is known; None: not even how many. clock: in seconds. It
-    should be the last thing to be opened and the first to be closed, so that nothing else is written while the
-    bar moves.
+    total: bytes, or how much work they are where this is known; None: not even how many. clock: in seconds.
+    It should be the last thing to be opened and the first to be closed, so that nothing else is written while
+    the bar moves.
     """
 
     def __init__(

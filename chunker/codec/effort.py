@@ -1,8 +1,9 @@
 """How much work stands where in a content: what a progress bar goes by.
 
-Bytes alone tell little of time: one of prose takes hundreds of times as long as one of zeros, and twice as long
-as one of a log, for which the nets seldom wake. Work is counted in nanoseconds, those of one machine with the
-native core and the built-in model. Only ratios matter: whoever goes by them learns the speed while it runs.
+Bytes alone tell little of time: one of prose takes hundreds of times as long as one of zeros, and twice as
+long as one of a log, for which the nets seldom wake. Work is counted in nanoseconds, those of one machine with the
+native core and the built-in model, on files of prose, code, logs, JSON and tables. Only ratios matter: the
+speed is learnt while running.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from chunker.codec.blocks import MONOTONY
 from chunker.codec.frames import Head, Kind
 from chunker.core.backend import GATE_ALWAYS, Contexts, Settings
 
-# Nanoseconds a byte.
-CONTEXTS = {Contexts.FEW: 3_500, Contexts.MANY: 6_000, Contexts.ALL: 8_000}
-NETS = 12_000  # of a byte at which they wake
-AWAKE_BITS = 1.6  # what a byte costs where they wake at all of them; where it costs less, they wake less often
-PACK_NOISE, PACK_MONOTONY = 500, 35
+# Nanoseconds a byte; `bits`: what it costs in the archive.
+CONTEXTS = {Contexts.FEW: 3_100, Contexts.MANY: 5_200, Contexts.ALL: 6_000}
+CONTEXTS_BIT = 400  # more for each of its bits
+NETS = 12_500  # where they wake
+AWAKE = 0.42  # how often they do, for each of its bits, with the gate of the default preset
+PACK_NOISE, PACK_MONOTONY = 430, 30
 UNPACK_RAW, UNPACK_LZMA = 1, 2
-SHRINKS = 0.4  # what the core makes of a piece, as a share of what zlib makes of it at its quickest
+# What the core makes of so many bits that zlib takes for a byte at its quickest.
+ZLIB_SHARE, ZLIB_LESS, LEAST_BITS = 0.52, 0.3, 0.1
 
 LEAST_BYTES = 1 << 23  # a shorter content is not worth the look
 PIECE_BYTES = 1 << 14
@@ -83,7 +86,9 @@ def of_content(
     if n_bytes < LEAST_BYTES:
         return Effort([(n_bytes, float(n_bytes))])
     sizes = presets.plan(n_bytes)
-    count = max(1, min(PIECES_A_BLOCK, PIECES // len(sizes)))  # parts of a block, each with a piece in its middle
+    count = max(
+        1, min(PIECES_A_BLOCK, PIECES // len(sizes))
+    )  # parts of a block, each with a piece in its middle
     parts = [size * (k + 1) // count - size * k // count for size in sizes for k in range(count)]
     found = _looked_at(file, parts, clock)
     return Effort(
@@ -94,8 +99,7 @@ def of_content(
 
 
 def _looked_at(file: BinaryIO, parts: list[int], clock: Callable[[], float]) -> list[float]:
-    """What zlib takes for a byte of each part, in bits; of those for which there is no time what it takes for the
-    one before."""
+    """What zlib takes for a byte of each part, in bits; where there is no time, of the part before."""
     found: list[float | None] = [None] * len(parts)
     begins = [0, *accumulate(parts)]
     begin, until = file.tell(), clock() + SECONDS
@@ -120,7 +124,7 @@ def _packing(parts: list[int], zlib_bits: list[float], settings: Settings) -> It
         elif mean * MONOTONY < 8:
             yield n_bytes, n_bytes * PACK_MONOTONY
         else:
-            yield n_bytes, n_bytes * _coding(settings, SHRINKS * bits)
+            yield n_bytes, n_bytes * _coding(settings, max(ZLIB_SHARE * bits - ZLIB_LESS, LEAST_BITS))
 
 
 def _unpacking(head: Head) -> float:
@@ -132,5 +136,5 @@ def _unpacking(head: Head) -> float:
 
 def _coding(settings: Settings, bits: float) -> float:
     """Work of the core for a byte that it codes in so many bits."""
-    awake = min(bits / AWAKE_BITS, 1.0) if settings.gate < GATE_ALWAYS else 1.0
-    return CONTEXTS[settings.contexts] + NETS * awake * (settings.gate > 0)
+    awake = 1.0 if settings.gate == GATE_ALWAYS else min(AWAKE * bits, 1.0) if settings.gate else 0.0
+    return CONTEXTS[settings.contexts] + CONTEXTS_BIT * bits + NETS * awake
