@@ -1,9 +1,9 @@
 """How much work stands where in a content: what a progress bar goes by.
 
 Bytes alone tell little of time: one of prose takes hundreds of times as long as one of zeros, and twice as
-long as one of a log, for which the nets seldom wake. Work is counted in nanoseconds, those of one machine with the
-native core and the built-in model, on files of prose, code, logs, JSON and tables. Only ratios matter: the
-speed is learnt while running.
+long as one of a log, for which the nets seldom wake. Work is counted in nanoseconds, those of one machine,
+with the native core and the built-in model, on files of prose, code, logs, JSON and tables. Only ratios
+matter: the speed is learnt while running.
 """
 
 from __future__ import annotations
