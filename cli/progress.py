@@ -78,7 +78,7 @@ class Progress:
         if self._bar is None and self.seconds >= DELAY_SECONDS:
             self._start()
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.share, **self._fields())
+            self._bar.update(self._task, completed=self.share, size=self._size(), left=self._left())
 
     def close(self) -> None:
         """Take the bar away."""
@@ -106,12 +106,16 @@ class Progress:
             transient=True,
         )
         total = None if self._effort is None else 1.0
-        self._task = self._bar.add_task(self._label, total=total, completed=self.share, **self._fields())
+        self._task = self._bar.add_task(self._label, total=total, size=self._size(), left=self._left())
+        self._bar.update(self._task, completed=self.share)
         self._bar.start()
 
-    def _fields(self) -> dict[str, str]:
-        """What stands beside the bar."""
+    def _size(self) -> str:
+        """Bytes done and in all, as the bar shows them."""
         total = "?" if self._effort is None else f"{self._effort.n_bytes / MIB:.1f}"
+        return f"{self.done / MIB:.1f}/{total} MiB"
+
+    def _left(self) -> str:
+        """The time left, as the bar shows it."""
         seconds = self.seconds_left
-        left = "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
-        return {"size": f"{self.done / MIB:.1f}/{total} MiB", "left": left}
+        return "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))

@@ -251,7 +251,7 @@ class Worker:
     def trace(
         self,
         data: bytes,
-        advance: Callable[[int], None],
+        advance: Callable[[int, int], None],
         *,
         detail: bool = False,
         rank_from: float | None = None,
