@@ -43,6 +43,7 @@ TRAINING += ["--validations", "4", "--patience", "0", "--threads", "1", "--devic
 TRAINING += ["--bytes", str(60 * 64), "--checkpoint-minutes", "0.0002", "--log-seconds", "0"]
 FITTING = ["--levels", "12,8", "--steps", "6", "--head-steps", "6"]
 BALLAST = "what fills the disk"
+COUNTER = mmap.mmap(-1, 8)  # of calls, which children share; written to for as long as the process lives
 MODULES = ("compress", "decompress", "records", "record_training", "train", "classify")
 USUAL: tuple[str, ...] = (
     "chunker.codec.stream",
@@ -307,8 +308,7 @@ def _killed(jobs: Jobs, job: Job, folder: Path, draw: random.Random) -> bool:
 def calls(jobs: Jobs, most: int = 1 << 30) -> dict[str, int]:
     """Let each call fail that writes, the first `most` of each job. How many failed."""
     failing = ctypes.CDLL(os.environ["LD_PRELOAD"])
-    counter = mmap.mmap(-1, 8)  # which children share
-    failing.failing_counter(ctypes.byref(ctypes.c_long.from_buffer(counter)))
+    failing.failing_counter(ctypes.byref(ctypes.c_long.from_buffer(COUNTER)))
     found = dict[str, int]()
     for job in jobs.jobs:
         for number in range(1, most + 1):
@@ -317,7 +317,7 @@ def calls(jobs: Jobs, most: int = 1 << 30) -> dict[str, int]:
                 code, text = Child(
                     job.arguments, folder, functools.partial(failing.failing_at, number, errno.ENOSPC)
                 ).wait()
-                if int.from_bytes(counter, sys.byteorder) < number:
+                if int.from_bytes(COUNTER, sys.byteorder) < number:
                     break
                 found[job.name] = number
                 jobs.check(job, folder, code, text)
