@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chunker.cli.files import shown
+from chunker.codec.effort import Effort
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # What is done sooner needs neither a bar nor the import of rich.
 LARGE_BYTES = 1 << 17
 DELAY_SECONDS = 0.5
+MIB = 1 << 20
 
 
 def watched() -> bool:
@@ -27,27 +29,29 @@ def watched() -> bool:
 class Progress:
     """Counts bytes; shows a bar if standard error is a terminal, the work is long, and not `quiet`.
 
-    total: bytes, None if it is not known. clock: in seconds. It should be the last thing to be opened and the
-    first to be closed, so that nothing else is written while the bar moves.
+    total: bytes, or how much work they are where this is known; None: not even how many. clock: in seconds.
+    It should be the last thing to be opened and the first to be closed, so that nothing else is written while
+    the bar moves.
     """
 
     def __init__(
         self,
         label: str,
-        total: int | None,
+        total: int | Effort | None,
         *,
         quiet: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._label = shown(label)
-        self._total = total
+        self._effort = Effort([(total, float(total))]) if isinstance(total, int) else total
         self._shows = watched() and not quiet
         self._clock = clock
         self._begin = clock()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self.done = 0
-        if total is not None and total >= LARGE_BYTES:
+        self._worked = 0.0
+        if self._effort is not None and self._effort.n_bytes >= LARGE_BYTES:
             self._start()
 
     @property
@@ -57,22 +61,24 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """What the rest takes at the mean speed so far; None: nothing to go by.
+        """What the rest takes at the mean speed so far; None: nothing to go by."""
+        return self.seconds * (1 - self.share) / self.share if self.share else None
 
-        The mean, because the speed of the last seconds is that of a few blocks, and one kind of block takes a
-        hundred times as long as another.
-        """
-        if self._total is None or not self.done:
-            return None
-        return self.seconds * max(self._total - self.done, 0) / self.done
+    @property
+    def share(self) -> float:
+        """How much of the work is done; 0 if nobody knows."""
+        return min(self._worked / self._effort.total, 1.0) if self._effort and self._effort.total else 0.0
 
-    def advance(self, n_bytes: int) -> None:
-        """Count `n_bytes` more."""
+    def advance(self, n_bytes: int, at: int | None = None) -> None:
+        """Count `n_bytes` more, from `at` on; None: from where the last ones ended."""
+        if self._effort is not None:
+            begin = self.done if at is None else at
+            self._worked += self._effort.until(begin + n_bytes) - self._effort.until(begin)
         self.done += n_bytes
         if self._bar is None and self.seconds >= DELAY_SECONDS:
             self._start()
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done, left=self._left())
+            self._bar.update(self._task, completed=self.share, size=self._size(), left=self._left())
 
     def close(self) -> None:
         """Take the bar away."""
@@ -85,7 +91,6 @@ class Progress:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
-            DownloadColumn,
             TextColumn,
             TimeElapsedColumn,
         )
@@ -94,16 +99,21 @@ class Progress:
         self._bar = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            DownloadColumn(binary_units=True),
+            TextColumn("{task.fields[size]}", style="progress.download", markup=False),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}", style="progress.remaining", markup=False),
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._bar.add_task(
-            self._label, total=self._total, completed=self.done, left=self._left()
-        )
+        total = None if self._effort is None else 1.0
+        self._task = self._bar.add_task(self._label, total=total, size=self._size(), left=self._left())
+        self._bar.update(self._task, completed=self.share)
         self._bar.start()
+
+    def _size(self) -> str:
+        """Bytes done and in all, as the bar shows them."""
+        total = "?" if self._effort is None else f"{self._effort.n_bytes / MIB:.1f}"
+        return f"{self.done / MIB:.1f}/{total} MiB"
 
     def _left(self) -> str:
         """The time left, as the bar shows it."""

@@ -21,6 +21,7 @@ from chunker.errors import ArchiveError, UsageError, VerifyError
 
 if TYPE_CHECKING:
     from chunker.codec.cluster import Shared
+    from chunker.codec.effort import Effort
     from chunker.codec.presets import Preset
     from chunker.codec.salvage import Piece
     from chunker.core.backend import Trace
@@ -211,10 +212,15 @@ class Worker:
                 raise
 
     @contextlib.contextmanager
-    def _coding(self, label: str, size: int | None) -> Iterator[tuple[Progress, dict[str, Any]]]:
-        """While a file is coded: a bar, if no other file has one, and what the codec is told of where."""
-        quiet = self.job.quiet or self._at_a_time > 1
-        with contextlib.closing(Progress(label, size, quiet=quiet)) as bar:
+    def _coding(
+        self, label: str, total: Callable[[], int | Effort | None]
+    ) -> Iterator[tuple[Progress, dict[str, Any]]]:
+        """While a file is coded: a bar, if no other file has one, and what the codec is told of where.
+
+        total: what Progress is given; called if somebody sees the bar.
+        """
+        quiet = self.job.quiet or self._at_a_time > 1 or not watched()
+        with contextlib.closing(Progress(label, None if quiet else total(), quiet=quiet)) as bar:
             if self._cluster is None:
                 yield bar, {"workers": self.job.threads, "advance": bar.advance}
                 return
@@ -252,7 +258,7 @@ class Worker:
     def trace(
         self,
         data: bytes,
-        advance: Callable[[int], None],
+        advance: Callable[[int, int], None],
         *,
         detail: bool = False,
         rank_from: float | None = None,
@@ -282,10 +288,10 @@ class Worker:
                 if job.verifies and (name == files.STANDARD or not target.readable()):
                     raise UsageError("--verify needs a file that can be read back; name one with -o")
                 content = files.Digesting(source.stream)
-                with self._coding(path, source.size) as (bar, how):
+                with self._coding(path, lambda: _packing(source, self.preset)) as (bar, how):
                     packed = pack(cast(BinaryIO, content), target, self.preset, model=self.model, **how)
                 if job.verifies:
-                    self._verify(path, target, bar.done, content.digest)
+                    self._verify(path, target, content.digest)
         figures = Figures(bar.done, packed.bytes_out)
         return self._source_removed(
             source,
@@ -354,7 +360,7 @@ class Worker:
         durable = job.remove and source.status is not None  # standard input does not go away
         return files.open_target(name, source, force=job.force, durable=durable, named=named)
 
-    def _verify(self, path: str, written: BinaryIO, n_bytes: int, digest: bytes) -> None:
+    def _verify(self, path: str, written: BinaryIO, digest: bytes) -> None:
         """Decode an archive that was just written, from the file. digest: of the content.
 
         Raises
@@ -365,7 +371,7 @@ class Worker:
 
         written.seek(0)
         found = files.Digesting()
-        with self._coding(f"{path}: verifying", n_bytes) as (_, how):
+        with self._coding(f"{path}: verifying", lambda: _unpacking(written)) as (_, how):
             try:
                 unpack(written, cast(BinaryIO, found), model=self.model, **how)
                 reason = "" if found.digest == digest else "the content is another one"
@@ -392,7 +398,7 @@ class Worker:
         from chunker.codec.pipes import unpack
 
         archive = files.CountedInput(source.stream)
-        with self._coding(source.path, _content_bytes(source)) as (bar, how):
+        with self._coding(source.path, lambda: source.size and _unpacking(source.stream)) as (bar, how):
             if copy and target is not None and archive.peek(len(MAGIC)) != MAGIC:
                 shutil.copyfileobj(archive, target)
                 return Outcome(source.path, Figures(archive.count, archive.count), bar.seconds)
@@ -413,16 +419,24 @@ def _missing(piece: Piece, at: int) -> str:
     return f"{count} bytes are missing {where}"
 
 
-def _content_bytes(source: files.Source) -> int | None:
-    """The size of an archive's content, if there is somebody to show it to and it can be looked up."""
-    if source.size is None or not watched():
-        return None
-    from chunker.codec.info import frame_info
+def _packing(source: files.Source, preset: Preset) -> int | Effort | None:
+    """How much work a source is."""
+    from chunker.codec.effort import of_content
+    from chunker.codec.presets import settings_of
 
-    begin = source.stream.tell()
+    if source.size is None or source.status is None:  # only a file of this machine is quickly looked at
+        return source.size
+    return of_content(source.stream, source.size, settings_of(preset))
+
+
+def _unpacking(archive: BinaryIO) -> Effort | None:
+    """How much work an archive is; the file stays where it is."""
+    from chunker.codec.effort import of_archive
+
+    begin = archive.tell()
     try:
-        return frame_info(source.stream).bytes_in
+        return of_archive(archive)
     except ArchiveError:
         return None  # decoding it will say why
     finally:
-        source.stream.seek(begin)
+        archive.seek(begin)

@@ -86,6 +86,10 @@ def change(name: str) -> None:
         file.write(b"x")
 
 
+def shrink(name: str) -> None:
+    os.truncate(name, 3)
+
+
 def replace(name: str) -> None:
     Path("newer").write_bytes(Path(name).read_bytes())
     os.replace("newer", name)
@@ -96,6 +100,7 @@ def replace(name: str) -> None:
     [
         (chunker, ["compress", "a.txt"], grow),
         (chunker, ["compress", "a.txt"], change),
+        (chunker, ["compress", "a.txt"], shrink),
         (chunker, ["compress", "a.txt"], replace),
         (chunker, ["decompress", "a.nhc"], change),
         (nhc, ["a.txt"], grow),

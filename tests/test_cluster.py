@@ -56,7 +56,9 @@ def kill_one(client, lost: list[int]) -> None:
 def test_the_same_archive_although_a_worker_is_lost(client, small):
     """The engine gives what it had to the other one."""
     alone, lost = chunker.compress(DATA, "fast"), list[int]()
-    compressor = chunker.Compressor("fast", executor=client, advance=lambda n_bytes: kill_one(client, lost))
+    compressor = chunker.Compressor(
+        "fast", executor=client, advance=lambda n_bytes, at: kill_one(client, lost)
+    )
     archive = compressor.compress(DATA) + compressor.flush()
     assert lost
     assert archive == alone

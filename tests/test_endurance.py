@@ -38,7 +38,7 @@ def test_many_harmed_files():
 @pytest.mark.slow
 def test_inputs_that_are_made_up_by_coverage():
     pytest.importorskip("atheris")
-    assert "no fault" in series("damage.py", "fuzz", "5000")
+    assert "no fault" in series("damage.py", "fuzz", "20000")
 
 
 @posix

@@ -90,7 +90,7 @@ def test_a_file_object_uses_the_executor(small_blocks, stand_in, tmp_path):
 
 def test_results_come_in_order_and_no_more_are_held_than_twice_the_workers():
     late, told = Late(2), list[int]()
-    pool = Pool(short, None, told.append, late)
+    pool = Pool(short, None, lambda n_bytes, at: told.append(n_bytes), late)
     assert [*pool.imap(range(8))] == [*range(8)]
     assert late.most == 4
     assert sum(told) == sum(range(8))

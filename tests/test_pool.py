@@ -25,7 +25,7 @@ def squared(item: int, stop: Stop, progress: Progress) -> int:
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 50])
 def test_results_come_in_order(threads, count):
     told: list[int] = []
-    squares = Pool(squared, threads, told.append)
+    squares = Pool(squared, threads, lambda n_bytes, at: told.append(n_bytes))
     assert list(squares.imap(range(count))) == [item * item for item in range(count)]
     assert list(squares.imap([9])) == [81], "it can be used again"
     assert sum(told) == 10 * (count + 1)
@@ -128,7 +128,7 @@ def test_an_interrupt_ends_the_wait(threads):
 
 
 def test_progress_is_told_while_a_call_runs():
-    told: list[int] = []
+    told: list[tuple[int, int]] = []
     seen = threading.Event()
 
     def half(item: int, stop: Stop, progress: Progress) -> int:
@@ -138,12 +138,13 @@ def test_progress_is_told_while_a_call_runs():
         progress.value = 100
         return item
 
-    def advance(n_bytes: int) -> None:
-        told.append(n_bytes)
+    def advance(n_bytes: int, at: int) -> None:
+        told.append((n_bytes, at))
         seen.set()
 
-    assert list(Pool(half, 1, advance).imap([7])) == [7]
-    assert told == [50, 50]
+    assert list(Pool(half, 1, advance, size=lambda item: 100).imap([7, 8])) == [7, 8]
+    assert sorted(told, key=lambda each: each[1])[:2] == [(50, 0), (50, 50)]
+    assert sum(n_bytes for n_bytes, at in told if at >= 100) == 100
 
 
 @pytest.mark.parametrize("threads", [-1, -8])

@@ -272,6 +272,30 @@ def test_a_training_that_was_killed_holds_nothing(corpus, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["corpus", "m", "m.jsonl"]
 
 
+@pytest.mark.parametrize("killed_after", [4, 8])
+def test_a_training_that_is_killed_loses_an_interval_at_most(corpus, tmp_path, monkeypatch, killed_after):
+    """With a minute a step and a checkpoint every three minutes."""
+
+    class Killed(BaseException):
+        pass
+
+    minutes, real = [0.0], Trainer.step
+
+    def step(self):
+        if self.steps == killed_after:
+            raise Killed
+        real(self)
+        minutes[0] += 1
+
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr("chunker.learning.run.time.monotonic", lambda: 60 * minutes[0])
+    with pytest.raises(Killed):
+        raise train(corpus, tmp_path / "m", "--checkpoint-minutes", "2.9").exception
+    monkeypatch.undo()
+    _, facts = load_checkpoint(tmp_path / "m.checkpoint")
+    assert killed_after - 3 <= facts["steps"] <= killed_after
+
+
 def test_a_failed_save_loses_no_training(corpus, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")

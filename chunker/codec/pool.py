@@ -23,14 +23,14 @@ from chunker.version import __version__
 
 POLL_SECONDS = 0.05  # between two looks at how far the blocks are
 
-Advance = Callable[[int], None]
-"""Called with how many more bytes of content are coded, again and again."""
+Advance = Callable[[int, int], None]
+"""Called with how many more bytes of content are coded, and where these begin, again and again."""
 
 Item = TypeVar("Item")
 T = TypeVar("T")
 
 
-def ignore(n_bytes: int) -> None:
+def ignore(n_bytes: int, at: int) -> None:
     """The `advance` of a caller that does not want to know."""
 
 
@@ -50,10 +50,10 @@ def call(
 
 
 class _Pending:
-    """An item that is under way."""
+    """An item that is under way. begin: of its content; told: bytes of it that `advance` was called with."""
 
-    def __init__(self, future: Future, progress: Progress) -> None:
-        self.future, self.progress = future, progress
+    def __init__(self, future: Future, progress: Progress, begin: int) -> None:
+        self.future, self.progress, self.begin, self.told = future, progress, begin, 0
         self._done = threading.Event()
         future.add_done_callback(lambda _: self._done.set())
 
@@ -67,6 +67,7 @@ class Pool(Generic[Item, T]):
     results in order. Up to twice as many items are under way as the executor works on at a time, so that it
     never idles, and no more are held.
 
+    size: bytes of content of an item, for `advance` to tell where it is at work.
     The function sets `progress.value` to the bytes of content that are done, and raises Stopped soon after
     `stop` is set. Elsewhere than in this process it has copies of both: nobody sees how far it is, and what
     was begun is finished.
@@ -86,18 +87,18 @@ class Pool(Generic[Item, T]):
         workers: int | None = None,
         advance: Advance = ignore,
         executor: Executor | None = None,
+        size: Callable[[Item], int] = lambda item: 0,
     ) -> None:
         require_executor(executor)
         count = worker_count(workers)
         self._workers = count if executor is None or workers else None
         self._foreign = executor is not None
         self._executor = Threads(count) if executor is None else executor
-        self._function, self._advance = function, advance
+        self._function, self._advance, self._size = function, advance, size
         self.made = Birthplace()
         self._stop = Stop()
         self._waiting: deque[_Pending] = deque()  # for their turn to be handed out
-        self._passed = 0  # bytes of what was handed out
-        self._told = 0
+        self._end = 0  # of the content of all items so far
 
     @property
     def workers(self) -> int:
@@ -123,7 +124,8 @@ class Pool(Generic[Item, T]):
         progress = Progress()
         with self._failures_told():
             future = self._executor.submit(call, self._function, item, self._stop, progress, __version__)
-        self._waiting.append(_Pending(future, progress))
+        self._waiting.append(_Pending(future, progress, self._end))
+        self._end += self._size(item)
         return out
 
     def drain(self) -> Iterator[T]:
@@ -164,12 +166,12 @@ class Pool(Generic[Item, T]):
         self.made.require()
         first = self._waiting[0]
         while not first.wait(POLL_SECONDS):
-            self._tell()
+            for pending in self._waiting:
+                self._tell(pending, pending.progress.value)
         self._waiting.popleft()
         with self._failures_told():
             result, n_bytes = cast("tuple[T, int]", first.future.result())
-        self._passed += n_bytes
-        self._tell()
+        self._tell(first, n_bytes)
         return result
 
     @contextmanager
@@ -189,8 +191,8 @@ class Pool(Generic[Item, T]):
                 f"the executor failed ({reason}): look after its workers, and try again"
             ) from error
 
-    def _tell(self) -> None:
-        done = self._passed + sum(pending.progress.value for pending in self._waiting)
-        if done > self._told:
-            self._advance(done - self._told)
-            self._told = done
+    def _tell(self, pending: _Pending, done: int) -> None:
+        """done: bytes of the item."""
+        if done > pending.told:
+            self._advance(done - pending.told, pending.begin + pending.told)
+            pending.told = done

@@ -54,16 +54,17 @@ class Piece:
 def salvage(data: Bytes, models: ModelFinder, advance: Advance = ignore) -> Iterator[Piece]:
     """Everything of a damaged archive, or of several in a row, in order: what is intact and what is lost.
 
-    advance: called with how many more bytes of content were found.
+    advance: called with how many more bytes of content were found, and where in the result these begin.
 
     Raises
     ------
     NotAnArchive: nothing in it is a block. WrongModel: the archive was made with another model.
     """
-    found = False
+    found, at = False, 0
     for piece in _Salvage(data, models).pieces():
         found = found or bool(piece.content) or piece.size == 0
-        advance(len(piece.content))
+        advance(len(piece.content), at)
+        at += len(piece.content)
         yield piece
     if not found:
         raise NotAnArchive("holds no intact block of an archive: check the name")

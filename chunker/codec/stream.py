@@ -75,7 +75,7 @@ class Compressor:
 
     preset, model, workers, executor: see `compress`. Several threads may share a Compressor; its calls then
     take turns.
-    advance: called with how many more bytes of content are coded, again and again.
+    advance: called with how many more bytes of content are coded, and where these begin, again and again.
     model_name: of the model that what was handed out needs, None if it needs none. made: in which process; a
     child that forks off cannot go on with it.
 
@@ -99,7 +99,7 @@ class Compressor:
         self._model = given if self._settings.needs_model else None
         self._sent = None if self._model is None else Sent(self._model)
         self.made = Birthplace()
-        self._frames = Pool(encode, workers, advance, executor)
+        self._frames = Pool(encode, workers, advance, executor, size=lambda job: len(job.content))
         self._compact = Pool(encode_compact, 1, advance, executor)
         require_same(executor, self._sent)
         self._lock = threading.Lock()
@@ -213,6 +213,10 @@ def decode_or_pass(job: Job | End, stop: Stop, progress: Progress) -> bytes | En
     return job if isinstance(job, End) else decode(job, stop, progress)
 
 
+def _content_bytes(job: Job | End) -> int:
+    return 0 if isinstance(job, End) else job.block.head.size
+
+
 class BlockDecoder:
     """The engine of everything that reads from the start: bytes in, contents of blocks out, in order.
 
@@ -229,7 +233,7 @@ class BlockDecoder:
         self.parser = Parser()
         self.eof = False
         self._models = model if isinstance(model, ModelFinder) else ModelFinder(model)
-        self._pool = Pool(decode_or_pass, workers, advance, executor)
+        self._pool = Pool(decode_or_pass, workers, advance, executor, size=_content_bytes)
         if executor is not None:  # which of the built-in models are needed is known too late
             require_same(executor, self._models.given or Sent(builtin()))
         self._crc = 0

@@ -32,7 +32,7 @@ def trace(
     """Bits and level of each byte of `data`, coded in the blocks of an archive;
     lzma stands in for none of them.
 
-    The arguments are those of `chunker.compress`; advance: called with how many more bytes are coded; detail,
+    The arguments are those of `chunker.compress`; advance: as of Pool; detail,
     rank_from: as in `Session.read`.
 
     Raises
@@ -58,7 +58,7 @@ def trace(
         middle = int(size * FIRST_PART) if halved else 0
         parts += [_Part(block, 0, middle), _Part(block, middle, size)] if middle else [_Part(block, 0, size)]
         at += size
-    with contextlib.closing(Pool(one, workers, advance)) as pool:
+    with contextlib.closing(Pool(one, workers, advance, size=lambda part: part.end - part.begin)) as pool:
         return _joined([*pool.imap(parts)])
 
 

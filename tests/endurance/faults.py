@@ -4,6 +4,8 @@
     python tests/endurance/faults.py calls [MOST]        every call that creates, writes or links fails once
     python tests/endurance/faults.py disk [STEP]         a disk with room for 0, STEP, 2 STEP .. bytes (root)
 
+Names of jobs behind the numbers, such as `train fit`: these alone.
+
 After each fault no final name holds anything but a whole result, and the source is there or, with --rm, its
 result is. A training that was killed goes on with --resume, again and again, and ends with the very same
 weights. The jobs run in children of this process, so that imports take no part of the time. `calls` compiles
@@ -41,6 +43,7 @@ TRAINING += ["--validations", "4", "--patience", "0", "--threads", "1", "--devic
 TRAINING += ["--bytes", str(60 * 64), "--checkpoint-minutes", "0.0002", "--log-seconds", "0"]
 FITTING = ["--levels", "12,8", "--steps", "6", "--head-steps", "6"]
 BALLAST = "what fills the disk"
+COUNTER = mmap.mmap(-1, 8)  # of calls, which children share; written to for as long as the process lives
 MODULES = ("compress", "decompress", "records", "record_training", "train", "classify")
 USUAL: tuple[str, ...] = (
     "chunker.codec.stream",
@@ -208,11 +211,11 @@ class Wrong(Exception):
 
 
 class Jobs:
-    """The jobs with their files, and what each makes if it is left alone."""
+    """The jobs with their files, and what each makes if it is left alone. names: of the jobs; none: all."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: list[str]) -> None:
         os.environ["CHUNKER_CACHE"] = ""
-        self.jobs = [job for job in JOBS if job.possible]
+        self.jobs = [job for job in JOBS if job.possible and (not names or job.name in names)]
         preload(self.jobs)
         self.files = contents()
         self.expected: dict[str, Files] = {}
@@ -273,9 +276,9 @@ class Jobs:
 # ---- series ----------------------------------------------------------------------------------------
 
 
-def kill(count: int, seed: int = 1) -> dict[str, int]:
+def kill(jobs: Jobs, count: int, seed: int = 1) -> dict[str, int]:
     """Kill each job in turn at a random moment, `count` times in all. How often it came before the end."""
-    jobs, draw = Jobs(), random.Random(seed)
+    draw = random.Random(seed)
     early = dict.fromkeys((job.name for job in jobs.jobs), 0)
     for number in range(count):
         job = jobs.jobs[number % len(jobs.jobs)]
@@ -303,12 +306,11 @@ def _killed(jobs: Jobs, job: Job, folder: Path, draw: random.Random) -> bool:
     return code != 0
 
 
-def calls(most: int = 1 << 30) -> dict[str, int]:
+def calls(jobs: Jobs, most: int = 1 << 30) -> dict[str, int]:
     """Let each call fail that writes, the first `most` of each job. How many failed."""
     failing = ctypes.CDLL(os.environ["LD_PRELOAD"])
-    counter = mmap.mmap(-1, 8)  # which children share
-    failing.failing_counter(ctypes.byref(ctypes.c_long.from_buffer(counter)))
-    jobs, found = Jobs(), dict[str, int]()
+    failing.failing_counter(ctypes.byref(ctypes.c_long.from_buffer(COUNTER)))
+    found = dict[str, int]()
     for job in jobs.jobs:
         for number in range(1, most + 1):
             with scratch() as folder:
@@ -316,7 +318,7 @@ def calls(most: int = 1 << 30) -> dict[str, int]:
                 code, text = Child(
                     job.arguments, folder, functools.partial(failing.failing_at, number, errno.ENOSPC)
                 ).wait()
-                if int.from_bytes(counter, sys.byteorder) < number:
+                if int.from_bytes(COUNTER, sys.byteorder) < number:
                     break
                 found[job.name] = number
                 jobs.check(job, folder, code, text)
@@ -325,10 +327,10 @@ def calls(most: int = 1 << 30) -> dict[str, int]:
     return found
 
 
-def disk(step_bytes: int = 1 << 12) -> dict[str, int]:
+def disk(jobs: Jobs, step_bytes: int = 1 << 12) -> dict[str, int]:
     """Run each job on a disk with room for nothing but its files, and for so many bytes more, and more, until
     it succeeds. How often it did not."""
-    jobs, found = Jobs(), dict[str, int]()
+    found = dict[str, int]()
     for job in jobs.jobs:
         room, code = 0, 1
         while code:
@@ -369,7 +371,8 @@ SERIES: dict[str, Callable[..., dict[str, int]]] = {"kill": kill, "calls": calls
 
 def main() -> None:
     """The command line."""
-    way, numbers = sys.argv[1], [int(each) for each in sys.argv[2:]]
+    way, *rest = sys.argv[1:]
+    numbers = [int(each) for each in rest if each.isdigit()]
     if way == "calls" and "LD_PRELOAD" not in os.environ:
         with tempfile.TemporaryDirectory() as folder:
             library = os.path.join(folder, "failing.so")
@@ -379,7 +382,7 @@ def main() -> None:
             done = subprocess.run([sys.executable, *sys.argv], env=environment, check=False)
         raise SystemExit(done.returncode)
     begun = time.perf_counter()
-    found = SERIES[way](*numbers)
+    found = SERIES[way](Jobs([each for each in rest if not each.isdigit()]), *numbers)
     print(f"{way}: {sum(found.values())} faults, no promise broken, {time.perf_counter() - begun:.0f} s")
 
 

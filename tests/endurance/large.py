@@ -1,23 +1,23 @@
 """Gigabytes through the codec: bounded memory, positions beyond 2 and 4 GB.
 
-    python tests/endurance/large.py MEGABYTES [FOLDER]
+    python tests/endurance/large.py MEGABYTES [FOLDER [TEXT]]
 
-The data is made up as it is read: blocks of 4 MiB, most of them repetition, one of 16 noise, one of 1024
-text, which takes a hundred times as long. An archive of it is written and read back, by the stream and by
-`seek`; FOLDER needs room for a tenth of it. Above 1 GB it prints how wrong the time left of the progress bar
-was between a tenth and nine tenths of the work: it goes by the mean speed so far, and the text stands at a
-few places.
+The data is made up as it is read: blocks of 4 MiB, most of them repetition, one of 16 noise, one of TEXT
+(1024) text, which takes a hundred times as long. An archive of it is written and read back, by the stream and
+by `seek`; FOLDER needs room for a tenth of it. It prints how wrong the progress bar was, and its time left
+between a tenth and nine tenths of the time; more than a fifth by CPU time is an error, if it took so long that
+figures mean something.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import random
 import resource
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -25,64 +25,110 @@ from typing import BinaryIO, cast
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 import chunker
+from chunker.cli.files import Digesting
 from chunker.cli.progress import Progress
-from chunker.codec.pipes import pack
+from chunker.codec.effort import Effort, of_archive, of_content
+from chunker.codec.pipes import pack, unpack
+from chunker.codec.presets import PRESETS
 
 PIECE = 1 << 20
 PIECES_A_BLOCK = 4
 MOST_MEMORY = 500_000_000
-JUDGED_BYTES = 1_000_000_000
+MOST_WRONG, JUDGED_SECONDS = 0.2, 20
 WORKERS = 2
+LETTERS = b"aeinrst"
 
 
-def piece(number: int) -> bytes:
-    """A megabyte; each of them is another one."""
-    draw = random.Random(number)
-    name, kind = b"piece %d\n" % number, number // PIECES_A_BLOCK % 1024
-    if kind == 64:
-        words = [bytes(draw.choices(b"aeinrst", k=draw.randint(1, 8))) for _ in range(300)]
-        body = b" ".join(draw.choices(words, k=PIECE // 5))
-    elif kind % 16 == 8:
-        body = draw.randbytes(PIECE)
-    else:
-        body = draw.randbytes(50) * (PIECE // 50 + 1)
-    return (name + body)[:PIECE]
+@functools.cache
+def text() -> bytes:
+    """A megabyte of words."""
+    draw = random.Random(1)
+    words = [bytes(draw.choices(LETTERS, k=draw.randint(1, 8))) for _ in range(300)]
+    return b" ".join(draw.choices(words, k=PIECE // 5)).ljust(PIECE)
 
 
 class Made(io.RawIOBase):
-    """All pieces in a row, as a file that can only be read."""
+    """So many megabytes as a file; each of them is another one. text: of how many blocks one is text."""
 
-    def __init__(self, pieces: int) -> None:
-        self._pieces, self._next, self.crc = pieces, 0, 0
+    def __init__(self, pieces: int, text: int) -> None:
+        self._size, self._text, self._at = pieces * PIECE, text, 0
+
+    def piece(self, number: int) -> bytes:
+        """A megabyte."""
+        draw = random.Random(number)
+        name, block = b"piece %d\n" % number, number // PIECES_A_BLOCK
+        if block % self._text == min(64, self._text // 2):
+            body = text().translate(bytes.maketrans(LETTERS, bytes(draw.sample(LETTERS, len(LETTERS)))))
+        elif block % 16 == 8:
+            body = draw.randbytes(PIECE)
+        else:
+            body = draw.randbytes(50) * (PIECE // 50 + 1)
+        return (name + body)[:PIECE]
 
     def read(self, size: int = -1) -> bytes:
-        """The next piece, whatever the size."""
-        if self._next == self._pieces:
+        """Up to the end of a piece."""
+        if self._at == self._size:
             return b""
-        data = piece(self._next)
-        self._next += 1
-        self.crc = zlib.crc32(data, self.crc)
+        number, begin = divmod(self._at, PIECE)
+        data = self.piece(number)[begin:][: size if size >= 0 else None]
+        self._at += len(data)
         return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """From the start alone."""
+        self._at = offset
+        return offset
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._at
 
 
 class Judge:
-    """The progress bar's time left by a clock, noted again and again."""
+    """The progress bar and its time left by a clock, noted again and again."""
 
-    def __init__(self, total: int, clock: Callable[[], float]) -> None:
-        self._progress = Progress("large", total, quiet=True, clock=clock)
-        self._total, self._marks = total, list[tuple[float, float]]()
+    def __init__(self, effort: Effort, clock: Callable[[], float]) -> None:
+        self._progress = Progress("large", effort, quiet=True, clock=clock)
+        self._marks = list[tuple[float, float, float]]()
 
-    def advance(self, n_bytes: int) -> None:
+    def advance(self, n_bytes: int, at: int) -> None:
         """Count them."""
-        self._progress.advance(n_bytes)
+        self._progress.advance(n_bytes, at)
         left = self._progress.seconds_left
-        if left is not None and 0.1 <= self._progress.done / self._total <= 0.9:
-            self._marks.append((self._progress.seconds, left))
+        if left is not None:
+            self._marks.append((self._progress.seconds, self._progress.share, left))
 
-    def end(self) -> tuple[float, float]:
-        """Seconds in all, and how wrong the time left was at worst, as a share of what was left."""
+    def end(self) -> tuple[float, float, float]:
+        """Seconds in all; how wrong the bar was at worst, as a share of it; how wrong the time left was
+        between a tenth and nine tenths of the time, as a share of what was left."""
         end = self._progress.seconds
-        return end, max((abs(left / (end - at) - 1) for at, left in self._marks), default=0.0)
+        bar = max(abs(share - at / end) for at, share, _ in self._marks)
+        return (
+            end,
+            bar,
+            max(abs(left / (end - at) - 1) for at, _, left in self._marks if 0.1 <= at / end <= 0.9),
+        )
+
+
+class Judges:
+    """One by the clock of the processor, which other programs hardly disturb, and one by that of the wall."""
+
+    def __init__(self, effort: Effort) -> None:
+        self._wall, self._cpu = Judge(effort, time.perf_counter), Judge(effort, time.process_time)
+
+    def advance(self, n_bytes: int, at: int) -> None:
+        """Count them."""
+        self._wall.advance(n_bytes, at)
+        self._cpu.advance(n_bytes, at)
+
+    def tell(self, done: str) -> bool:
+        """Print how long it took and how wrong the bar was; whether it was right."""
+        seconds, _, by_wall = self._wall.end()
+        cpu_seconds, bar, wrong = self._cpu.end()
+        print(f"{done} in {seconds:.0f} s, {cpu_seconds:.0f} s of CPU")
+        told = f"the bar was wrong by {bar:.1%} at most, the time left by {wrong:.1%}"
+        print(f"{told} (by the wall clock {by_wall:.1%})", flush=True)
+        return max(bar, wrong) <= MOST_WRONG or cpu_seconds < JUDGED_SECONDS
 
 
 def main() -> None:
@@ -90,40 +136,32 @@ def main() -> None:
     megabytes = int(sys.argv[1])
     total = megabytes * PIECE
     with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:
-        path, source = Path(folder, "large.nhc"), Made(megabytes)
-        wall, cpu = Judge(total, time.perf_counter), Judge(total, time.process_time)
-
-        def advance(n_bytes: int) -> None:
-            wall.advance(n_bytes)
-            cpu.advance(n_bytes)
-
+        path = Path(folder, "large.nhc")
+        source = Made(megabytes, int(sys.argv[3]) if len(sys.argv) > 3 else 1024)
+        content, found = Digesting(cast(BinaryIO, source)), Digesting()
+        text()  # which takes a while
+        judges = Judges(of_content(cast(BinaryIO, source), total, PRESETS["fast"]))
         with path.open("wb") as target:
-            pack(cast(BinaryIO, source), target, "fast", workers=WORKERS, advance=advance)
-        (seconds, by_wall), (cpu_seconds, wrong) = wall.end(), cpu.end()
-        size = path.stat().st_size
-        print(f"packed {total:,} bytes into {size:,} in {seconds:.0f} s, {cpu_seconds:.0f} s of CPU")
-        if total > JUDGED_BYTES:
-            print(
-                f"the time left was wrong by {wrong:.0%} at most by CPU time, {by_wall:.0%} by the wall clock"
-            )
-        sys.stdout.flush()
-        crc = size = 0
-        with chunker.open(path, workers=WORKERS) as file:
-            while data := file.read(PIECE):
-                crc, size = zlib.crc32(data, crc), size + len(data)
-        print(f"read {size:,} bytes, CRC {crc:08x}", flush=True)
-        sound = (size, crc) == (total, source.crc)
+            pack(cast(BinaryIO, content), target, "fast", workers=WORKERS, advance=judges.advance)
+        right = judges.tell(f"packed {total:,} bytes into {path.stat().st_size:,}")
+        with path.open("rb") as archive:
+            judges = Judges(of_archive(archive))
+            archive.seek(0)
+            unpack(archive, cast(BinaryIO, found), workers=WORKERS, advance=judges.advance)
+        right &= judges.tell("unpacked")
+        sound = found.digest == content.digest
         places = [n for n in (0, 1, 2047, 2048, 2049, 4095, 4096, 4097, megabytes - 1) if n < megabytes]
         with chunker.open(path, workers=WORKERS) as file:
             for number in (*places, *reversed(places)):
                 file.seek(number * PIECE + 100)
-                sound &= file.read(1000) == piece(number)[100:1100]
+                sound &= file.read(1000) == source.piece(number)[100:1100]
                 sound &= file.tell() == number * PIECE + 1100
-            sound &= file.seek(-10, io.SEEK_END) == total - 10 and file.read() == piece(megabytes - 1)[-10:]
+            sound &= file.seek(-10, io.SEEK_END) == total - 10
+            sound &= file.read() == source.piece(megabytes - 1)[-10:]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"positions {', '.join(f'{n} MiB' for n in places)}: {'right' if sound else 'WRONG'}")
     print(f"at most {memory / 1e6:.0f} MB of memory")
-    if not sound or memory > MOST_MEMORY:
+    if not (sound and right) or memory > MOST_MEMORY:
         raise SystemExit(1)
 
 
