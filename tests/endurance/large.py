@@ -5,8 +5,8 @@
 The data is made up as it is read: blocks of 4 MiB, most of them repetition, one of 16 noise, one of TEXT
 (1024) text, which takes a hundred times as long. An archive of it is written and read back, by the stream and
 by `seek`; FOLDER needs room for a tenth of it. It prints how wrong the progress bar was, and its time left
-between a tenth and nine tenths of the time; more than a fifth by CPU time is an error, if it took so long that
-figures mean something.
+between a tenth and nine tenths of the time; more than a fifth by CPU time is an error, if that took long
+enough to mean something.
 """
 
 from __future__ import annotations
