@@ -74,7 +74,7 @@ def test_plans(n_bytes, expected):
 
 
 def test_presets():
-    assert presets.settings_of("fast") == Settings(Contexts.FEW, 300)
+    assert presets.settings_of("fast") == Settings(Contexts.FEW, 400)
     assert presets.settings_of("default") == Settings(Contexts.MANY, 600)
     assert presets.settings_of("best") == Settings(Contexts.ALL, GATE_ALWAYS)
     own = Settings(Contexts.ALL, 7)

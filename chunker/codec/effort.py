@@ -23,12 +23,9 @@ from chunker.core.backend import GATE_ALWAYS, Contexts, Settings
 # Nanoseconds a byte; `bits`: what it costs in the archive.
 CONTEXTS = {Contexts.FEW: 3_100, Contexts.MANY: 5_200, Contexts.ALL: 6_000}
 CONTEXTS_BIT = 400  # more for each of its bits
-NETS = {
-    Contexts.FEW: 2_500,
-    Contexts.MANY: 12_500,
-    Contexts.ALL: 12_500,
-}  # where they wake: the preset's model
-AWAKE = 0.42  # how often they do, for each of its bits, with the gate of the default preset
+# Where they wake, of the built-in models.
+NETS = {Contexts.FEW: 2_800, Contexts.MANY: 12_500, Contexts.ALL: 12_500}
+AWAKE = 0.42 / 600**0.5  # how often they do, for each of its bits and a gate of 1; with the root of the gate
 PACK_NOISE, PACK_MONOTONY = 430, 30
 UNPACK_RAW, UNPACK_LZMA = 1, 2
 # What the core makes of so many bits that zlib takes for a byte at its quickest.
@@ -140,5 +137,5 @@ def _unpacking(head: Head) -> float:
 
 def _coding(settings: Settings, bits: float) -> float:
     """Work of the core for a byte that it codes in so many bits."""
-    awake = 1.0 if settings.gate == GATE_ALWAYS else min(AWAKE * bits, 1.0) if settings.gate else 0.0
+    awake = 1.0 if settings.gate == GATE_ALWAYS else min(AWAKE * bits * settings.gate**0.5, 1.0)
     return CONTEXTS[settings.contexts] + CONTEXTS_BIT * bits + NETS[settings.contexts] * awake

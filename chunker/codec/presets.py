@@ -7,7 +7,7 @@ from chunker.errors import UsageError
 
 # Tuned on files of many kinds; a reader needs none of this.
 PRESETS = {
-    "fast": Settings(Contexts.FEW, 300),
+    "fast": Settings(Contexts.FEW, 400),
     "default": Settings(Contexts.MANY, 600),
     "best": Settings(Contexts.ALL, GATE_ALWAYS),
 }
