@@ -102,7 +102,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def preset_options(command: Callback) -> Callback:
     """--fast and --best, which give `preset`."""
     help_of = {
-        "fast": "Few contexts and a small net: several times faster, larger archives.",
+        "fast": "Few contexts and a small net: more than twice as fast, larger archives.",
         "best": "All contexts, and the net at every byte: slower, smaller archives.",
     }
     for name in ("best", "fast"):
