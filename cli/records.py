@@ -275,7 +275,7 @@ def evaluate(
 @options.files_argument
 @records_option
 @click.option("--sample", type=click.IntRange(1), metavar="BYTES", help="Largest sample. [default: 1 MiB]")
-@click.option("--net", metavar="MODEL", help="Also try this model's net: text, or a file.")
+@click.option("--net", metavar="MODEL", help="Also try this model's net: small, text, or a file.")
 @options.threads_option
 @options.json_option
 def bench(

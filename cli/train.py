@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--net",
     metavar="MODEL",
-    help="With --records: also try this model's net, a built-in one (text) or a file's, at half the speed.",
+    help="With --records: also try this model's net: small, or text at half the speed, or a file's.",
 )
 @training_options
 @click.pass_context
