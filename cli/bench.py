@@ -147,9 +147,10 @@ def _find_planted(
     from chunker.benchmark.planted import plant
     from chunker.codec.lines import THRESHOLD, read_lines
 
-    # Contexts alone learn what a log is like as soon as the net would, and sooner in time.
-    preset = work.how_to_code(*(("fast", options.NO_MODEL) if model is None else ("default", model)))
-    given = None if model == options.NO_MODEL else model
+    # Few contexts alone, unless a model is named or refused.
+    how = ("fast", options.NO_MODEL) if model is None else ("default", model)
+    preset = work.how_to_code(*how)
+    given = work.named_model(model)
     rows: list[dict[str, Any]] = []
 
     def one(path: str) -> None:
@@ -183,9 +184,8 @@ def our_peers(model: str | None, threads: int, presets: tuple[str, ...]) -> list
     """Our own codec with each preset. Raises ModelNotFound, NotAModel, ModelVersionError, UsageError."""
     from chunker.codec.finder import as_model
     from chunker.core.backend import backend
-    from chunker.models import load_model
 
-    given = None if model in (None, options.NO_MODEL) else load_model(model)
+    given = work.named_model(model)
     models = {name: None if model == options.NO_MODEL else as_model(given, name) for name in presets}
     backend()  # one that cannot be had is told here and not in every row
     return [_as_peer(name, chosen, threads) for name, chosen in models.items()]

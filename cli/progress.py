@@ -9,11 +9,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chunker.cli.files import shown
-from chunker.codec.effort import Effort
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
+
+    from chunker.codec.effort import Effort
 
 # What is done sooner needs neither a bar nor the import of rich.
 LARGE_BYTES = 1 << 17
@@ -43,7 +44,7 @@ class Progress:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._label = shown(label)
-        self._effort = Effort([(total, float(total))]) if isinstance(total, int) else total
+        self._effort = _even(total) if isinstance(total, int) else total
         self._shows = watched() and not quiet
         self._clock = clock
         self._begin = clock()
@@ -119,3 +120,9 @@ class Progress:
         """The time left, as the bar shows it."""
         seconds = self.seconds_left
         return "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _even(n_bytes: int) -> Effort:
+    from chunker.codec.effort import Effort  # with the codec, which no other command needs
+
+    return Effort([(n_bytes, float(n_bytes))])

@@ -167,6 +167,20 @@ def how_to_code(preset: str, model: str | None) -> Preset:
     return presets.without_model(preset) if model == NO_MODEL else preset
 
 
+def named_model(model: str | None) -> Model | None:
+    """The model of a name or path; None: none was named, or NO_MODEL.
+
+    Raises
+    ------
+    ModelNotFound, NotAModel, ModelVersionError.
+    """
+    if model in (None, NO_MODEL):
+        return None
+    from chunker.models import load_model
+
+    return load_model(model)
+
+
 class Worker:
     """Does one job on any number of files, with the model loaded once.
 
@@ -230,11 +244,7 @@ class Worker:
     @cached_property
     def model(self) -> Model | None:
         """The model that was asked for; None: none was."""
-        if self.job.model in (None, NO_MODEL):
-            return None
-        from chunker.models import load_model
-
-        return load_model(self.job.model)
+        return named_model(self.job.model)
 
     @cached_property
     def preset(self) -> Preset:

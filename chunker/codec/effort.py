@@ -2,7 +2,7 @@
 
 Bytes alone tell little of time: one of prose takes hundreds of times as long as one of zeros, and twice as
 long as one of a log, for which the nets seldom wake. Work is counted in nanoseconds, those of one machine,
-with the native core and the built-in model, on files of prose, code, logs, JSON and tables. Only ratios
+with the native core and the built-in models, on files of prose, code, logs, JSON and tables. Only ratios
 matter: the speed is learnt while running.
 """
 
@@ -87,9 +87,8 @@ def of_content(
     if n_bytes < LEAST_BYTES:
         return Effort([(n_bytes, float(n_bytes))])
     sizes = presets.plan(n_bytes)
-    count = max(
-        1, min(PIECES_A_BLOCK, PIECES // len(sizes))
-    )  # parts of a block, each with a piece in its middle
+    # Parts of a block, each with a piece in its middle.
+    count = max(1, min(PIECES_A_BLOCK, PIECES // len(sizes)))
     parts = [size * (k + 1) // count - size * k // count for size in sizes for k in range(count)]
     found = _looked_at(file, parts, clock)
     return Effort(

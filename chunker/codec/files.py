@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
 from chunker.codec import archive, presets, stream, urls
 from chunker.codec.executor import Executor, require_executor, worker_count
-from chunker.codec.finder import ModelFinder, as_model
+from chunker.codec.finder import ModelFinder, as_model, model_for
 from chunker.codec.frames import flat
 from chunker.codec.pool import Pool
 from chunker.codec.presets import Preset
@@ -362,11 +362,13 @@ def open(
     if kind == "b" and (encoding, errors, newline) != (None, None, None):
         raise UsageError(f"encoding, errors and newline are for text: use mode {way + 't'!r}")
     # All that can be wrong is said before a file is touched.
-    settings = presets.settings_of(preset)
+    presets.settings_of(preset)
     worker_count(workers)
     require_executor(executor)
-    if model is not None or (way != "r" and settings.needs_model):
-        model = as_model(model, preset)
+    if way != "r":
+        model = model_for(model, preset)
+    elif model is not None:
+        model = as_model(model)
     owned = isinstance(file, (str, bytes, os.PathLike))
     if not owned and not hasattr(file, "read" if way == "r" else "write"):
         raise UsageError(f"{file!r} is neither a path nor a binary file: name the archive")

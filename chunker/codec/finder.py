@@ -49,6 +49,19 @@ def as_model(model: ModelLike, preset: Preset = presets.DEFAULT_PRESET) -> Model
     return loaded(model)
 
 
+def model_for(model: ModelLike, preset: Preset) -> Model | None:
+    """The model that compressing takes; None: contexts alone. One that is given is loaded all the same: a
+    wrong name is an error, whatever the preset.
+
+    Raises
+    ------
+    What `as_model` raises. UsageError: there is no such preset.
+    """
+    needed = presets.settings_of(preset).needs_model
+    found = as_model(model, preset) if needed or model is not None else None
+    return found if needed else None
+
+
 class Sent:
     """A model as blocks take it along to where they are coded. A copy in another process is the model that
     is built in there, or lies in the same file, with the same fingerprint, loaded once. One that lies in no

@@ -12,7 +12,7 @@ PRESETS = {
     "best": Settings(Contexts.ALL, GATE_ALWAYS),
 }
 DEFAULT_PRESET = "default"
-SMALL_MODEL = "small"  # the built-in model of "fast"; the others take the default one
+MODELS = {"fast": "small"}  # built-in ones; the others take the default one
 
 Preset = str | int | Settings
 """The name of a preset, a level from 1 to 9 as in gzip and bz2, or Settings of one's own."""
@@ -39,8 +39,7 @@ def model_name(preset: Preset) -> str | None:
     ------
     UsageError: there is no such preset.
     """
-    fast = not isinstance(preset, Settings) and _name(preset) == "fast"
-    return SMALL_MODEL if fast else None
+    return None if isinstance(preset, Settings) else MODELS.get(_name(preset))
 
 
 def without_model(preset: Preset) -> Settings:

@@ -21,7 +21,7 @@ from chunker.codec import archive, blocks, frames, presets
 from chunker.codec.archive import Block, Parser
 from chunker.codec.cluster import require_same
 from chunker.codec.executor import Executor
-from chunker.codec.finder import ModelFinder, Sent, as_model, builtin, model_of
+from chunker.codec.finder import ModelFinder, Sent, builtin, model_for, model_of
 from chunker.codec.frames import Bytes, damaged, flat
 from chunker.codec.pool import Advance, Pool, ignore
 from chunker.codec.presets import Preset
@@ -94,9 +94,7 @@ class Compressor:
         executor: Executor | None = None,
     ) -> None:
         self._settings = presets.settings_of(preset)
-        # One that is given is loaded all the same: a wrong name is an error, whatever the preset.
-        given = None if model is None and not self._settings.needs_model else as_model(model, preset)
-        self._model = given if self._settings.needs_model else None
+        self._model = model_for(model, preset)
         self._sent = None if self._model is None else Sent(self._model)
         self.made = Birthplace()
         self._frames = Pool(encode, workers, advance, executor, size=lambda job: len(job.content))

@@ -25,9 +25,7 @@ from chunker.config import StackConfig
 from chunker.errors import CheckpointError
 from chunker.learning.checkpoint import save_checkpoint
 from chunker.learning.config import TrainConfig
-from chunker.learning.corpus import (
-    changes,
-)
+from chunker.learning.corpus import changes
 from chunker.learning.lock import only_training
 from chunker.learning.meter import LogPoint
 from chunker.learning.ranks import ALONE, FailedElsewhere, LostRank, Ranks

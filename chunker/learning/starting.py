@@ -118,7 +118,7 @@ def start_training(
 def _shape_of(model: Model, settings: Mapping[str, Any]) -> StackConfig:
     """The shape of the model that training begins with, of which settings ask for no other."""
     shape = model.config
-    given = {field.name: settings[field.name] for field in fields(StackConfig) if field.name in settings}
+    given = _of(StackConfig, settings)
     wanted = replace(shape, **given)
     for name in given:
         if getattr(wanted, name) != getattr(shape, name):
@@ -278,6 +278,11 @@ def _student(
     return copy.deepcopy(student) if isinstance(student, Stack) else fresh_student(student, seed, teacher)
 
 
+def _of(kind: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings that are fields of a configuration."""
+    return {field.name: settings[field.name] for field in fields(kind) if field.name in settings}
+
+
 def _check_known(settings: Mapping[str, Any], *kinds: type[Any]) -> None:
     known = {field.name for kind in kinds for field in fields(kind)}
     for name in settings:
@@ -300,7 +305,7 @@ def _configured(
     kind: type[Config], settings: Mapping[str, Any], before: Mapping[str, Any] | None, key: str
 ) -> Config:
     """The configuration that the settings ask for; of a resumed run, that of the checkpoint."""
-    given = {field.name: settings[field.name] for field in fields(kind) if field.name in settings}
+    given = _of(kind, settings)
     if before is None:
         if "bytes" in given:
             given.setdefault("minutes", None)
