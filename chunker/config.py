@@ -21,6 +21,7 @@ MAX_WIDTH = 16384
 MAX_SYMBOLS = 65536
 MAX_ORDER = 8
 MAX_NGRAM_ROWS = 1 << 20
+MAX_WORDS = 2
 MAX_CATCH_UP = 255
 GUESSES = 257  # values of `Wake.guess`: one of 256 bytes, or none
 NO_GUESS = 256
@@ -55,19 +56,20 @@ class GateRule:
 
 @dataclass(frozen=True)
 class NGrams:
-    """Further input of the lowest level: its last n symbols for each n in `orders`, as learnt vectors,
-    summed.
+    """Further input of the lowest level: its last n symbols for each n in `orders`, and the last words, as
+    learnt vectors, summed.
 
     Attributes
     ----------
-    orders: lengths n, rising, 1 to 8. rows: vectors per order, a power of two;
-    a hash of the symbols finds the row.
-    width: of a vector.
+    orders: lengths n, rising, 1 to 8. words: 1: also the letters of this word so far, with the last byte; 2:
+    and these with the word before. 0: no words; for bytes alone.
+    rows: vectors for each of these, a power of two; a hash of the symbols finds the row. width: of a vector.
     """
 
     orders: tuple[int, ...] = (2, 3, 4, 5)
     rows: int = 1 << 14
     width: int = 48
+    words: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "orders", tuple(self.orders))
@@ -79,10 +81,24 @@ class NGrams:
             raise UsageError(f"the rows of n-grams are a power of two, at most {MAX_NGRAM_ROWS}")
         if not _whole(self.width, 1, MAX_WIDTH):
             raise UsageError(f"the width of n-grams is a whole number from 1 to {MAX_WIDTH}")
+        if not _whole(self.words, 0, MAX_WORDS):
+            raise UsageError(f"n-grams have 0 to {MAX_WORDS} words")
 
     @property
     def longest(self) -> int:
         return self.orders[-1]
+
+    @property
+    def tables(self) -> int:
+        """How many vectors are summed."""
+        return len(self.orders) + self.words
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of the fields, ready for canonical JSON."""
+        fields = {**asdict(self), "orders": list(self.orders)}
+        if not self.words:
+            del fields["words"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -164,8 +180,13 @@ class StackConfig:
             raise UsageError(
                 f"a gate threshold of {self.gate.value} bits is above {MAX_THRESHOLD_BITS}; lower it"
             )
-        if self.wake is not None and self.wake.guess and self.symbols != NO_GUESS:
-            raise UsageError("guesses are of bytes; use an alphabet of 256 symbols, or leave them out")
+        of_bytes = {
+            "guesses": self.wake is not None and self.wake.guess,
+            "words": self.ngrams is not None and self.ngrams.words > 0,
+        }
+        for name, wanted in of_bytes.items():
+            if wanted and self.symbols != NO_GUESS:
+                raise UsageError(f"{name} are of bytes; use an alphabet of 256 symbols, or leave them out")
 
     def below(self, level: int) -> int:
         """The width of what a level reads besides its symbol: 0 if nothing.
@@ -204,7 +225,7 @@ class StackConfig:
         if self.ngrams is None:
             del fields["ngrams"]
         else:
-            fields["ngrams"]["orders"] = list(self.ngrams.orders)
+            fields["ngrams"] = self.ngrams.to_json()
         if self.wake is None:
             del fields["wake"]
         return fields

@@ -162,7 +162,7 @@ def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str, 
     steps["confidence"] = np.frombuffer(trace.confidences, np.uint8)[woken]
     steps["guess"] = np.where(steps["confidence"] > 0, np.array(trace.guesses)[woken], 0)
     steps["probability"] = 32768
-    own = Foretold("text", "", foretold.text, steps, np.array([[len(TEXT), len(woken)]]))
+    own = Foretold("text", foretold.place, foretold.text, steps, np.array([[len(TEXT), len(woken)]]))
     windows = Windows([own], [1.0], 4, 1, 100)
     state, found, moved = net.start(1), [], []
     with torch.no_grad():

@@ -49,7 +49,7 @@ def float_shapes(config: StackConfig) -> dict[str, Shape]:
     """Names and shapes of the float32 tensors that a stack of this configuration has."""
     shapes: dict[str, Shape] = {"thresholds_bits": (len(config.levels) - 1,)}
     if config.ngrams is not None:
-        shapes["0.ngram_table"] = (len(config.ngrams.orders) * config.ngrams.rows, config.ngrams.width)
+        shapes["0.ngram_table"] = (config.ngrams.tables * config.ngrams.rows, config.ngrams.width)
     if config.told_guess:
         blocks = config.gates_per_cell * config.levels[0]
         shapes["0.guess_input"] = (GUESSES, blocks)

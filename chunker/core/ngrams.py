@@ -3,6 +3,15 @@
 The key of the last n symbols before and with s_t follows from the keys before s_t, modulo 2**32:
 
     key_n(t) = BASE * key_(n-1)(t - 1) + s_t + 1,    key_0 = 0, and all keys are 0 at the start
+
+Words are runs of letters, capital ones of ASCII as small ones. With c the byte s_t made small,
+
+    word(t) = BASE * word(t - 1) + c + 1 if s_t is a letter, else 0
+    before(t) = word(t - 1) if that is not 0 and s_t is no letter, else before(t - 1)
+
+the keys of one and of two words are
+
+    BASE * word(t) + s_t + 1,    BASE * word(t) + s_t + 1 + BEFORE * before(t)
 """
 
 from __future__ import annotations
@@ -14,7 +23,21 @@ from chunker.config import NGrams
 from chunker.core.products import LARGEST, TABLE_BITS, Integers
 
 BASE = 0x2F0B4C47
+BEFORE = 0x3D4D51CB
 SPREAD = 0x2545F491  # multiplied by it, a key has highest bits that depend on all of its bits
+
+
+def _lower() -> NDArray[np.uint32]:
+    found = np.zeros(256, np.uint32)
+    for c in (*range(ord("a"), ord("z") + 1), *range(128, 256)):
+        found[c] = c + 1
+    for c in range(ord("A"), ord("Z") + 1):
+        found[c] = found[c | 32]
+    return found
+
+
+LOWER = _lower()
+"""(256,) uint32: of letters the byte made small plus one, of all others 0."""
 
 
 class NGramTable:

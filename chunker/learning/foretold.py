@@ -30,6 +30,7 @@ from chunker.config import canonical_json
 from chunker.core.backend import Progress, Settings, Stop, backend
 from chunker.errors import CorpusError
 from chunker.learning.corpus import Strip
+from chunker.learning.ngrams import word_keys_before
 from chunker.wholefile import write_whole
 
 Bytes = npt.NDArray[np.uint8]
@@ -53,21 +54,39 @@ _FILES = ("text", "steps", "blocks")
 
 @dataclass(frozen=True)
 class Foretold:
-    """One text. crc: of its bytes. text: (n,) bytes. steps: (k,) of `STEP`. blocks: (m, 2), where each block
-    ends in both.
+    """One text. place: its folder. crc: of its bytes. text: (n,) bytes. steps: (k,) of `STEP`. blocks: (m, 2),
+    where each block ends in both.
     """
 
     name: str
-    crc: str
+    place: Path
     text: Bytes
     steps: npt.NDArray[np.void]
     blocks: Integers
+
+    @property
+    def crc(self) -> str:
+        return self.place.name[-8:]
 
     def block(self, index: int) -> tuple[slice, slice]:
         """Where a block lies in `text` and in `steps`."""
         begin = self.blocks[index - 1] if index else np.zeros(2, np.int64)
         end = self.blocks[index]
         return slice(int(begin[0]), int(end[0])), slice(int(begin[1]), int(end[1]))
+
+    def words(self) -> npt.NDArray[np.uint32]:
+        """(k, 2): the keys of the last words before the byte of each step, made once and kept in the folder."""
+        path = self.place / "words.npy"
+        if not path.exists():
+            keys = np.zeros((len(self.steps), 2), np.uint32)
+            for index in range(len(self.blocks)):
+                text, steps = self.block(index)
+                places = self.steps["position"][steps].astype(np.int64) - text.start
+                keys[steps] = word_keys_before(self.text[text], places)
+            begun = path.with_name(f"words.{os.getpid()}.begun")  # another run may be at the same text
+            _save(begun, keys)
+            os.replace(begun, path)
+        return _mapped(path)
 
 
 def foretell(
@@ -103,11 +122,16 @@ def foretell(
 def open_foretold(place: Path, name: str) -> Foretold:
     """A text that `foretell` is done with, its arrays mapped from their files. Raises CorpusError if one is
     damaged."""
+    text, steps, blocks = (_mapped(place / f"{part}.npy") for part in _FILES)
+    return Foretold(name, place, text, steps, np.asarray(blocks))
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
     try:
-        text, steps, blocks = (np.load(place / f"{part}.npy", mmap_mode="r") for part in _FILES)
+        found: npt.NDArray[Any] = np.load(path, mmap_mode="r")
     except (ValueError, EOFError):
-        raise CorpusError(f"{place} is damaged; delete it, and it is made anew") from None
-    return Foretold(name, place.name[-8:], text, steps, np.asarray(blocks))
+        raise CorpusError(f"{path.parent} is damaged; delete it, and it is made anew") from None
+    return found
 
 
 def _gate_of(folder: Path, facts: dict[str, Any]) -> int:

@@ -1,64 +1,73 @@
 """Hashed n-gram embeddings: what level 0 reads besides its latest symbol.
 
-For each order n a table has a vector for every hash of the last n symbols; the vectors of all orders are
-added (Pagnoni et al. 2024, Byte latent transformer, section 3.2.1; hashing: Weinberger et al. 2009). A narrow
-recurrent net then need not build common sequences symbol by symbol. The integer model's are in
-chunker.core.ngrams.
+For each order n a table has a vector for every hash of the last n symbols, and so for the last words; all
+these vectors are added (Pagnoni et al. 2024, Byte latent transformer, section 3.2.1; hashing: Weinberger et
+al. 2009). A narrow recurrent net then need not build common sequences symbol by symbol. The integer model's
+are in chunker.core.ngrams, which defines the keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from chunker.config import NGrams
-from chunker.core.ngrams import BASE, SPREAD
+from chunker.core.ngrams import BASE, BEFORE, LOWER, SPREAD
 
 _MASK = 0xFFFFFFFF
+_LOWER = torch.from_numpy(LOWER.astype(np.int64))
 
 
-def ngram_rows(symbols: Tensor, recent: Tensor, config: NGrams) -> Tensor:
-    """Which rows of the table the n-grams that end with each symbol are, (orders, T, B) int64.
+def ngram_rows(symbols: Tensor, recent: Tensor, words: Tensor | None, config: NGrams) -> Tensor:
+    """Which rows of the table the n-grams and words that end with each symbol are, (tables, T, B) int64.
 
     symbols: (T, B). recent: (B, longest - 1), the symbols before them plus one, latest first; 0 for none.
+    words: (B, 2), see `follow_words`; None: there are no words.
     """
     padded = torch.cat([recent.t().flip(0), symbols + 1])
     ends = (len(padded) - age for age in range(config.longest))
-    return rows_of_latest((padded[end - len(symbols) : end] for end in ends), config)
+    keys = None if words is None else word_keys(symbols, follow_words(symbols, words))
+    return rows_of_latest((padded[end - len(symbols) : end] for end in ends), keys, config)
 
 
-def rows_of_latest(latest: Iterable[Tensor], config: NGrams) -> Tensor:
-    """Which rows of the table n-grams are, (orders, ...) int64.
+def rows_of_latest(latest: Iterable[Tensor], words: Tensor | None, config: NGrams) -> Tensor:
+    """Which rows of the table n-grams and words are, (tables, ...) int64.
 
     latest: (...) int64, the last symbol plus one of each place, then the one before it, and so on, `longest`
-    in all; 0 for none.
+    in all; 0 for none. words: (2, ...) int64, the keys of words; None: there are no words.
     """
     key: Tensor | int = 0
     power = 1
-    rows: list[Tensor] = []
-    shift = 32 - (config.rows.bit_length() - 1)
+    keys: list[Tensor] = []
     for n, symbols in enumerate(latest, 1):
         key = (key + symbols * power) & _MASK
         power = power * BASE & _MASK
         if n in config.orders:
-            rows.append((((key * SPREAD) & _MASK) >> shift) + len(rows) * config.rows)
+            keys.append(key)
+    if words is not None:
+        keys.extend(words[: config.words])
+    shift = 32 - (config.rows.bit_length() - 1)
+    rows = [(((key * SPREAD) & _MASK) >> shift) + table * config.rows for table, key in enumerate(keys)]
     return torch.stack(rows)
 
 
 def ngram_code(table: Tensor, rows: Tensor, dropout: float = 0.0) -> Tensor:
-    """(T, B, width): the sum of the rows (orders, T, B) of the table, clipped to [-1, 1] like a state.
+    """(T, B, width): the sum of the rows (tables, T, B) of the table, clipped to [-1, 1] like a state.
 
-    dropout: the probability, at each place, of dropping the rows of all orders from a random one upwards. A
-    text that is read many times leaves no n-gram unknown; so the net learns what to do with unknown ones.
+    dropout: the probability, at each place, of dropping all rows from a random one upwards. A text that is
+    read many times leaves no n-gram unknown; so the net learns what to do with unknown ones.
     """
     total = nn.functional.embedding(rows[0], table)
     if dropout == 0:
         for order in rows[1:]:
             total = total + nn.functional.embedding(order, table)
         return total.clamp(-1, 1)
-    # How many orders are kept: all of them, or with this probability any smaller number.
+    # How many are kept: all of them, or with this probability any smaller number.
     kept = torch.randint(len(rows), rows.shape[1:], device=rows.device)
     kept[torch.rand(kept.shape, device=rows.device) >= dropout] = len(rows)
     total = total * (kept > 0).unsqueeze(-1)
@@ -67,7 +76,79 @@ def ngram_code(table: Tensor, rows: Tensor, dropout: float = 0.0) -> Tensor:
     return total.clamp(-1, 1)
 
 
+def carry_vectors(table: Tensor, config: NGrams, new: Tensor, wanted: NGrams) -> Tensor:
+    """`new`, with the vectors of n-grams and words that the table has, too. Both have as many rows of the same
+    width."""
+
+    def tables(config: NGrams) -> list[tuple[str, int]]:
+        return [*(("order", n) for n in config.orders), *(("words", n) for n in range(1, config.words + 1))]
+
+    there = dict(zip(tables(config), table.split(config.rows), strict=True))
+    parts = zip(tables(wanted), new.split(wanted.rows), strict=True)
+    return torch.cat([there.get(which, part) for which, part in parts])
+
+
 def follow(symbols: Tensor, recent: Tensor) -> Tensor:
     """`recent` (B, k) after the symbols (T, B)."""
     newest = symbols[-recent.shape[1] :].flip(0).t() + 1 if recent.shape[1] else recent
     return torch.cat([newest, recent], 1)[:, : recent.shape[1]]
+
+
+def follow_words(symbols: Tensor, words: Tensor) -> Tensor:
+    """(T, B, 2) after each of the symbols (T, B): the key of the letters of this word so far, and that of the
+    word before. words: (B, 2), the same before them."""
+    small = _LOWER.to(symbols.device)[symbols.clamp_max(255)]
+    word, before = words.unbind(1)
+    states = []
+    for c in small:
+        letter = c > 0
+        before = torch.where(~letter & (word > 0), word, before)
+        word = torch.where(letter, (word * BASE + c) & _MASK, 0)
+        states.append(torch.stack([word, before], 1))
+    return torch.stack(states)
+
+
+def word_keys(symbols: Tensor, words: Tensor) -> Tensor:
+    """(2, T, B): the keys of one and of two words at each of the symbols (T, B), from what `follow_words`
+    gives."""
+    one = (words[..., 0] * BASE + symbols + 1) & _MASK
+    return torch.stack([one, (one + words[..., 1] * BEFORE) & _MASK])
+
+
+def word_keys_before(text: npt.NDArray[np.uint8], at: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint32]:
+    """(k, 2): the keys of one and of two words that stand before the places `at` (k,), all above 0, of a text
+    (n,), as `word_keys` gives them one after the other.
+
+    With c_i a letter made small plus one, else 0, and p after it, the letters from a to p have the key
+
+        sum over i of c_i BASE^(p - 1 - i) = BASE^(p - 1) (S(p) - S(a)),    S(p) = sum over i < p of c_i BASE^-i
+
+    for BASE has an inverse modulo 2^32.
+    """
+    n = len(text)
+    small = LOWER[text]
+    place = np.arange(n + 1)
+
+    def powers(base: int) -> npt.NDArray[np.uint32]:
+        factors = np.full(n + 1, base, np.uint32)
+        factors[0] = 1
+        return np.cumprod(factors, dtype=np.uint32)
+
+    summed = np.zeros(n + 1, np.uint32)
+    np.cumsum(small * powers(pow(BASE, -1, 1 << 32))[:n], dtype=np.uint32, out=summed[1:])
+    upwards = powers(BASE)
+
+    def key(begin: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> npt.NDArray[np.uint32]:
+        found: npt.NDArray[np.uint32] = (summed[end] - summed[begin]) * upwards[np.maximum(end - 1, 0)]
+        return found
+
+    # Where the letters before each place begin, and where the last letter before it ends.
+    begins, ends = place.copy(), place.copy()
+    begins[1:][small > 0] = 0
+    ends[1:][small == 0] = 0
+    begins, ends = np.maximum.accumulate(begins), np.maximum.accumulate(ends)
+    begin = begins[at]
+    end = ends[begin]
+    one = key(begin, at) * np.uint32(BASE) + text[at - 1] + np.uint32(1)
+    two = one + key(begins[end], end) * np.uint32(BEFORE)
+    return np.stack([one, two], 1)

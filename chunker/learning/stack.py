@@ -30,7 +30,7 @@ from chunker.learning.convert import from_file, to_file
 from chunker.learning.evaluate import lanes_of, score_floats
 from chunker.learning.gate import expected_set, follow_rate, unexpected
 from chunker.learning.level import Level, LevelState
-from chunker.learning.ngrams import follow
+from chunker.learning.ngrams import follow, follow_words
 from chunker.learning.observation import NATS_PER_BIT, Categorical, surprise_bits
 from chunker.learning.packing import count_before, pack, pick
 
@@ -291,7 +291,8 @@ class Stack(nn.Module):
             since = torch.where(count > 0, T - 1 - last, state.since + T)
         fresh = state.fresh & ~events.any(0)
         recent = None if state.recent is None else follow(symbols, state.recent)
-        return values, before, after, replace(new, since=since, fresh=fresh, recent=recent)
+        words = None if state.words is None else follow_words(symbols, state.words)[-1]
+        return values, before, after, replace(new, since=since, fresh=fresh, recent=recent, words=words)
 
     # ---- one symbol at a time ------------------------------------------------------------------------
 
@@ -326,7 +327,8 @@ class Stack(nn.Module):
                 waited = waited * ~keep
             ticked.append(event)
             recent = None if old.recent is None else follow(symbols.unsqueeze(0), old.recent)
-            states.append(LevelState(h, since, old.fresh & ~event, c, waited, remembered, recent))
+            words = None if old.words is None else follow_words(symbols.unsqueeze(0), old.words)[-1]
+            states.append(LevelState(h, since, old.fresh & ~event, c, waited, remembered, recent, words))
             below = h
         states.extend(state.levels[len(states) :])
         new = StackState(tuple(states))

@@ -38,6 +38,7 @@ from chunker.learning.distillation import (
     share_ngrams,
 )
 from chunker.learning.foretold import Foretold, foretell
+from chunker.learning.ngrams import carry_vectors
 from chunker.learning.ranks import ALONE, Ranks, here
 from chunker.learning.rounds import IterativeDistillation
 from chunker.learning.run import Path_, Run
@@ -96,8 +97,8 @@ def start_training(
     def new_stack(shape: StackConfig) -> Stack:
         torch.manual_seed(config.seed)
         stack = Stack(shape) if saved is None else held_stack(shape, saved[0])
-        if begun is not None:  # what the model does not read, as waking, begins at random
-            stack.load_state_dict(Stack.from_model(begun).state_dict(), strict=False)
+        if begun is not None:
+            _take_over(stack, Stack.from_model(begun))
         return stack
 
     def facts() -> dict[str, Any]:
@@ -116,18 +117,33 @@ def start_training(
 
 
 def _shape_of(model: Model, settings: Mapping[str, Any]) -> StackConfig:
-    """The shape of the model that training begins with, of which settings ask for no other."""
+    """The shape of the model that training begins with, of which settings ask for no other but in its n-grams."""
     shape = model.config
     given = _of(StackConfig, settings)
     wanted = replace(shape, **given)
-    for name in given:
+    for name in given.keys() - {"ngrams"}:
         if getattr(wanted, name) != getattr(shape, name):
             raise UsageError(
                 f"{name} is {_spelled(getattr(shape, name))} in the model to begin with; leave it out"
             )
     if shape.mode == "faithful" and len(shape.levels) > 1:
         raise UsageError("levels of a faithful stack are trained one after the other; begin with a joint one")
-    return shape
+    was, now = shape.ngrams, wanted.ngrams
+    if was is not None and now is not None and (was.rows, was.width) != (now.rows, now.width):
+        raise UsageError(
+            f"the model to begin with has {was.rows} rows of {was.width} for each n-gram; ask for as many"
+        )
+    return wanted
+
+
+def _take_over(stack: Stack, begun: Stack) -> None:
+    """Begin with the weights of a model; what it does not read, as waking or some n-grams, begins as it is."""
+    tensors, level = begun.state_dict(), stack.level(0)
+    was, now = begun.config.ngrams, stack.config.ngrams
+    if was is not None and now is not None and level.ngram_table is not None:
+        table = carry_vectors(tensors["levels.0.ngram_table"], was, level.ngram_table.detach(), now)
+        tensors["levels.0.ngram_table"] = table
+    stack.load_state_dict(tensors, strict=False)
 
 
 def _begun_with(begun: Model | None, before: Mapping[str, Any] | None) -> str | None:

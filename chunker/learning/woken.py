@@ -42,13 +42,14 @@ class Window:
     """T woken steps of B rows. Integers (T, B) unless said otherwise.
 
     latest: (longest, T, B), the bytes before the one that is predicted, each plus one, the last one first; 0
-    where the block had not begun. times: bytes since the row's last step. guesses, confidences: of level 0.
+    where the block had not begun. words: (2, T, B), keys of the last words before it, or empty. times: bytes since the row's last step. guesses, confidences: of level 0.
     targets: the byte that came. woke: the first bit that the levels are asked for. odds: (T, B, 8) float32,
     of a 1 before each bit as level 0 had them, in nats.
     counted: (T, B) bool, steps that are any. cold: (B,) bool, rows that begin a block.
     """
 
     latest: Tensor
+    words: Tensor
     times: Tensor
     guesses: Tensor
     confidences: Tensor
@@ -66,8 +67,7 @@ class Window:
     def of(self, rows: slice) -> Window:
         """Some of the rows."""
         parts: dict[str, Any] = {
-            name: t[rows] if name == "cold" else t[:, :, rows] if name == "latest" else t[:, rows]
-            for name, t in vars(self).items()
+            name: t[..., rows, :] if name == "odds" else t[..., rows] for name, t in vars(self).items()
         }
         return Window(**parts)
 
@@ -80,7 +80,7 @@ class Windows:
     """Endless windows from B rows, each of which reads block after block of texts, drawn by weight.
 
     A block is drawn with a probability in proportion to its text's weight and to its steps. longest: how many
-    of the latest bytes to tell. gate: at which level 1 wakes, at most the one that the texts were foretold
+    of the latest bytes to tell. words: whether to tell keys of words. gate: at which level 1 wakes, at most the one that the texts were foretold
     with.
     """
 
@@ -93,8 +93,10 @@ class Windows:
         window: int,
         seed: int = 0,
         gate: int = GATE_ALWAYS,
+        words: bool = False,
     ) -> None:
         self.gate = gate
+        self._words = [text.words() for text in texts] if words else None
         self._texts, self._weights, self._longest = list(texts), list(weights), longest
         self.batch, self.window = batch, window
         self.bytes = sum(len(text.text) for text in texts)
@@ -116,15 +118,14 @@ class Windows:
         where = self._texts[text].block(block)[1]
         return _Row(text, block, where.start, where.stop, self._texts[text].block(block)[0].start)
 
-    def _read(self, row: _Row) -> npt.NDArray[np.void]:
-        """A row's next steps, `window` of them, or as many as its block has left."""
+    def _read(self, row: _Row) -> npt.NDArray[np.integer[Any]]:
+        """Which are a row's next steps, `window` of them, or as many as its block has left."""
         steps, found, wanted = self._texts[row.text].steps, [], self.window
         while wanted and row.next < row.end:
-            more = steps[row.next : min(row.end, row.next + 2 * wanted)].copy()
-            more["woke"] = first_unsure(more, self.gate)
-            (kept,) = np.nonzero(more["woke"] < 8)
+            more = steps[row.next : min(row.end, row.next + 2 * wanted)]
+            (kept,) = np.nonzero(first_unsure(more, self.gate) < 8)
+            found.append(row.next + kept[:wanted])
             row.next += int(kept[wanted - 1]) + 1 if len(kept) >= wanted else len(more)
-            found.append(more[kept[:wanted]])
             wanted -= len(found[-1])
         return np.concatenate(found)
 
@@ -137,21 +138,25 @@ class Windows:
         times, counted = np.ones(shape, np.int64), np.zeros(shape, bool)
         probabilities = np.full((*shape, 8), 32768, np.uint16)
         latest = np.zeros((self._longest, *shape), np.int64)
+        words = np.zeros((2 if self._words else 0, *shape), np.int64)
         cold = np.zeros(B, bool)
         for b in range(B):
             while self._rows[b].next == self._rows[b].end:
                 self._rows[b] = self._draw()
                 cold[b] = True
             row = self._rows[b]
-            found, steps = self._texts[row.text], self._read(row)
+            found, which = self._texts[row.text], self._read(row)
+            steps = found.steps[which]
             n, bytes_ = len(steps), found.block(row.block)[0]
             at = steps["position"].astype(np.int64)
             times[b, :n] = np.diff(at, prepend=row.before)
             row.before = int(at[-1]) if n else row.before
             targets[b, :n] = found.text[at]
-            woke[b, :n], confidences[b, :n] = steps["woke"], steps["confidence"]
+            woke[b, :n], confidences[b, :n] = first_unsure(steps, self.gate), steps["confidence"]
             guesses[b, :n] = np.where(steps["confidence"] > 0, steps["guess"], NO_GUESS)
             probabilities[b, :n], counted[b, :n] = steps["probability"], True
+            if self._words:
+                words[:, b, :n] = self._words[row.text][which].T
             for k in range(1, self._longest + 1):
                 latest[k - 1, b, :n] = np.where(
                     at - k >= bytes_.start, found.text[np.maximum(at - k, 0)].astype(np.int64) + 1, 0
@@ -164,6 +169,7 @@ class Windows:
 
         return Window(
             latest=torch.from_numpy(latest.transpose(0, 2, 1).copy()),
+            words=torch.from_numpy(words.transpose(0, 2, 1).copy()),
             times=turned(times),
             guesses=turned(guesses),
             confidences=turned(confidences),
@@ -363,7 +369,7 @@ class WokenStack(nn.Module):
         level = self.stack.level(0)
         below = None
         if level.ngram_table is not None and level.ngrams is not None:
-            rows = rows_of_latest(window.latest, level.ngrams)
+            rows = rows_of_latest(window.latest, window.words if level.ngrams.words else None, level.ngrams)
             below = ngram_code(level.ngram_table, rows, level.ngram_dropout if self.training else 0.0)
         a = level.preactivation(window.symbols, window.times, below, window.guesses, window.confidences)
         hs, cs = recur(level.cell, a, state.h, state.c, level.recurrent, level.candidate_bias)

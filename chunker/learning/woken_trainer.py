@@ -43,7 +43,9 @@ class WokenStreams(Windows):
         self.sources = list(sources)
         weights = [source.weight for source in sources]
         self.longest = max(stack.config.ngrams.longest if stack.config.ngrams else 1 for stack in stacks)
-        super().__init__(texts, weights, self.longest, config.batch, config.window, config.seed, gate)
+        self.words = any(stack.config.ngrams and stack.config.ngrams.words for stack in stacks)
+        shape = (config.batch, config.window, config.seed)
+        super().__init__(texts, weights, self.longest, *shape, gate, self.words)
 
 
 class WokenTrainer(Trainer):
@@ -66,7 +68,8 @@ class WokenTrainer(Trainer):
         if stack.config.mode != "joint" and len(stack.config.levels) > 1:
             raise UsageError("woken stacks are joint; use --mode joint")
         self.woken = WokenStack(stack).to(device)
-        self._held_out, self._windows = list(held_out), (streams.longest, streams.gate)
+        self._held_out = list(held_out)
+        self._windows = (streams.longest, streams.gate, streams.words)
         super().__init__(stack, streams, config, None, device, ranks)
 
     def _more_parameters(self) -> list[torch.nn.Parameter]:
@@ -121,8 +124,8 @@ class WokenTrainer(Trainer):
 
     def _score_text(self, text: Foretold, wanted: float) -> float:
         rows = min(_VALIDATION_ROWS, len(text.blocks))
-        longest, gate = self._windows
-        windows = Windows([text], [1.0], longest, rows, _VALIDATION_WINDOW, gate=gate)
+        longest, gate, words = self._windows
+        windows = Windows([text], [1.0], longest, rows, _VALIDATION_WINDOW, 0, gate, words)
         state, nats, steps = self.woken.start(rows), 0.0, 0
         while steps == 0 or steps < min(wanted, len(text.steps)):
             window = windows.next().to(self.device)
