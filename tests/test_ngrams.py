@@ -4,6 +4,7 @@ and nothing from elsewhere."""
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,63 +13,130 @@ from hypothesis import strategies as st
 from test_levels import NGRAMS, integer_stack, random_tensors, run, some_symbols
 
 from chunker.config import NGrams, StackConfig
-from chunker.core.ngrams import BASE, SPREAD, LastSymbols, NGramTable
+from chunker.core.ngrams import BASE, BEFORE, SPREAD, LastSymbols, NGramTable
 from chunker.core.quantize import quantize
 from chunker.errors import UsageError
 
 
+def letters_of(byte):
+    """A letter made small, as a list; an empty list if it is none."""
+    if byte < 128 and not chr(byte).isalpha():
+        return []
+    return [byte | 32 if byte < 128 else byte]
+
+
+def key_of(symbols):
+    return sum((int(symbol) + 1) * BASE**i for i, symbol in enumerate(reversed(symbols))) % 2**32
+
+
+def plain_keys(symbols, ngrams):
+    """Of the n-grams and words that end a sequence, from FORMAT.md word by word."""
+    keys = [key_of(symbols[-order:]) for order in ngrams.orders]
+    if ngrams.words:
+        words = [[]]
+        for symbol in symbols:
+            letters = letters_of(int(symbol))
+            if letters:
+                words[-1] += letters
+            elif words[-1]:
+                words.append([])
+        one = key_of(words[-1]) * BASE + int(symbols[-1]) + 1
+        two = one + (key_of(words[-2]) if len(words) > 1 else 0) * BEFORE
+        keys += [one, two][: ngrams.words]
+    return keys
+
+
 def plain_rows(symbols, ngrams):
-    """Of one lane, per symbol and order, from FORMAT.md word by word."""
-    found = []
-    for t in range(len(symbols)):
-        rows = []
-        for number, order in enumerate(ngrams.orders):
-            key = sum((int(symbols[t - i]) + 1) * BASE**i for i in range(order) if i <= t) % 2**32
-            rows.append(number * ngrams.rows + key * SPREAD % 2**32 * ngrams.rows // 2**32)
-        found.append(rows)
-    return found
+    """Of one lane, per symbol and table."""
+    return [
+        [
+            table * ngrams.rows + key * SPREAD % 2**32 * ngrams.rows // 2**32
+            for table, key in enumerate(plain_keys(symbols[: t + 1], ngrams))
+        ]
+        for t in range(len(symbols))
+    ]
 
 
-@settings(deadline=None, max_examples=30)
+BYTES = st.one_of(st.sampled_from(b"aAbZz .,\n\xe9\xff_09"), st.integers(0, 255))
+
+
+@settings(deadline=None, max_examples=40)
 @given(
-    st.lists(st.integers(0, 65535), max_size=12),
+    st.lists(BYTES, max_size=12),
     st.sets(st.integers(1, 8), min_size=1).map(sorted),
     st.integers(0, 20),
+    st.integers(0, 2),
 )
-def test_a_code_is_the_sum_of_the_rows_that_the_format_names(symbols, orders, bits):
-    ngrams = NGrams(tuple(orders), 1 << bits, 9)
+def test_a_code_is_the_sum_of_the_rows_that_the_format_names(symbols, orders, bits, words):
+    ngrams = NGrams(tuple(orders), 1 << bits, 9, words)
     rng = np.random.default_rng(bits)
-    names = rng.integers(-127, 128, (len(orders) << bits, 9), dtype=np.int8)
+    names = rng.integers(-127, 128, (ngrams.tables << bits, 9), dtype=np.int8)
     multiplier = rng.choice([1, 2**14, 2**17, 2**18, 2**31 - 1], 9).astype(np.int32)
-    table, last = NGramTable(ngrams, names, multiplier), LastSymbols(1, ngrams.longest)
+    table, last = NGramTable(ngrams, names, multiplier), LastSymbols(1, ngrams)
     for symbol, rows in zip(symbols, plain_rows(symbols, ngrams), strict=True):
         code = table(last.follow(np.array([symbol])))
         total = names[rows].astype(object).sum(0) * multiplier.astype(object)
         assert code.tolist() == [np.clip((total + 2**16) // 2**17, -127, 127).tolist()]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.integers(0, 65535), max_size=12))
+def test_n_grams_of_other_alphabets(symbols):
+    ngrams = NGrams((1, 3), 1 << 16, 1)
+    names = np.arange(2 << 16, dtype=np.uint32).astype(np.int8).reshape(-1, 1)
+    names[names == -128] = 0
+    table, last = NGramTable(ngrams, names, np.array([1 << 17], np.int32)), LastSymbols(1, ngrams)
+    for symbol, rows in zip(symbols, plain_rows(symbols, ngrams), strict=True):
+        total = int(names[rows].astype(int).sum())
+        assert table(last.follow(np.array([symbol]))).tolist() == [[min(max(total, -127), 127)]]
+
+
+@settings(deadline=None, max_examples=40)
 @given(
-    st.integers(1, 9),
+    st.lists(BYTES, min_size=6, max_size=27),
     st.integers(1, 3),
     st.sets(st.integers(1, 8), min_size=1).map(sorted),
     st.integers(0, 12),
     st.integers(0, 9),
+    st.integers(0, 2),
 )
-def test_windows_and_integer_model_look_up_the_same_rows(steps, lanes, orders, bits, cut):
+def test_windows_and_integer_model_look_up_the_same_rows(content, lanes, orders, bits, cut, words):
     torch = pytest.importorskip("torch")
-    from chunker.learning.ngrams import follow, ngram_rows
+    from chunker.learning.ngrams import follow, follow_words, ngram_rows
 
-    ngrams = NGrams(tuple(orders), 1 << bits, 1)
-    symbols = some_symbols(steps, lanes, 60_000, seed=steps)
+    ngrams = NGrams(tuple(orders), 1 << bits, 1, words)
+    symbols = np.array(content[: len(content) // lanes * lanes]).reshape(-1, lanes)
     recent = torch.zeros(lanes, ngrams.longest - 1, dtype=torch.int64)
+    words_before = torch.zeros(lanes, 2, dtype=torch.int64)
     parts = []
-    for part in np.split(symbols, [bisect_left(range(steps), cut)]):
+    for part in np.split(symbols, [bisect_left(range(len(symbols)), cut)]):
         window = torch.from_numpy(part)
-        parts.append(ngram_rows(window, recent, ngrams))
+        parts.append(ngram_rows(window, recent, words_before if words else None, ngrams))
         recent = follow(window, recent)
+        words_before = follow_words(window, words_before)[-1]
     rows = torch.cat(parts, 1).permute(2, 1, 0)
     assert rows.tolist() == [plain_rows(symbols[:, lane], ngrams) for lane in range(lanes)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(BYTES, min_size=1, max_size=40), st.integers(1, 3))
+def test_keys_of_words_at_once_are_those_one_by_one(content, every):
+    pytest.importorskip("torch")
+    from chunker.learning.ngrams import word_keys_before
+
+    at = np.arange(1, len(content) + 1, every)
+    keys = word_keys_before(np.array(content, np.uint8), at)
+    ngrams = NGrams((1,), words=2)
+    assert keys.tolist() == [[key % 2**32 for key in plain_keys(content[:end], ngrams)[1:]] for end in at]
+
+
+def test_a_table_is_carried_over_to_other_n_grams():
+    torch = pytest.importorskip("torch")
+    from chunker.learning.ngrams import carry_vectors
+
+    was, now = NGrams((2, 4), 2, 1, words=1), NGrams((3, 4), 2, 1, words=2)
+    table, new = torch.arange(1.0, 7).view(6, 1), torch.zeros(8, 1)
+    assert carry_vectors(table, was, new, now).flatten().tolist() == [0, 0, 3, 4, 5, 6, 0, 0]
 
 
 def test_integer_and_float_stack_agree():
@@ -145,6 +213,8 @@ def test_hidden_states_tell_what_stood_before():
         {"rows": 1 << 21},
         {"width": 0},
         {"width": True},
+        {"words": 3},
+        {"words": True},
     ],
 )
 def test_n_grams_that_make_no_sense_are_refused(fields):
@@ -155,6 +225,9 @@ def test_n_grams_that_make_no_sense_are_refused(fields):
 def test_configurations_survive_json_and_those_without_keep_their_spelling():
     config = StackConfig(levels=(12,), ngrams=NGRAMS)
     assert StackConfig.from_json(config.to_json()) == config
+    assert "words" not in config.to_json()["ngrams"]
+    words = StackConfig(levels=(12,), ngrams=replace(NGRAMS, words=2))
+    assert StackConfig.from_json(words.to_json()) == words
     assert "ngrams" not in StackConfig(levels=(12,)).to_json()
     with pytest.raises(UsageError):
         StackConfig.from_json({**config.to_json(), "ngrams": {"orders": [1], "more": 1}})

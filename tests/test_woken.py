@@ -134,7 +134,7 @@ def test_path_odds_are_those_of_the_bytes_that_agree():
 
 
 def config(levels: tuple[int, ...] = (24,), **fields: object) -> StackConfig:
-    told = {"ngrams": NGrams((1, 2, 4), 64, 12), "wake": Wake(slept=True, guess=True)}
+    told = {"ngrams": NGrams((1, 2, 4), 64, 12, words=2), "wake": Wake(slept=True, guess=True)}
     return StackConfig(levels=levels, gate=GateRule("surprise", 8.0), **{**told, **fields})  # type: ignore[arg-type]
 
 
@@ -150,7 +150,9 @@ def excited(net: WokenStack) -> WokenStack:
 
 @pytest.mark.parametrize("levels", [(24,), (24, 20, 16)], ids=str)
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str, levels: tuple[int, ...]):
+def test_floats_follow_the_integers_of_the_codec(
+    foretold: Foretold, cell: str, levels: tuple[int, ...], tmp_path: Path
+) -> None:
     net = excited(WokenStack(Stack(config(levels, cell=cell)))).eval()
     model = net.stack.to_model()
     trace = backend().session(SETTINGS, model, len(TEXT), Stop(), Progress()).read(TEXT, detail=True)
@@ -162,8 +164,8 @@ def test_floats_follow_the_integers_of_the_codec(foretold: Foretold, cell: str, 
     steps["confidence"] = np.frombuffer(trace.confidences, np.uint8)[woken]
     steps["guess"] = np.where(steps["confidence"] > 0, np.array(trace.guesses)[woken], 0)
     steps["probability"] = 32768
-    own = Foretold("text", foretold.place, foretold.text, steps, np.array([[len(TEXT), len(woken)]]))
-    windows = Windows([own], [1.0], 4, 1, 100)
+    own = Foretold("text", tmp_path, foretold.text, steps, np.array([[len(TEXT), len(woken)]]))
+    windows = Windows([own], [1.0], 4, 1, 100, words=True)
     state, found, moved = net.start(1), [], []
     with torch.no_grad():
         for _ in range(len(woken) // 100):

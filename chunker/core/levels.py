@@ -132,7 +132,7 @@ class Session:
             fresh=np.ones(lanes, dtype=bool),
             logits=self._read_out(level, h, index),
             times=self._cold_times(level, h, index) if index + 1 < len(self._levels) else None,
-            last=None if level.ngrams is None else LastSymbols(lanes, level.ngrams.longest),
+            last=None if level.ngrams is None else LastSymbols(lanes, level.ngrams.config),
         )
 
     def _cold_times(self, level: IntegerLevel, h8: Integers, clocks: int) -> _Times | None:
@@ -184,11 +184,11 @@ class Session:
 
     def hidden(self, level: int) -> NDArray[np.int64]:
         """A copy of the complete recurrent state of a level: (lanes, H), for an LSTM (lanes, 2 H); the keys
-        of n-grams follow, if the level reads any."""
+        of n-grams and words follow, if the level reads any."""
         state = self._states[level]
         parts: list[NDArray[Any]] = [state.h] if state.c is None else [state.h, state.c]
         if state.last is not None:
-            parts.append(state.last.keys.T)
+            parts += [state.last.keys.T, state.last.words.T]
         return np.concatenate(parts, 1, dtype=np.int64)
 
     def update(self, symbols: NDArray[np.integer[Any]]) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chunker.config import StackConfig
     from chunker.core.layout import RawTensor
 
-ABI = 5
+ABI = 6
 TABLES_DIGEST = 0x2CE88AFFFE9CB473
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
@@ -65,6 +65,7 @@ class _Stack(ctypes.Structure):
         ("thresholds", ctypes.c_int32 * _MAX_LEVELS),
         ("orders", ctypes.c_int32),
         ("order", ctypes.c_int32 * _MAX_ORDERS),
+        ("words", ctypes.c_int32),
         ("ngram_rows", ctypes.c_int32),
         ("ngram_table", _Matrix),
         ("catch_up", ctypes.c_int32),
@@ -436,6 +437,7 @@ def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
     stack.thresholds[: len(thresholds)] = thresholds
     if config.ngrams is not None:
         stack.orders, stack.ngram_rows = len(config.ngrams.orders), config.ngrams.rows
+        stack.words = config.ngrams.words
         stack.order[: stack.orders] = config.ngrams.orders
         stack.ngram_table = matrix("0.ngram_table")
     stack.catch_up = config.wake.catch_up if config.wake else 0

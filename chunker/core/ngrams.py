@@ -1,4 +1,4 @@
-"""Vectors of the last n symbols, hashed, in the integer model; see chunker.learning.ngrams.
+"""Vectors of the last n symbols and words, hashed, in the integer model; see chunker.learning.ngrams.
 
 The key of the last n symbols before and with s_t follows from the keys before s_t, modulo 2**32:
 
@@ -41,21 +41,22 @@ LOWER = _lower()
 
 
 class NGramTable:
-    """A model's table, shared by all sessions. rows: (orders * rows, width) int8. multiplier: (width,) int32.
+    """A model's table, shared by all sessions. rows: (tables * rows, width) int8. multiplier: (width,) int32.
 
     The rows stay bytes until they are looked up: four times as many of them fit into the cache.
     """
 
     def __init__(self, config: NGrams, rows: NDArray[np.int8], multiplier: NDArray[np.int32]) -> None:
         self._rows, self._multiplier = rows, multiplier.astype(np.int64)
-        self.longest = config.longest
-        self._orders = np.array(config.orders) - 1
+        self.config = config
+        words = range(config.longest, config.longest + config.words)
+        self._wanted = np.array([*(n - 1 for n in config.orders), *words])
         self._shift = np.uint64(32 - (config.rows.bit_length() - 1))
-        self._first = (np.arange(len(config.orders)) * config.rows)[:, None]
+        self._first = (np.arange(config.tables) * config.rows)[:, None]
 
     def __call__(self, keys: NDArray[np.uint32]) -> Integers:
-        """(n, width) of -127 .. 127, unit 2**-7, from the keys (longest, n) of the last 1, 2, .. symbols."""
-        spread = keys.take(self._orders, axis=0)
+        """(n, width) of -127 .. 127, unit 2**-7, from keys (longest + words, n), see `LastSymbols`."""
+        spread = keys.take(self._wanted, axis=0)
         spread *= np.uint32(SPREAD)
         which = (spread.astype(np.uint64) >> self._shift).astype(np.intp)
         which += self._first
@@ -68,20 +69,37 @@ class NGramTable:
 
 
 class LastSymbols:
-    """The keys of the last 1, 2, .. symbols in n lanes."""
+    """What n lanes read last. keys: (longest + words, n), of the last 1, 2, .. symbols and words."""
 
-    def __init__(self, lanes: int, longest: int) -> None:
-        self.keys = np.zeros((longest, lanes), dtype=np.uint32)
+    def __init__(self, lanes: int, config: NGrams) -> None:
+        self._longest, self._words = config.longest, config.words
+        self.keys = np.zeros((config.longest + config.words, lanes), dtype=np.uint32)
+        self.words = np.zeros((2 if config.words else 0, lanes), dtype=np.uint32)
+        """Of the letters of this word so far, and of the word before; none where no words are read."""
 
     def follow(self, symbols: NDArray[np.intp]) -> NDArray[np.uint32]:
-        """The keys (longest, n) after the symbols (n,)."""
+        """The keys (longest + words, n) after the symbols (n,)."""
         keys = np.empty_like(self.keys)
         latest = symbols.astype(np.uint32) + np.uint32(1)
         keys[0] = latest
-        np.multiply(self.keys[:-1], np.uint32(BASE), out=keys[1:])
-        keys[1:] += latest
+        longest = self._longest
+        np.multiply(self.keys[: longest - 1], np.uint32(BASE), out=keys[1:longest])
+        keys[1:longest] += latest
+        if self._words:
+            keys[longest:] = self._follow_words(symbols, latest)[: self._words]
         self.keys = keys
         return keys
 
+    def _follow_words(self, symbols: NDArray[np.intp], latest: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """The keys (2, n) of one and of two words."""
+        word, before = self.words
+        small = LOWER[symbols]
+        before = np.where((small == 0) & (word > 0), word, before)
+        word = np.where(small > 0, word * np.uint32(BASE) + small, np.uint32(0))
+        self.words = np.stack([word, before])
+        one = word * np.uint32(BASE) + latest
+        return np.stack([one, one + before * np.uint32(BEFORE)])
+
     def keep(self, lanes: int) -> None:
-        self.keys = self.keys[:, :lanes]
+        """Drop all but the first `lanes` lanes."""
+        self.keys, self.words = self.keys[:, :lanes], self.words[:, :lanes]

@@ -54,8 +54,8 @@ _FILES = ("text", "steps", "blocks")
 
 @dataclass(frozen=True)
 class Foretold:
-    """One text. place: its folder. crc: of its bytes. text: (n,) bytes. steps: (k,) of `STEP`. blocks: (m, 2),
-    where each block ends in both.
+    """One text. place: its folder. text: (n,) bytes. steps: (k,) of `STEP`. blocks: (m, 2), where each block
+    ends in both.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Foretold:
 
     @property
     def crc(self) -> str:
+        """Of its bytes."""
         return self.place.name[-8:]
 
     def block(self, index: int) -> tuple[slice, slice]:
@@ -75,7 +76,7 @@ class Foretold:
         return slice(int(begin[0]), int(end[0])), slice(int(begin[1]), int(end[1]))
 
     def words(self) -> npt.NDArray[np.uint32]:
-        """(k, 2): the keys of the last words before the byte of each step, made once and kept in the folder."""
+        """(k, 2): keys of words (chunker.core.ngrams) before the byte of each step; kept in the folder."""
         path = self.place / "words.npy"
         if not path.exists():
             keys = np.zeros((len(self.steps), 2), np.uint32)

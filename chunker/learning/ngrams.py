@@ -31,7 +31,7 @@ def ngram_rows(symbols: Tensor, recent: Tensor, words: Tensor | None, config: NG
     """
     padded = torch.cat([recent.t().flip(0), symbols + 1])
     ends = (len(padded) - age for age in range(config.longest))
-    keys = None if words is None else word_keys(symbols, follow_words(symbols, words))
+    keys = None if words is None else word_keys(symbols, follow_words(symbols, words)[1:])
     return rows_of_latest((padded[end - len(symbols) : end] for end in ends), keys, config)
 
 
@@ -77,14 +77,13 @@ def ngram_code(table: Tensor, rows: Tensor, dropout: float = 0.0) -> Tensor:
 
 
 def carry_vectors(table: Tensor, config: NGrams, new: Tensor, wanted: NGrams) -> Tensor:
-    """`new`, with the vectors of n-grams and words that the table has, too. Both have as many rows of the same
-    width."""
+    """`new`, with those vectors of n-grams and words that the table has, too. Both have as many rows."""
 
     def tables(config: NGrams) -> list[tuple[str, int]]:
         return [*(("order", n) for n in config.orders), *(("words", n) for n in range(1, config.words + 1))]
 
-    there = dict(zip(tables(config), table.split(config.rows), strict=True))
-    parts = zip(tables(wanted), new.split(wanted.rows), strict=True)
+    there = dict(zip(tables(config), torch.split(table, config.rows), strict=True))
+    parts = zip(tables(wanted), torch.split(new, wanted.rows), strict=True)
     return torch.cat([there.get(which, part) for which, part in parts])
 
 
@@ -95,11 +94,11 @@ def follow(symbols: Tensor, recent: Tensor) -> Tensor:
 
 
 def follow_words(symbols: Tensor, words: Tensor) -> Tensor:
-    """(T, B, 2) after each of the symbols (T, B): the key of the letters of this word so far, and that of the
-    word before. words: (B, 2), the same before them."""
-    small = _LOWER.to(symbols.device)[symbols.clamp_max(255)]
+    """(1 + T, B, 2): the key of the letters of this word so far, and that of the word before, as `words`
+    (B, 2) has them and after each of the symbols (T, B)."""
+    small = _LOWER.to(symbols.device)[symbols]
     word, before = words.unbind(1)
-    states = []
+    states = [words]
     for c in small:
         letter = c > 0
         before = torch.where(~letter & (word > 0), word, before)
@@ -109,8 +108,8 @@ def follow_words(symbols: Tensor, words: Tensor) -> Tensor:
 
 
 def word_keys(symbols: Tensor, words: Tensor) -> Tensor:
-    """(2, T, B): the keys of one and of two words at each of the symbols (T, B), from what `follow_words`
-    gives."""
+    """(2, T, B): the keys of one and of two words at each of the symbols (T, B); words: (T, B, 2), see
+    `follow_words`."""
     one = (words[..., 0] * BASE + symbols + 1) & _MASK
     return torch.stack([one, (one + words[..., 1] * BEFORE) & _MASK])
 
@@ -121,7 +120,8 @@ def word_keys_before(text: npt.NDArray[np.uint8], at: npt.NDArray[np.integer[Any
 
     With c_i a letter made small plus one, else 0, and p after it, the letters from a to p have the key
 
-        sum over i of c_i BASE^(p - 1 - i) = BASE^(p - 1) (S(p) - S(a)),    S(p) = sum over i < p of c_i BASE^-i
+        sum over i of c_i BASE^(p - 1 - i) = BASE^(p - 1) (S(p) - S(a)),
+        S(p) = sum over i < p of c_i BASE^-i
 
     for BASE has an inverse modulo 2^32.
     """
@@ -138,7 +138,7 @@ def word_keys_before(text: npt.NDArray[np.uint8], at: npt.NDArray[np.integer[Any
     np.cumsum(small * powers(pow(BASE, -1, 1 << 32))[:n], dtype=np.uint32, out=summed[1:])
     upwards = powers(BASE)
 
-    def key(begin: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> npt.NDArray[np.uint32]:
+    def key(begin: npt.NDArray[Any], end: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
         found: npt.NDArray[np.uint32] = (summed[end] - summed[begin]) * upwards[np.maximum(end - 1, 0)]
         return found
 

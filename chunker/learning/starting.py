@@ -117,7 +117,7 @@ def start_training(
 
 
 def _shape_of(model: Model, settings: Mapping[str, Any]) -> StackConfig:
-    """The shape of the model that training begins with, of which settings ask for no other but in its n-grams."""
+    """The shape of the model that training begins with; settings may ask for other n-grams alone."""
     shape = model.config
     given = _of(StackConfig, settings)
     wanted = replace(shape, **given)
@@ -137,7 +137,7 @@ def _shape_of(model: Model, settings: Mapping[str, Any]) -> StackConfig:
 
 
 def _take_over(stack: Stack, begun: Stack) -> None:
-    """Begin with the weights of a model; what it does not read, as waking or some n-grams, begins as it is."""
+    """Begin with a model's weights; what it does not read, as waking or some n-grams, stays as it is."""
     tensors, level = begun.state_dict(), stack.level(0)
     was, now = begun.config.ngrams, stack.config.ngrams
     if was is not None and now is not None and level.ngram_table is not None:

@@ -42,9 +42,10 @@ class Window:
     """T woken steps of B rows. Integers (T, B) unless said otherwise.
 
     latest: (longest, T, B), the bytes before the one that is predicted, each plus one, the last one first; 0
-    where the block had not begun. words: (2, T, B), keys of the last words before it, or empty. times: bytes since the row's last step. guesses, confidences: of level 0.
-    targets: the byte that came. woke: the first bit that the levels are asked for. odds: (T, B, 8) float32,
-    of a 1 before each bit as level 0 had them, in nats.
+    where the block had not begun. words: (2, T, B), keys of words before it (chunker.core.ngrams), or empty.
+    times: bytes since the row's last step. guesses, confidences: of level 0. targets: the byte that came.
+    woke: the first bit that the levels are asked for. odds: (T, B, 8) float32, of a 1 before each bit as
+    level 0 had them, in nats.
     counted: (T, B) bool, steps that are any. cold: (B,) bool, rows that begin a block.
     """
 
@@ -80,8 +81,8 @@ class Windows:
     """Endless windows from B rows, each of which reads block after block of texts, drawn by weight.
 
     A block is drawn with a probability in proportion to its text's weight and to its steps. longest: how many
-    of the latest bytes to tell. words: whether to tell keys of words. gate: at which level 1 wakes, at most the one that the texts were foretold
-    with.
+    of the latest bytes to tell. words: whether to tell keys of words. gate: at which level 1 wakes, at most
+    the one that the texts were foretold with.
     """
 
     def __init__(

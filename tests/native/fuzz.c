@@ -246,7 +246,10 @@ static void wrong_model(const Setup *s, Random *r) {
     case 1: k->cell = below(r, 2) ? -1 : 3; break;
     case 2: k->rule = below(r, 2) ? -1 : 2; break;
     case 3: k->catch_up = -1; break;
-    case 4: k->orders = below(r, 2) ? -1 : CHUNKER_MAX_ORDERS + 1; break;
+    case 4:
+        if (below(r, 2)) k->orders = below(r, 2) ? -1 : CHUNKER_MAX_ORDERS + 1;
+        else k->words = below(r, 2) ? -1 : 3;
+        break;
     case 5: l->width = below(r, 2) ? 0 : l->width + 1; break;
     case 6: l->recurrent.rows++; break;
     case 7: l->readout.columns--; break;

@@ -19,7 +19,7 @@
 #define CHUNKER_API __attribute__((visibility("default")))
 #endif
 
-#define CHUNKER_ABI 5                     /* changes with every change of this header */
+#define CHUNKER_ABI 6                     /* changes with every change of this header */
 #define CHUNKER_MAX_BLOCK (1 << 22)       /* bytes of a block */
 #define CHUNKER_GATE_ALWAYS 4095          /* the recurrent levels wake at the first bit of every byte */
 #define CHUNKER_MAX_LEVELS 16
@@ -61,8 +61,9 @@ enum { CHUNKER_GATE_ARGMAX = 0, CHUNKER_GATE_SURPRISE = 1 };
 typedef struct {
     int32_t cell, levels, rule;          /* rule: when an input goes up to the next level */
     int32_t thresholds[CHUNKER_MAX_LEVELS]; /* of the gates between levels, in 1/128 bit */
-    int32_t orders, order[CHUNKER_MAX_ORDERS], ngram_rows; /* n-grams of the last bytes; orders = 0: none */
-    ChunkerMatrix ngram_table;           /* (orders * ngram_rows, width) */
+    int32_t orders, order[CHUNKER_MAX_ORDERS]; /* n-grams of the last bytes; orders = 0: none */
+    int32_t words, ngram_rows;           /* and of the last words: 0, 1 or 2 of them */
+    ChunkerMatrix ngram_table;           /* ((orders + words) * ngram_rows, width) */
     int32_t catch_up;                    /* of the bytes slept through, how many are taken in on waking */
     ChunkerLevel level[CHUNKER_MAX_LEVELS];
 } ChunkerStack;

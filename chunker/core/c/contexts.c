@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-static int is_letter(uint32_t c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 128; }
 static int is_digit(uint32_t c) { return c >= '0' && c <= '9'; }
 
 /* Fields of tables end at a comma, semicolon, bar or tab; fields of anything at most punctuation. */

@@ -8,7 +8,9 @@
 #define MAX_CELL ((1 << 20) - 1)
 #define MAX_BIAS (1 << 24)
 #define NGRAM_BASE 0x2f0b4c47u
+#define NGRAM_BEFORE 0x3d4d51cbu
 #define NGRAM_SPREAD 0x2545f491u
+#define MAX_WORDS 2
 
 /* A matrix packed for the kernels: blocks of COLUMN_STEP columns, in them groups of ROW_STEP rows, in them the columns. */
 typedef struct {
@@ -25,9 +27,9 @@ typedef struct {
 } Level;
 
 struct ChunkerModel {
-    int cell, levels, rule, catch_up, orders, order[CHUNKER_MAX_ORDERS], ngram_rows, ngram_width, ngram_padded;
+    int cell, levels, rule, catch_up, orders, order[CHUNKER_MAX_ORDERS], words, ngram_rows, ngram_width;
     int32_t thresholds[CHUNKER_MAX_LEVELS];
-    int8_t *ngrams;             /* (orders * ngram_rows, ngram_width) */
+    int8_t *ngrams;             /* ((orders + words) * ngram_rows, ngram_width) */
     int32_t *ngram_multiplier;
     Level level[CHUNKER_MAX_LEVELS];
     Memory memory;
@@ -131,15 +133,16 @@ static int pack_level(ChunkerModel *model, const ChunkerStack *stack, int index)
 
 static int pack_ngrams(ChunkerModel *model, const ChunkerStack *stack) {
     const ChunkerMatrix *table = &stack->ngram_table;
-    model->orders = stack->orders;
+    model->orders = stack->orders, model->words = stack->words;
+    if (stack->words < 0 || stack->words > MAX_WORDS || (!stack->orders && stack->words)) return 0;
     if (!stack->orders) return 1;
     int rows = model->ngram_rows = stack->ngram_rows;
     if (stack->orders < 0 || stack->orders > CHUNKER_MAX_ORDERS || rows < 1 || rows > 1 << 20 || rows & (rows - 1)) return 0;
-    int width = model->ngram_width = table->columns;
-    if (width < 1 || width > CHUNKER_MAX_WIDTH || !has_shape(table, (int64_t)rows * stack->orders, width)) return 0;
+    int width = model->ngram_width = table->columns, tables = stack->orders + stack->words;
+    if (width < 1 || width > CHUNKER_MAX_WIDTH || !has_shape(table, (int64_t)rows * tables, width)) return 0;
     for (int i = 0; i < stack->orders; i++)
         if ((model->order[i] = stack->order[i]) < 1 || stack->order[i] > 8) return 0;
-    size_t bytes = (size_t)rows * (size_t)stack->orders * (size_t)width;
+    size_t bytes = (size_t)rows * (size_t)tables * (size_t)width;
     model->ngrams = take(&model->memory, bytes);
     model->ngram_multiplier = take(&model->memory, (size_t)width * 4);
     if (!model->ngrams || !model->ngram_multiplier) return 0;
@@ -189,6 +192,7 @@ struct Stack {
     const Kernels *kernels;
     const uint8_t *bytes;
     uint32_t read_to;           /* bytes that level 1 was told of */
+    uint32_t words_to, word, word_before; /* of so many bytes: keys of the letters of this word so far, of the word before */
     State state[CHUNKER_MAX_LEVELS];
     int32_t *a, *g, *sums, *gates, *fresh; /* as many as pre-activations of the widest level */
     int8_t *ngram8;
@@ -204,6 +208,7 @@ static void read_out(Stack *s, int index);
 /* All but what lies in the memory. */
 static void take_over(Stack *to, const Stack *from) {
     to->read_to = from->read_to;
+    to->words_to = from->words_to, to->word = from->word, to->word_before = from->word_before;
     memcpy(to->weight, from->weight, sizeof to->weight);
     memcpy(to->tree, from->tree, sizeof to->tree);
     memcpy(to->likeliest, from->likeliest, sizeof to->likeliest);
@@ -334,20 +339,43 @@ static uint32_t time_bucket(const ChunkerTables *t, uint32_t time) {
     return b;
 }
 
-/* The vector of the last bytes, those before `position`. */
+/* The words of the bytes before `position`. */
+static void follow_words(Stack *s, uint32_t position) {
+    for (; s->words_to < position; s->words_to++) {
+        uint32_t c = s->bytes[s->words_to];
+        if (is_letter(c)) {
+            s->word = s->word * NGRAM_BASE + (c < 128 ? c | 32 : c) + 1;
+        } else {
+            if (s->word) s->word_before = s->word;
+            s->word = 0;
+        }
+    }
+}
+
+/* The vector of the last bytes and words, those before `position`. */
 static void look_up_ngrams(Stack *s, uint32_t position) {
     const ChunkerModel *m = s->model;
     uint32_t bits = (uint32_t)__builtin_ctz((unsigned)m->ngram_rows);
-    const int8_t *rows[CHUNKER_MAX_ORDERS];
+    uint32_t keys[CHUNKER_MAX_ORDERS + MAX_WORDS];
+    const int8_t *rows[CHUNKER_MAX_ORDERS + MAX_WORDS];
+    int tables = m->orders + m->words;
     for (int i = 0; i < m->orders; i++) {
-        uint32_t key = 0;
-        for (uint32_t k = (uint32_t)m->order[i]; k; k--) key = key * NGRAM_BASE + (position >= k ? s->bytes[position - k] + 1u : 0);
-        uint32_t row = bits ? key * NGRAM_SPREAD >> (32 - bits) : 0;
+        keys[i] = 0;
+        for (uint32_t k = (uint32_t)m->order[i]; k; k--)
+            keys[i] = keys[i] * NGRAM_BASE + (position >= k ? s->bytes[position - k] + 1u : 0);
+    }
+    if (m->words) {
+        follow_words(s, position);
+        keys[m->orders] = s->word * NGRAM_BASE + s->bytes[position - 1] + 1u;
+        keys[m->orders + 1] = keys[m->orders] + s->word_before * NGRAM_BEFORE;
+    }
+    for (int i = 0; i < tables; i++) {
+        uint32_t row = bits ? keys[i] * NGRAM_SPREAD >> (32 - bits) : 0;
         rows[i] = m->ngrams + ((size_t)i * (size_t)m->ngram_rows + row) * (size_t)m->ngram_width;
     }
     for (int j = 0; j < m->ngram_width; j++) {
         int64_t sum = 0;
-        for (int i = 0; i < m->orders; i++) sum += rows[i][j];
+        for (int i = 0; i < tables; i++) sum += rows[i][j];
         sum = (sum * m->ngram_multiplier[j] + (1 << 16)) >> 17;
         s->ngram8[j] = (int8_t)(sum < -127 ? -127 : sum > 127 ? 127 : sum);
     }

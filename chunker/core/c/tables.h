@@ -34,6 +34,9 @@ struct ChunkerTables {
 
 static inline int clamp(int x, int limit) { return x < -limit ? -limit : x > limit ? limit : x; }
 
+/* Bytes from 128 on belong to letters of other scripts. */
+static inline int is_letter(uint32_t c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 128; }
+
 /* The probability of a 1 (16 bits) whose logarithm of odds is x / 256; and back. */
 static inline int squash(const ChunkerTables *t, int x) { return t->squash[clamp(x, STRETCH_MAX) + STRETCH_MAX]; }
 static inline int stretch(const ChunkerTables *t, int p) { return t->stretch[p >> 4]; }

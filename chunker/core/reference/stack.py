@@ -10,17 +10,15 @@ The cells are those of chunker.core.cells, with one lane.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chunker.config import NO_GUESS
 from chunker.core.cells import IntegerLevel
 from chunker.core.interface import Model, check_stack
 from chunker.core.levels import time_bucket
-from chunker.core.ngrams import BASE
+from chunker.core.ngrams import LastSymbols
 from chunker.core.predictions import UnnormalizedPmf, unexpected, unnormalized_pmf
 from chunker.core.products import Integers, narrow
 from chunker.core.reference.level0 import Advice
-from chunker.core.reference.reading import MASK
 from chunker.core.reference.tables import STRETCH_LIMIT, clamp, log2
 
 LN2 = 2839  # of 2**-12, within 1e-5
@@ -71,6 +69,8 @@ class Stack:
         self._rule, self._limits = model.config.gate.rule, stack.limits
         self._catch_up = model.config.wake.catch_up if model.config.wake else 0
         self._ngrams = stack.levels[0].ngrams
+        self._last = None if self._ngrams is None else LastSymbols(1, self._ngrams.config)
+        self._keys_to = 0  # bytes that `_last` was told of
         self._levels = [Level(level, index) for index, level in enumerate(stack.levels)]
         self._read_to = 0  # bytes that level 1 has taken in or slept through
         self._pmfs: list[UnnormalizedPmf] = []  # what levels 1 .. l predict together, for every l
@@ -103,18 +103,13 @@ class Stack:
 
     def _step_first(self, position: int, time: int, guess: int, confidence: int) -> None:
         """Level 1 takes in the byte before `position`."""
-        below = None if self._ngrams is None else self._ngrams(self._keys(position, self._ngrams.longest))
+        below = None
+        if self._ngrams is not None and self._last is not None:
+            for byte in self._content[self._keys_to : position]:
+                self._last.follow(np.array([byte]))
+            self._keys_to = position
+            below = self._ngrams(self._last.keys)
         self._levels[0].step(self._content[position - 1], time, below, guess, confidence)
-
-    def _keys(self, position: int, longest: int) -> NDArray[np.uint32]:
-        """(longest, 1): keys of the last 1, 2, .. bytes before `position`, see chunker.core.ngrams."""
-        keys = np.zeros((longest, 1), dtype=np.uint32)
-        for n in range(1, longest + 1):
-            key = 0
-            for at in range(position - n, position):
-                key = (key * BASE + (self._content[at] + 1 if at >= 0 else 0)) & MASK
-            keys[n - 1] = key
-        return keys
 
     def _step_upper(self) -> int:
         """The levels above take in the bytes that wait for them, up to one for which none does.
