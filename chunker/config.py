@@ -21,7 +21,6 @@ MAX_WIDTH = 16384
 MAX_SYMBOLS = 65536
 MAX_ORDER = 8
 MAX_NGRAM_ROWS = 1 << 20
-MAX_WORDS = 2
 MAX_CATCH_UP = 255
 GUESSES = 257  # values of `Wake.guess`: one of 256 bytes, or none
 NO_GUESS = 256
@@ -56,20 +55,20 @@ class GateRule:
 
 @dataclass(frozen=True)
 class NGrams:
-    """Further input of the lowest level: its last n symbols for each n in `orders`, and the last words, as
+    """Further input of the lowest level: its last n symbols for each n in `orders`, and its word so far, as
     learnt vectors, summed.
 
     Attributes
     ----------
-    orders: lengths n, rising, 1 to 8. words: 1: also the letters of this word so far, with the last byte; 2:
-    and these with the word before. 0: no words; for bytes alone.
+    orders: lengths n, rising, 1 to 8. word: whether it also reads the letters of this word so far together
+    with the last byte; for bytes alone.
     rows: vectors for each of these, a power of two; a hash of the symbols finds the row. width: of a vector.
     """
 
     orders: tuple[int, ...] = (2, 3, 4, 5)
     rows: int = 1 << 14
     width: int = 48
-    words: int = 0
+    word: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "orders", tuple(self.orders))
@@ -81,8 +80,8 @@ class NGrams:
             raise UsageError(f"the rows of n-grams are a power of two, at most {MAX_NGRAM_ROWS}")
         if not _whole(self.width, 1, MAX_WIDTH):
             raise UsageError(f"the width of n-grams is a whole number from 1 to {MAX_WIDTH}")
-        if not _whole(self.words, 0, MAX_WORDS):
-            raise UsageError(f"n-grams have 0 to {MAX_WORDS} words")
+        if not isinstance(self.word, bool):
+            raise UsageError("word is true or false")
 
     @property
     def longest(self) -> int:
@@ -91,13 +90,13 @@ class NGrams:
     @property
     def tables(self) -> int:
         """How many vectors are summed."""
-        return len(self.orders) + self.words
+        return len(self.orders) + self.word
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of the fields, ready for canonical JSON."""
         fields = {**asdict(self), "orders": list(self.orders)}
-        if not self.words:
-            del fields["words"]
+        if not self.word:
+            del fields["word"]
         return fields
 
 
@@ -182,7 +181,7 @@ class StackConfig:
             )
         of_bytes = {
             "guesses": self.wake is not None and self.wake.guess,
-            "words": self.ngrams is not None and self.ngrams.words > 0,
+            "words": self.ngrams is not None and self.ngrams.word,
         }
         for name, wanted in of_bytes.items():
             if wanted and self.symbols != NO_GUESS:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from chunker.cli.watch import Foretelling
-from chunker.config import MAX_WORDS, NGrams
+from chunker.config import NGrams
 from chunker.errors import UsageError
 from chunker.learning.config import (
     PRECISIONS,
@@ -100,10 +100,7 @@ _NGRAM_OPTIONS: tuple[Any, ...] = (
         "--ngrams", callback=numbers, help="Level 0 also reads its last n bytes at once, for n like 2,3,4,5."
     ),
     click.option(
-        "--ngram-words",
-        default=NGrams.words,
-        type=click.IntRange(0, MAX_WORDS),
-        help="It also reads the letters of this word so far (1), and with them the word before (2).",
+        "--ngram-word", is_flag=True, help="With --ngrams: it also reads the letters of this word so far."
     ),
     click.option("--ngram-rows", default=NGrams.rows, help="Vectors for each of these, a power of two."),
     click.option("--ngram-width", default=NGrams.width, help="Width of such a vector."),
@@ -169,8 +166,8 @@ def ngrams_of(ctx: click.Context) -> NGrams | None:
     """The n-grams that the options ask for. Raises UsageError."""
     o = ctx.params
     if o["ngrams"]:
-        return NGrams(o["ngrams"], o["ngram_rows"], o["ngram_width"], o["ngram_words"])
-    for name in ("ngram_words", "ngram_rows", "ngram_width"):
+        return NGrams(o["ngrams"], o["ngram_rows"], o["ngram_width"], o["ngram_word"])
+    for name in ("ngram_word", "ngram_rows", "ngram_width"):
         if given(ctx, name):
             raise UsageError(f"--{name.replace('_', '-')} goes with --ngrams")
     return None

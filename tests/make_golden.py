@@ -4,8 +4,8 @@
     python tests/make_golden.py --check [NAME ..]  whether they, or those, decode with CHUNKER_BACKEND's core
     python tests/make_golden.py --classifiers   golden/classifier-*, only after a change of their format
 
-They need golden/tiny.safetensors, a model that is small and fixed, and golden/ngrams.safetensors, whose level
-0 is told n-grams. Contents come from hashes, not from a random generator whose stream another version of
+They need golden/tiny.safetensors, a model that is small and fixed, golden/ngrams.safetensors, whose level 0
+is told n-grams, and golden/word.safetensors, whose level 0 is told the word so far as well. Contents come from hashes, not from a random generator whose stream another version of
 numpy could change, and are short, for the reference in Python takes its time.
 """
 
@@ -88,6 +88,7 @@ CONTENTS = {
     "woken": text(600),
     "always": text(400)[::-1],
     "ngrams": text(500),
+    "word": text(500),
     "zeros": bytes(400),
     "no-blocks": b"",
     "two": b"x" + text(500),
@@ -130,7 +131,7 @@ def full(model: Model | None, parts: list[tuple[bytes, Settings | Kind]]) -> byt
 
 def good() -> dict[str, bytes]:
     """The archive of each of CONTENTS."""
-    tiny, told = tiny_model(), model_for("ngrams")
+    tiny, told, word = tiny_model(), model_for("ngrams"), model_for("word")
 
     def compact(name: str, how: Settings | Kind, model: Model = tiny) -> bytes:
         content = CONTENTS[name]
@@ -159,6 +160,7 @@ def good() -> dict[str, bytes]:
         "woken": compact("woken", RARELY),
         "always": compact("always", ALWAYS),
         "ngrams": compact("ngrams", WOKEN, told),
+        "word": compact("word", WOKEN, word),
         "zeros": compact("zeros", MANY),
         "no-blocks": full(None, []),
         "two": compact("one-byte", Kind.RAW) + few,
@@ -287,7 +289,8 @@ def tiny_model() -> Model:
 @cache
 def model_for(name: str) -> Model:
     """What the archive of that name was made with."""
-    return load_model(GOLDEN / "ngrams.safetensors") if name.endswith("ngrams") else tiny_model()
+    of_its_own = {"ngrams": "ngrams", "full-ngrams": "ngrams", "word": "word"}
+    return load_model(GOLDEN / f"{of_its_own[name]}.safetensors") if name in of_its_own else tiny_model()
 
 
 def check(names: Iterable[str]) -> int:

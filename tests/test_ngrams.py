@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from test_levels import NGRAMS, integer_stack, random_tensors, run, some_symbols
 
 from chunker.config import NGrams, StackConfig
-from chunker.core.ngrams import BASE, BEFORE, SPREAD, LastSymbols, NGramTable
+from chunker.core.ngrams import BASE, SPREAD, LastSymbols, NGramTable
 from chunker.core.quantize import quantize
 from chunker.errors import UsageError
 
 
-def letters_of(byte):
-    """A letter made small, as a list; an empty list if it is none."""
-    if byte < 128 and not chr(byte).isalpha():
-        return []
-    return [byte | 32 if byte < 128 else byte]
+def letter_of(byte):
+    """A letter made small; None if it is none."""
+    if byte > 127:
+        return byte
+    return byte | 32 if chr(byte).isalpha() else None
 
 
 def key_of(symbols):
@@ -32,17 +32,12 @@ def key_of(symbols):
 def plain_keys(symbols, ngrams):
     """Of the n-grams and words that end a sequence, from FORMAT.md word by word."""
     keys = [key_of(symbols[-order:]) for order in ngrams.orders]
-    if ngrams.words:
-        words = [[]]
+    if ngrams.word:
+        word: list[int] = []
         for symbol in symbols:
-            letters = letters_of(int(symbol))
-            if letters:
-                words[-1] += letters
-            elif words[-1]:
-                words.append([])
-        one = key_of(words[-1]) * BASE + int(symbols[-1]) + 1
-        two = one + (key_of(words[-2]) if len(words) > 1 else 0) * BEFORE
-        keys += [one, two][: ngrams.words]
+            letter = letter_of(int(symbol))
+            word = [] if letter is None else [*word, letter]
+        keys.append(key_of(word) * BASE + int(symbols[-1]) + 1)
     return keys
 
 
@@ -65,10 +60,10 @@ BYTES = st.one_of(st.sampled_from(b"aAbZz .,\n\xe9\xff_09"), st.integers(0, 255)
     st.lists(BYTES, max_size=12),
     st.sets(st.integers(1, 8), min_size=1).map(sorted),
     st.integers(0, 20),
-    st.integers(0, 2),
+    st.booleans(),
 )
-def test_a_code_is_the_sum_of_the_rows_that_the_format_names(symbols, orders, bits, words):
-    ngrams = NGrams(tuple(orders), 1 << bits, 9, words)
+def test_a_code_is_the_sum_of_the_rows_that_the_format_names(symbols, orders, bits, word):
+    ngrams = NGrams(tuple(orders), 1 << bits, 9, word)
     rng = np.random.default_rng(bits)
     names = rng.integers(-127, 128, (ngrams.tables << bits, 9), dtype=np.int8)
     multiplier = rng.choice([1, 2**14, 2**17, 2**18, 2**31 - 1], 9).astype(np.int32)
@@ -98,22 +93,22 @@ def test_n_grams_of_other_alphabets(symbols):
     st.sets(st.integers(1, 8), min_size=1).map(sorted),
     st.integers(0, 12),
     st.integers(0, 9),
-    st.integers(0, 2),
+    st.booleans(),
 )
-def test_windows_and_integer_model_look_up_the_same_rows(content, lanes, orders, bits, cut, words):
+def test_windows_and_integer_model_look_up_the_same_rows(content, lanes, orders, bits, cut, word):
     torch = pytest.importorskip("torch")
-    from chunker.learning.ngrams import follow, follow_words, ngram_rows
+    from chunker.learning.ngrams import follow, follow_word, ngram_rows
 
-    ngrams = NGrams(tuple(orders), 1 << bits, 1, words)
+    ngrams = NGrams(tuple(orders), 1 << bits, 1, word)
     symbols = np.array(content[: len(content) // lanes * lanes]).reshape(-1, lanes)
     recent = torch.zeros(lanes, ngrams.longest - 1, dtype=torch.int64)
-    words_before = torch.zeros(lanes, 2, dtype=torch.int64)
+    letters = torch.zeros(lanes, dtype=torch.int64)
     parts = []
     for part in np.split(symbols, [bisect_left(range(len(symbols)), cut)]):
         window = torch.from_numpy(part)
-        parts.append(ngram_rows(window, recent, words_before if words else None, ngrams))
+        parts.append(ngram_rows(window, recent, letters if word else None, ngrams))
         recent = follow(window, recent)
-        words_before = follow_words(window, words_before)[-1]
+        letters = follow_word(window, letters)[-1]
     rows = torch.cat(parts, 1).permute(2, 1, 0)
     assert rows.tolist() == [plain_rows(symbols[:, lane], ngrams) for lane in range(lanes)]
 
@@ -126,17 +121,17 @@ def test_keys_of_words_at_once_are_those_one_by_one(content, every):
 
     at = np.arange(1, len(content) + 1, every)
     keys = word_keys_before(np.array(content, np.uint8), at)
-    ngrams = NGrams((1,), words=2)
-    assert keys.tolist() == [[key % 2**32 for key in plain_keys(content[:end], ngrams)[1:]] for end in at]
+    ngrams = NGrams((1,), word=True)
+    assert keys.tolist() == [plain_keys(content[:end], ngrams)[1] % 2**32 for end in at]
 
 
 def test_a_table_is_carried_over_to_other_n_grams():
     torch = pytest.importorskip("torch")
     from chunker.learning.ngrams import carry_vectors
 
-    was, now = NGrams((2, 4), 2, 1, words=1), NGrams((3, 4), 2, 1, words=2)
+    was, now = NGrams((2, 4), 2, 1, word=True), NGrams((3, 4, 6), 2, 1, word=True)
     table, new = torch.arange(1.0, 7).view(6, 1), torch.zeros(8, 1)
-    assert carry_vectors(table, was, new, now).flatten().tolist() == [0, 0, 3, 4, 5, 6, 0, 0]
+    assert carry_vectors(table, was, new, now).flatten().tolist() == [0, 0, 3, 4, 0, 0, 5, 6]
 
 
 def test_integer_and_float_stack_agree():
@@ -213,8 +208,7 @@ def test_hidden_states_tell_what_stood_before():
         {"rows": 1 << 21},
         {"width": 0},
         {"width": True},
-        {"words": 3},
-        {"words": True},
+        {"word": 1},
     ],
 )
 def test_n_grams_that_make_no_sense_are_refused(fields):
@@ -225,9 +219,11 @@ def test_n_grams_that_make_no_sense_are_refused(fields):
 def test_configurations_survive_json_and_those_without_keep_their_spelling():
     config = StackConfig(levels=(12,), ngrams=NGRAMS)
     assert StackConfig.from_json(config.to_json()) == config
-    assert "words" not in config.to_json()["ngrams"]
-    words = StackConfig(levels=(12,), ngrams=replace(NGRAMS, words=2))
-    assert StackConfig.from_json(words.to_json()) == words
+    assert "word" not in config.to_json()["ngrams"]
+    told = StackConfig(levels=(12,), ngrams=replace(NGRAMS, word=True))
+    assert StackConfig.from_json(told.to_json()) == told
+    with pytest.raises(UsageError):
+        replace(told, symbols=11)
     assert "ngrams" not in StackConfig(levels=(12,)).to_json()
     with pytest.raises(UsageError):
         StackConfig.from_json({**config.to_json(), "ngrams": {"orders": [1], "more": 1}})

@@ -134,7 +134,7 @@ def test_path_odds_are_those_of_the_bytes_that_agree():
 
 
 def config(levels: tuple[int, ...] = (24,), **fields: object) -> StackConfig:
-    told = {"ngrams": NGrams((1, 2, 4), 64, 12, words=2), "wake": Wake(slept=True, guess=True)}
+    told = {"ngrams": NGrams((1, 2, 4), 64, 12, word=True), "wake": Wake(slept=True, guess=True)}
     return StackConfig(levels=levels, gate=GateRule("surprise", 8.0), **{**told, **fields})  # type: ignore[arg-type]
 
 

@@ -184,11 +184,11 @@ class Session:
 
     def hidden(self, level: int) -> NDArray[np.int64]:
         """A copy of the complete recurrent state of a level: (lanes, H), for an LSTM (lanes, 2 H); the keys
-        of n-grams and words follow, if the level reads any."""
+        of n-grams and of the word follow, if the level reads any."""
         state = self._states[level]
         parts: list[NDArray[Any]] = [state.h] if state.c is None else [state.h, state.c]
         if state.last is not None:
-            parts += [state.last.keys.T, state.last.words.T]
+            parts.append(state.last.keys.T)
         return np.concatenate(parts, 1, dtype=np.int64)
 
     def update(self, symbols: NDArray[np.integer[Any]]) -> None:

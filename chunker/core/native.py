@@ -65,7 +65,7 @@ class _Stack(ctypes.Structure):
         ("thresholds", ctypes.c_int32 * _MAX_LEVELS),
         ("orders", ctypes.c_int32),
         ("order", ctypes.c_int32 * _MAX_ORDERS),
-        ("words", ctypes.c_int32),
+        ("word", ctypes.c_int32),
         ("ngram_rows", ctypes.c_int32),
         ("ngram_table", _Matrix),
         ("catch_up", ctypes.c_int32),
@@ -437,7 +437,7 @@ def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
     stack.thresholds[: len(thresholds)] = thresholds
     if config.ngrams is not None:
         stack.orders, stack.ngram_rows = len(config.ngrams.orders), config.ngrams.rows
-        stack.words = config.ngrams.words
+        stack.word = config.ngrams.word
         stack.order[: stack.orders] = config.ngrams.orders
         stack.ngram_table = matrix("0.ngram_table")
     stack.catch_up = config.wake.catch_up if config.wake else 0

@@ -1,17 +1,15 @@
-"""Vectors of the last n symbols and words, hashed, in the integer model; see chunker.learning.ngrams.
+"""Vectors of the last n symbols and of the word so far, hashed, in the integer model; see
+chunker.learning.ngrams.
 
 The key of the last n symbols before and with s_t follows from the keys before s_t, modulo 2**32:
 
     key_n(t) = BASE * key_(n-1)(t - 1) + s_t + 1,    key_0 = 0, and all keys are 0 at the start
 
-Words are runs of letters, capital ones of ASCII as small ones. With c the byte s_t made small,
+A word is a run of letters, capital ones of ASCII as small ones. With c the byte s_t made small,
 
     word(t) = BASE * word(t - 1) + c + 1 if s_t is a letter, else 0
-    before(t) = word(t - 1) if that is not 0 and s_t is no letter, else before(t - 1)
 
-the keys of one and of two words are
-
-    BASE * word(t) + s_t + 1,    BASE * word(t) + s_t + 1 + BEFORE * before(t)
+the key of the word so far is BASE * word(t) + s_t + 1.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from chunker.config import NGrams
 from chunker.core.products import LARGEST, TABLE_BITS, Integers
 
 BASE = 0x2F0B4C47
-BEFORE = 0x3D4D51CB
 SPREAD = 0x2545F491  # multiplied by it, a key has highest bits that depend on all of its bits
 
 
@@ -49,13 +46,12 @@ class NGramTable:
     def __init__(self, config: NGrams, rows: NDArray[np.int8], multiplier: NDArray[np.int32]) -> None:
         self._rows, self._multiplier = rows, multiplier.astype(np.int64)
         self.config = config
-        words = range(config.longest, config.longest + config.words)
-        self._wanted = np.array([*(n - 1 for n in config.orders), *words])
+        self._wanted = np.array([*(n - 1 for n in config.orders), *[config.longest] * config.word])
         self._shift = np.uint64(32 - (config.rows.bit_length() - 1))
         self._first = (np.arange(config.tables) * config.rows)[:, None]
 
     def __call__(self, keys: NDArray[np.uint32]) -> Integers:
-        """(n, width) of -127 .. 127, unit 2**-7, from keys (longest + words, n), see `LastSymbols`."""
+        """(n, width) of -127 .. 127, unit 2**-7, from keys (longest + word, n), see `LastSymbols`."""
         spread = keys.take(self._wanted, axis=0)
         spread *= np.uint32(SPREAD)
         which = (spread.astype(np.uint64) >> self._shift).astype(np.intp)
@@ -69,37 +65,32 @@ class NGramTable:
 
 
 class LastSymbols:
-    """What n lanes read last. keys: (longest + words, n), of the last 1, 2, .. symbols and words."""
+    """What n lanes read last.
+
+    keys: (longest + word, n), of the last 1, 2, .. symbols and of the word so far. word: (n,), the key of the
+    letters right before; None where words are not read.
+    """
 
     def __init__(self, lanes: int, config: NGrams) -> None:
-        self._longest, self._words = config.longest, config.words
-        self.keys = np.zeros((config.longest + config.words, lanes), dtype=np.uint32)
-        self.words = np.zeros((2 if config.words else 0, lanes), dtype=np.uint32)
-        """Of the letters of this word so far, and of the word before; none where no words are read."""
+        self.keys = np.zeros((config.longest + config.word, lanes), dtype=np.uint32)
+        self.word = np.zeros(lanes, dtype=np.uint32) if config.word else None
+        self._longest = config.longest
 
     def follow(self, symbols: NDArray[np.intp]) -> NDArray[np.uint32]:
-        """The keys (longest + words, n) after the symbols (n,)."""
-        keys = np.empty_like(self.keys)
+        """The keys after the symbols (n,)."""
+        keys, longest = np.empty_like(self.keys), self._longest
         latest = symbols.astype(np.uint32) + np.uint32(1)
         keys[0] = latest
-        longest = self._longest
         np.multiply(self.keys[: longest - 1], np.uint32(BASE), out=keys[1:longest])
         keys[1:longest] += latest
-        if self._words:
-            keys[longest:] = self._follow_words(symbols, latest)[: self._words]
+        if self.word is not None:
+            small = LOWER[symbols]
+            self.word = np.where(small > 0, self.word * np.uint32(BASE) + small, np.uint32(0))
+            keys[longest] = self.word * np.uint32(BASE) + latest
         self.keys = keys
         return keys
 
-    def _follow_words(self, symbols: NDArray[np.intp], latest: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """The keys (2, n) of one and of two words."""
-        word, before = self.words
-        small = LOWER[symbols]
-        before = np.where((small == 0) & (word > 0), word, before)
-        word = np.where(small > 0, word * np.uint32(BASE) + small, np.uint32(0))
-        self.words = np.stack([word, before])
-        one = word * np.uint32(BASE) + latest
-        return np.stack([one, one + before * np.uint32(BEFORE)])
-
     def keep(self, lanes: int) -> None:
         """Drop all but the first `lanes` lanes."""
-        self.keys, self.words = self.keys[:, :lanes], self.words[:, :lanes]
+        self.keys = self.keys[:, :lanes]
+        self.word = None if self.word is None else self.word[:lanes]

@@ -76,10 +76,10 @@ class Foretold:
         return slice(int(begin[0]), int(end[0])), slice(int(begin[1]), int(end[1]))
 
     def words(self) -> npt.NDArray[np.uint32]:
-        """(k, 2): keys of words (chunker.core.ngrams) before the byte of each step; kept in the folder."""
+        """(k,): keys of the words so far (chunker.core.ngrams) at each step, kept in the folder."""
         path = self.place / "words.npy"
         if not path.exists():
-            keys = np.zeros((len(self.steps), 2), np.uint32)
+            keys = np.zeros(len(self.steps), np.uint32)
             for index in range(len(self.blocks)):
                 text, steps = self.block(index)
                 places = self.steps["position"][steps].astype(np.int64) - text.start

@@ -37,7 +37,8 @@ class LevelState:
     remembered: (B, l, TIME_BUCKETS) int64, on each of these clocks the last time in each bucket of the time
         code, 0 if there was none. Both None unless the level predicts times.
     recent: (B, longest - 1) int64, the last symbols plus one, latest first, 0 for none; None unless the level
-        reads n-grams. words: (B, 2) int64, keys of words, see `follow_words`; None unless it reads words.
+        reads n-grams. word: (B,) int64, the key of the letters right before, see `follow_word`; None unless
+        it reads words.
     last: (B, D) the last input; None unless inputs are vectors.
     """
 
@@ -48,7 +49,7 @@ class LevelState:
     waited: Tensor | None = None
     remembered: Tensor | None = None
     recent: Tensor | None = None
-    words: Tensor | None = None
+    word: Tensor | None = None
     last: Tensor | None = None
 
     def detach(self) -> LevelState:
@@ -171,7 +172,7 @@ class Level(nn.Module):
             waited=times[..., 0] if self.clocks else None,
             remembered=times if self.clocks else None,
             recent=recent,
-            words=times.new_zeros(batch, 2) if self.ngrams is not None and self.ngrams.words else None,
+            word=times.new_zeros(batch) if self.ngrams is not None and self.ngrams.word else None,
             last=None if self.persistence is None else h.new_zeros(batch, self.observation.size),
         )
 
@@ -214,7 +215,7 @@ class Level(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """States (T, B, H) after each of T inputs, and the LSTM's cells; see `preactivation`."""
         if self.ngrams is not None and self.ngram_table is not None and state.recent is not None:
-            rows = ngram_rows(inputs, state.recent, state.words, self.ngrams)
+            rows = ngram_rows(inputs, state.recent, state.word, self.ngrams)
             below = ngram_code(self.ngram_table, rows, self.ngram_dropout if self.training else 0.0)
         a = self.preactivation(inputs, times, below)
         return recur(self.cell, a, state.h, state.c, self.recurrent, self.candidate_bias)

@@ -1,6 +1,6 @@
 """Hashed n-gram embeddings: what level 0 reads besides its latest symbol.
 
-For each order n a table has a vector for every hash of the last n symbols, and so for the last words; all
+For each order n a table has a vector for every hash of the last n symbols, and so for the word so far; all
 these vectors are added (Pagnoni et al. 2024, Byte latent transformer, section 3.2.1; hashing: Weinberger et
 al. 2009). A narrow recurrent net then need not build common sequences symbol by symbol. The integer model's
 are in chunker.core.ngrams, which defines the keys.
@@ -17,21 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from chunker.config import NGrams
-from chunker.core.ngrams import BASE, BEFORE, LOWER, SPREAD
+from chunker.core.ngrams import BASE, LOWER, SPREAD
 
 _MASK = 0xFFFFFFFF
 _LOWER = torch.from_numpy(LOWER.astype(np.int64))
 
 
-def ngram_rows(symbols: Tensor, recent: Tensor, words: Tensor | None, config: NGrams) -> Tensor:
+def ngram_rows(symbols: Tensor, recent: Tensor, word: Tensor | None, config: NGrams) -> Tensor:
     """Which rows of the table the n-grams and words that end with each symbol are, (tables, T, B) int64.
 
     symbols: (T, B). recent: (B, longest - 1), the symbols before them plus one, latest first; 0 for none.
-    words: (B, 2), see `follow_words`; None: there are no words.
+    word: (B,), see `follow_word`; None: words are not read.
     """
     padded = torch.cat([recent.t().flip(0), symbols + 1])
     ends = (len(padded) - age for age in range(config.longest))
-    keys = None if words is None else word_keys(symbols, follow_words(symbols, words)[1:])
+    keys = None if word is None else word_keys(symbols, follow_word(symbols, word)[1:])
     return rows_of_latest((padded[end - len(symbols) : end] for end in ends), keys, config)
 
 
@@ -39,7 +39,7 @@ def rows_of_latest(latest: Iterable[Tensor], words: Tensor | None, config: NGram
     """Which rows of the table n-grams and words are, (tables, ...) int64.
 
     latest: (...) int64, the last symbol plus one of each place, then the one before it, and so on, `longest`
-    in all; 0 for none. words: (2, ...) int64, the keys of words; None: there are no words.
+    in all; 0 for none. words: (...) int64, the keys of words so far; None: they are not read.
     """
     key: Tensor | int = 0
     power = 1
@@ -50,7 +50,7 @@ def rows_of_latest(latest: Iterable[Tensor], words: Tensor | None, config: NGram
         if n in config.orders:
             keys.append(key)
     if words is not None:
-        keys.extend(words[: config.words])
+        keys.append(words)
     shift = 32 - (config.rows.bit_length() - 1)
     rows = [(((key * SPREAD) & _MASK) >> shift) + table * config.rows for table, key in enumerate(keys)]
     return torch.stack(rows)
@@ -79,8 +79,8 @@ def ngram_code(table: Tensor, rows: Tensor, dropout: float = 0.0) -> Tensor:
 def carry_vectors(table: Tensor, config: NGrams, new: Tensor, wanted: NGrams) -> Tensor:
     """`new`, with those vectors of n-grams and words that the table has, too. Both have as many rows."""
 
-    def tables(config: NGrams) -> list[tuple[str, int]]:
-        return [*(("order", n) for n in config.orders), *(("words", n) for n in range(1, config.words + 1))]
+    def tables(config: NGrams) -> list[int | str]:
+        return [*config.orders, *["word"] * config.word]
 
     there = dict(zip(tables(config), torch.split(table, config.rows), strict=True))
     parts = zip(tables(wanted), torch.split(new, wanted.rows), strict=True)
@@ -93,32 +93,25 @@ def follow(symbols: Tensor, recent: Tensor) -> Tensor:
     return torch.cat([newest, recent], 1)[:, : recent.shape[1]]
 
 
-def follow_words(symbols: Tensor, words: Tensor) -> Tensor:
-    """(1 + T, B, 2): the key of the letters of this word so far, and that of the word before, as `words`
-    (B, 2) has them and after each of the symbols (T, B)."""
-    small = _LOWER.to(symbols.device)[symbols]
-    word, before = words.unbind(1)
-    states = [words]
-    for c in small:
-        letter = c > 0
-        before = torch.where(~letter & (word > 0), word, before)
-        word = torch.where(letter, (word * BASE + c) & _MASK, 0)
-        states.append(torch.stack([word, before], 1))
-    return torch.stack(states)
+def follow_word(symbols: Tensor, word: Tensor) -> Tensor:
+    """(1 + T, B): the key of the letters right before, as `word` (B,) has it and after each of the symbols
+    (T, B)."""
+    keys = [word]
+    for c in _LOWER.to(symbols.device)[symbols]:
+        keys.append(torch.where(c > 0, (keys[-1] * BASE + c) & _MASK, 0))
+    return torch.stack(keys)
 
 
-def word_keys(symbols: Tensor, words: Tensor) -> Tensor:
-    """(2, T, B): the keys of one and of two words at each of the symbols (T, B); words: (T, B, 2), see
-    `follow_words`."""
-    one = (words[..., 0] * BASE + symbols + 1) & _MASK
-    return torch.stack([one, (one + words[..., 1] * BEFORE) & _MASK])
+def word_keys(symbols: Tensor, word: Tensor) -> Tensor:
+    """(T, B): the keys of the words so far at each of the symbols (T, B); word: (T, B), see `follow_word`."""
+    return (word * BASE + symbols + 1) & _MASK
 
 
 def word_keys_before(text: npt.NDArray[np.uint8], at: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint32]:
-    """(k, 2): the keys of one and of two words that stand before the places `at` (k,), all above 0, of a text
-    (n,), as `word_keys` gives them one after the other.
+    """(k,): the keys of the words that stand before the places `at` (k,), all above 0, of a text (n,), as
+    `word_keys` gives them one after the other.
 
-    With c_i a letter made small plus one, else 0, and p after it, the letters from a to p have the key
+    With c_i a letter made small plus one, and p after it, the letters from a to p have the key
 
         sum over i of c_i BASE^(p - 1 - i) = BASE^(p - 1) (S(p) - S(a)),
         S(p) = sum over i < p of c_i BASE^-i
@@ -127,7 +120,6 @@ def word_keys_before(text: npt.NDArray[np.uint8], at: npt.NDArray[np.integer[Any
     """
     n = len(text)
     small = LOWER[text]
-    place = np.arange(n + 1)
 
     def powers(base: int) -> npt.NDArray[np.uint32]:
         factors = np.full(n + 1, base, np.uint32)
@@ -136,19 +128,9 @@ def word_keys_before(text: npt.NDArray[np.uint8], at: npt.NDArray[np.integer[Any
 
     summed = np.zeros(n + 1, np.uint32)
     np.cumsum(small * powers(pow(BASE, -1, 1 << 32))[:n], dtype=np.uint32, out=summed[1:])
-    upwards = powers(BASE)
-
-    def key(begin: npt.NDArray[Any], end: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
-        found: npt.NDArray[np.uint32] = (summed[end] - summed[begin]) * upwards[np.maximum(end - 1, 0)]
-        return found
-
-    # Where the letters before each place begin, and where the last letter before it ends.
-    begins, ends = place.copy(), place.copy()
+    begins = np.arange(n + 1)  # of the letters before each place
     begins[1:][small > 0] = 0
-    ends[1:][small == 0] = 0
-    begins, ends = np.maximum.accumulate(begins), np.maximum.accumulate(ends)
-    begin = begins[at]
-    end = ends[begin]
-    one = key(begin, at) * np.uint32(BASE) + text[at - 1] + np.uint32(1)
-    two = one + key(begins[end], end) * np.uint32(BEFORE)
-    return np.stack([one, two], 1)
+    begins = np.maximum.accumulate(begins)
+    word = (summed[at] - summed[begins[at]]) * powers(BASE)[at - 1]
+    keys: npt.NDArray[np.uint32] = word * np.uint32(BASE) + text[at - 1] + np.uint32(1)
+    return keys

@@ -30,7 +30,7 @@ from chunker.learning.convert import from_file, to_file
 from chunker.learning.evaluate import lanes_of, score_floats
 from chunker.learning.gate import expected_set, follow_rate, unexpected
 from chunker.learning.level import Level, LevelState
-from chunker.learning.ngrams import follow, follow_words
+from chunker.learning.ngrams import follow, follow_word
 from chunker.learning.observation import NATS_PER_BIT, Categorical, surprise_bits
 from chunker.learning.packing import count_before, pack, pick
 
@@ -291,8 +291,8 @@ class Stack(nn.Module):
             since = torch.where(count > 0, T - 1 - last, state.since + T)
         fresh = state.fresh & ~events.any(0)
         recent = None if state.recent is None else follow(symbols, state.recent)
-        words = None if state.words is None else follow_words(symbols, state.words)[-1]
-        return values, before, after, replace(new, since=since, fresh=fresh, recent=recent, words=words)
+        word = None if state.word is None else follow_word(symbols, state.word)[-1]
+        return values, before, after, replace(new, since=since, fresh=fresh, recent=recent, word=word)
 
     # ---- one symbol at a time ------------------------------------------------------------------------
 
@@ -327,8 +327,8 @@ class Stack(nn.Module):
                 waited = waited * ~keep
             ticked.append(event)
             recent = None if old.recent is None else follow(symbols.unsqueeze(0), old.recent)
-            words = None if old.words is None else follow_words(symbols.unsqueeze(0), old.words)[-1]
-            states.append(LevelState(h, since, old.fresh & ~event, c, waited, remembered, recent, words))
+            word = None if old.word is None else follow_word(symbols.unsqueeze(0), old.word)[-1]
+            states.append(LevelState(h, since, old.fresh & ~event, c, waited, remembered, recent, word))
             below = h
         states.extend(state.levels[len(states) :])
         new = StackState(tuple(states))

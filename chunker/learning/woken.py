@@ -42,7 +42,7 @@ class Window:
     """T woken steps of B rows. Integers (T, B) unless said otherwise.
 
     latest: (longest, T, B), the bytes before the one that is predicted, each plus one, the last one first; 0
-    where the block had not begun. words: (2, T, B), keys of words before it (chunker.core.ngrams), or empty.
+    where the block had not begun. words: keys of the words so far (chunker.core.ngrams), or 0.
     times: bytes since the row's last step. guesses, confidences: of level 0. targets: the byte that came.
     woke: the first bit that the levels are asked for. odds: (T, B, 8) float32, of a 1 before each bit as
     level 0 had them, in nats.
@@ -136,10 +136,10 @@ class Windows:
         shape = (B, T)
         targets, woke = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
         guesses, confidences = np.full(shape, NO_GUESS, np.int64), np.zeros(shape, np.uint8)
+        words = np.zeros(shape, np.uint32)
         times, counted = np.ones(shape, np.int64), np.zeros(shape, bool)
         probabilities = np.full((*shape, 8), 32768, np.uint16)
         latest = np.zeros((self._longest, *shape), np.int64)
-        words = np.zeros((2 if self._words else 0, *shape), np.int64)
         cold = np.zeros(B, bool)
         for b in range(B):
             while self._rows[b].next == self._rows[b].end:
@@ -157,7 +157,7 @@ class Windows:
             guesses[b, :n] = np.where(steps["confidence"] > 0, steps["guess"], NO_GUESS)
             probabilities[b, :n], counted[b, :n] = steps["probability"], True
             if self._words:
-                words[:, b, :n] = self._words[row.text][which].T
+                words[b, :n] = self._words[row.text][which]
             for k in range(1, self._longest + 1):
                 latest[k - 1, b, :n] = np.where(
                     at - k >= bytes_.start, found.text[np.maximum(at - k, 0)].astype(np.int64) + 1, 0
@@ -170,7 +170,7 @@ class Windows:
 
         return Window(
             latest=torch.from_numpy(latest.transpose(0, 2, 1).copy()),
-            words=torch.from_numpy(words.transpose(0, 2, 1).copy()),
+            words=turned(words),
             times=turned(times),
             guesses=turned(guesses),
             confidences=turned(confidences),
@@ -370,7 +370,7 @@ class WokenStack(nn.Module):
         level = self.stack.level(0)
         below = None
         if level.ngram_table is not None and level.ngrams is not None:
-            rows = rows_of_latest(window.latest, window.words if level.ngrams.words else None, level.ngrams)
+            rows = rows_of_latest(window.latest, window.words if level.ngrams.word else None, level.ngrams)
             below = ngram_code(level.ngram_table, rows, level.ngram_dropout if self.training else 0.0)
         a = level.preactivation(window.symbols, window.times, below, window.guesses, window.confidences)
         hs, cs = recur(level.cell, a, state.h, state.c, level.recurrent, level.candidate_bias)

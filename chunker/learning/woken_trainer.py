@@ -43,7 +43,7 @@ class WokenStreams(Windows):
         self.sources = list(sources)
         weights = [source.weight for source in sources]
         self.longest = max(stack.config.ngrams.longest if stack.config.ngrams else 1 for stack in stacks)
-        self.words = any(stack.config.ngrams and stack.config.ngrams.words for stack in stacks)
+        self.words = any(stack.config.ngrams and stack.config.ngrams.word for stack in stacks)
         shape = (config.batch, config.window, config.seed)
         super().__init__(texts, weights, self.longest, *shape, gate, self.words)
 

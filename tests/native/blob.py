@@ -52,7 +52,7 @@ def blob(model: Model) -> bytes:
         thresholds + bytes(4 * MAX_LEVELS - len(thresholds)),
     ]
     orders = list(config.ngrams.orders) if config.ngrams else []
-    sizes = (config.ngrams.words, config.ngrams.rows) if config.ngrams else (0, 0)
+    sizes = (config.ngrams.word, config.ngrams.rows) if config.ngrams else (0, 0)
     parts.append(integers(len(orders), *sizes))
     parts.append(integers(*orders, *[0] * (MAX_ORDERS - len(orders))))
     parts.append(matrix(model, "0.ngram_table"))

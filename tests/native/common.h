@@ -113,9 +113,9 @@ static inline void made_up_stack(Made *m, Random *r) {
     s->catch_up = below(r, 2) ? (int32_t)below(r, 6) : 0;
     int gates = s->cell == CHUNKER_RNN ? 1 : s->cell == CHUNKER_GRU ? 3 : 4, under = 0;
     if (below(r, 2)) {
-        s->orders = between(r, 1, 4), s->words = between(r, 0, 2), s->ngram_rows = 1 << below(r, 8), under = between(r, 1, 40);
+        s->orders = between(r, 1, 4), s->word = between(r, 0, 1), s->ngram_rows = 1 << below(r, 8), under = between(r, 1, 40);
         for (int i = 0; i < s->orders; i++) s->order[i] = between(r, 1, 8);
-        s->ngram_table = made_up_matrix(m, r, (s->orders + s->words) * s->ngram_rows, under, 1 << 18);
+        s->ngram_table = made_up_matrix(m, r, (s->orders + s->word) * s->ngram_rows, under, 1 << 18);
     }
     for (int i = 0; i < s->levels; i++) {
         ChunkerLevel *l = &s->level[i];
@@ -180,7 +180,7 @@ static inline void read_stack(Made *m, const char *path) {
     s->cell = take_int(&b), s->levels = take_int(&b), s->rule = take_int(&b), s->catch_up = take_int(&b);
     if (s->levels < 1 || s->levels > CHUNKER_MAX_LEVELS) fail("levels", path);
     for (int i = 0; i < CHUNKER_MAX_LEVELS; i++) s->thresholds[i] = take_int(&b);
-    s->orders = take_int(&b), s->words = take_int(&b), s->ngram_rows = take_int(&b);
+    s->orders = take_int(&b), s->word = take_int(&b), s->ngram_rows = take_int(&b);
     for (int i = 0; i < CHUNKER_MAX_ORDERS; i++) s->order[i] = take_int(&b);
     s->ngram_table = take_matrix(&b);
     for (int i = 0; i < s->levels; i++) {

@@ -248,7 +248,7 @@ static void wrong_model(const Setup *s, Random *r) {
     case 3: k->catch_up = -1; break;
     case 4:
         if (below(r, 2)) k->orders = below(r, 2) ? -1 : CHUNKER_MAX_ORDERS + 1;
-        else k->words = below(r, 2) ? -1 : 3;
+        else k->word = below(r, 2) ? -1 : 2;
         break;
     case 5: l->width = below(r, 2) ? 0 : l->width + 1; break;
     case 6: l->recurrent.rows++; break;

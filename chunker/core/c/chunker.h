@@ -62,8 +62,8 @@ typedef struct {
     int32_t cell, levels, rule;          /* rule: when an input goes up to the next level */
     int32_t thresholds[CHUNKER_MAX_LEVELS]; /* of the gates between levels, in 1/128 bit */
     int32_t orders, order[CHUNKER_MAX_ORDERS]; /* n-grams of the last bytes; orders = 0: none */
-    int32_t words, ngram_rows;           /* and of the last words: 0, 1 or 2 of them */
-    ChunkerMatrix ngram_table;           /* ((orders + words) * ngram_rows, width) */
+    int32_t word, ngram_rows;            /* word: 1: and the word so far */
+    ChunkerMatrix ngram_table;           /* ((orders + word) * ngram_rows, width) */
     int32_t catch_up;                    /* of the bytes slept through, how many are taken in on waking */
     ChunkerLevel level[CHUNKER_MAX_LEVELS];
 } ChunkerStack;

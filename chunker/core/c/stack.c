@@ -8,9 +8,7 @@
 #define MAX_CELL ((1 << 20) - 1)
 #define MAX_BIAS (1 << 24)
 #define NGRAM_BASE 0x2f0b4c47u
-#define NGRAM_BEFORE 0x3d4d51cbu
 #define NGRAM_SPREAD 0x2545f491u
-#define MAX_WORDS 2
 
 /* A matrix packed for the kernels: blocks of COLUMN_STEP columns, in them groups of ROW_STEP rows, in them the columns. */
 typedef struct {
@@ -27,9 +25,9 @@ typedef struct {
 } Level;
 
 struct ChunkerModel {
-    int cell, levels, rule, catch_up, orders, order[CHUNKER_MAX_ORDERS], words, ngram_rows, ngram_width;
+    int cell, levels, rule, catch_up, orders, order[CHUNKER_MAX_ORDERS], word, ngram_rows, ngram_width;
     int32_t thresholds[CHUNKER_MAX_LEVELS];
-    int8_t *ngrams;             /* ((orders + words) * ngram_rows, ngram_width) */
+    int8_t *ngrams;             /* ((orders + word) * ngram_rows, ngram_width) */
     int32_t *ngram_multiplier;
     Level level[CHUNKER_MAX_LEVELS];
     Memory memory;
@@ -133,12 +131,12 @@ static int pack_level(ChunkerModel *model, const ChunkerStack *stack, int index)
 
 static int pack_ngrams(ChunkerModel *model, const ChunkerStack *stack) {
     const ChunkerMatrix *table = &stack->ngram_table;
-    model->orders = stack->orders, model->words = stack->words;
-    if (stack->words < 0 || stack->words > MAX_WORDS || (!stack->orders && stack->words)) return 0;
+    model->orders = stack->orders, model->word = stack->word;
+    if (stack->word < 0 || stack->word > 1 || (!stack->orders && stack->word)) return 0;
     if (!stack->orders) return 1;
     int rows = model->ngram_rows = stack->ngram_rows;
     if (stack->orders < 0 || stack->orders > CHUNKER_MAX_ORDERS || rows < 1 || rows > 1 << 20 || rows & (rows - 1)) return 0;
-    int width = model->ngram_width = table->columns, tables = stack->orders + stack->words;
+    int width = model->ngram_width = table->columns, tables = stack->orders + stack->word;
     if (width < 1 || width > CHUNKER_MAX_WIDTH || !has_shape(table, (int64_t)rows * tables, width)) return 0;
     for (int i = 0; i < stack->orders; i++)
         if ((model->order[i] = stack->order[i]) < 1 || stack->order[i] > 8) return 0;
@@ -192,7 +190,7 @@ struct Stack {
     const Kernels *kernels;
     const uint8_t *bytes;
     uint32_t read_to;           /* bytes that level 1 was told of */
-    uint32_t words_to, word, word_before; /* of so many bytes: keys of the letters of this word so far, of the word before */
+    uint32_t word_to, word;     /* the key of the letters right before this place, the word so far */
     State state[CHUNKER_MAX_LEVELS];
     int32_t *a, *g, *sums, *gates, *fresh; /* as many as pre-activations of the widest level */
     int8_t *ngram8;
@@ -208,7 +206,7 @@ static void read_out(Stack *s, int index);
 /* All but what lies in the memory. */
 static void take_over(Stack *to, const Stack *from) {
     to->read_to = from->read_to;
-    to->words_to = from->words_to, to->word = from->word, to->word_before = from->word_before;
+    to->word_to = from->word_to, to->word = from->word;
     memcpy(to->weight, from->weight, sizeof to->weight);
     memcpy(to->tree, from->tree, sizeof to->tree);
     memcpy(to->likeliest, from->likeliest, sizeof to->likeliest);
@@ -339,36 +337,28 @@ static uint32_t time_bucket(const ChunkerTables *t, uint32_t time) {
     return b;
 }
 
-/* The words of the bytes before `position`. */
-static void follow_words(Stack *s, uint32_t position) {
-    for (; s->words_to < position; s->words_to++) {
-        uint32_t c = s->bytes[s->words_to];
-        if (is_letter(c)) {
-            s->word = s->word * NGRAM_BASE + (c < 128 ? c | 32 : c) + 1;
-        } else {
-            if (s->word) s->word_before = s->word;
-            s->word = 0;
-        }
+/* The key of the letters right before `position`. */
+static uint32_t word_before(Stack *s, uint32_t position) {
+    for (; s->word_to < position; s->word_to++) {
+        uint32_t c = s->bytes[s->word_to];
+        s->word = is_letter(c) ? s->word * NGRAM_BASE + (c < 128 ? c | 32 : c) + 1 : 0;
     }
+    return s->word;
 }
 
-/* The vector of the last bytes and words, those before `position`. */
+/* The vector of the last bytes and of the word so far, of those before `position`. */
 static void look_up_ngrams(Stack *s, uint32_t position) {
     const ChunkerModel *m = s->model;
     uint32_t bits = (uint32_t)__builtin_ctz((unsigned)m->ngram_rows);
-    uint32_t keys[CHUNKER_MAX_ORDERS + MAX_WORDS];
-    const int8_t *rows[CHUNKER_MAX_ORDERS + MAX_WORDS];
-    int tables = m->orders + m->words;
+    uint32_t keys[CHUNKER_MAX_ORDERS + 1];
+    const int8_t *rows[CHUNKER_MAX_ORDERS + 1];
+    int tables = m->orders + m->word;
     for (int i = 0; i < m->orders; i++) {
         keys[i] = 0;
         for (uint32_t k = (uint32_t)m->order[i]; k; k--)
             keys[i] = keys[i] * NGRAM_BASE + (position >= k ? s->bytes[position - k] + 1u : 0);
     }
-    if (m->words) {
-        follow_words(s, position);
-        keys[m->orders] = s->word * NGRAM_BASE + s->bytes[position - 1] + 1u;
-        keys[m->orders + 1] = keys[m->orders] + s->word_before * NGRAM_BEFORE;
-    }
+    if (m->word) keys[m->orders] = word_before(s, position) * NGRAM_BASE + s->bytes[position - 1] + 1u;
     for (int i = 0; i < tables; i++) {
         uint32_t row = bits ? keys[i] * NGRAM_SPREAD >> (32 - bits) : 0;
         rows[i] = m->ngrams + ((size_t)i * (size_t)m->ngram_rows + row) * (size_t)m->ngram_width;
