@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,6 +159,21 @@ def test_training_may_begin_with_a_models_weights(stack, tmp_path):
     assert "init" not in stack.summary
 
 
+def test_a_training_may_begin_with_a_model_of_other_n_grams():
+    still = {"steps": 1, "learning_rate": 1e-30}
+    begun = tiny(ngrams=NGrams((2, 3), 16, 4))
+    more = NGrams((2, 3, 6), 16, 4, word=True)
+    told = tiny(levels=None, init=begun, ngrams=more, **still)
+    assert told.config == replace(begun.config, ngrams=more)
+    weights = dict(told.named_parameters())
+    for name, weight in begun.named_parameters():
+        mine = weights[name][: len(weight)] if name == "levels.0.ngram_table" else weights[name]
+        assert torch.allclose(mine, weight, atol=1e-20)
+    assert told.bits_per_byte(TEXT) == pytest.approx(begun.bits_per_byte(TEXT), abs=1e-4)
+    first = tiny(levels=None, init=tiny(), ngrams=more, **still)
+    assert first.config.ngrams == more
+
+
 def test_a_tuned_model_resumes_without_the_one_it_began_with(stack, tmp_path):
     whole = tiny(init=stack)
     run = start_training(TEXT, {"bytes": 20 * STEP, **TINY}, device="cpu", resume=tmp_path / "c", init=stack)
@@ -175,6 +191,8 @@ def test_what_a_training_cannot_begin_with_is_refused(stack):
         tiny(levels=(8, 7), init=stack)
     with pytest.raises(UsageError, match="begin with a joint one"):
         tiny(levels=None, init=tiny(mode="faithful", steps=8))
+    with pytest.raises(UsageError, match=r"has 16 rows of 4 for each n-gram"):
+        tiny(levels=None, init=tiny(ngrams=NGrams((2,), 16, 4)), ngrams=NGrams((2,), 32, 4))
 
 
 # ---- what a stack tells of a text --------------------------------------------------------------------
