@@ -77,14 +77,14 @@ class Foretold:
 
     def words(self) -> npt.NDArray[np.uint32]:
         """(k,): keys of the words so far (chunker.core.ngrams) at each step, kept in the folder."""
-        path = self.place / "words.npy"
+        path = self.place / "word.npy"
         if not path.exists():
             keys = np.zeros(len(self.steps), np.uint32)
             for index in range(len(self.blocks)):
                 text, steps = self.block(index)
                 places = self.steps["position"][steps].astype(np.int64) - text.start
                 keys[steps] = word_keys_before(self.text[text], places)
-            begun = path.with_name(f"words.{os.getpid()}.begun")  # another run may be at the same text
+            begun = path.with_name(f"word.{os.getpid()}.begun")  # another run may be at the same text
             _save(begun, keys)
             os.replace(begun, path)
         return _mapped(path)
