@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch")
 
 from chunker import learning
 from chunker.cli.main import chunker
+from chunker.config import NGrams
 from chunker.errors import CheckpointError
 from chunker.learning.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from chunker.learning.trainer import Trainer
@@ -96,6 +97,17 @@ def test_a_model_a_log_and_nothing_else_is_left(corpus, tmp_path):
         p["validation_bits_per_byte"] for p in points if "validation_bits_per_byte" in p
     )
     assert str(tmp_path) not in json.dumps(summary)
+
+
+def test_a_stack_that_reads_n_grams_and_words_makes_archives(corpus, tmp_path):
+    model, archive = tmp_path / "m", tmp_path / "a.nhc"
+    assert "goes with --ngrams" in one_line(train(corpus, model, "--ngram-word"))
+    result = train(corpus, model, "--ngrams", "2,3", "--ngram-word", "--ngram-rows", 64, "--ngram-width", 4)
+    assert result.exit_code == 0, result.stderr
+    assert load_model(model).config.ngrams == NGrams((2, 3), 64, 4, word=True)
+    assert call("compress", corpus / "a.txt", "-m", model, "--best", "-o", archive).exit_code == 0
+    assert call("decompress", archive, "-m", model, "-o", tmp_path / "back").exit_code == 0
+    assert (tmp_path / "back").read_text() == TEXT
 
 
 def test_a_list_gives_more_to_train_and_to_validate_on(corpus, tmp_path):
