@@ -14,6 +14,7 @@ with.
 from __future__ import annotations
 
 import glob
+import io
 import json
 import os
 import shutil
@@ -84,9 +85,9 @@ class Foretold:
                 text, steps = self.block(index)
                 places = self.steps["position"][steps].astype(np.int64) - text.start
                 keys[steps] = word_keys_before(self.text[text], places)
-            begun = path.with_name(f"word.{os.getpid()}.begun")  # another run may be at the same text
-            _save(begun, keys)
-            os.replace(begun, path)
+            content = io.BytesIO()
+            np.save(content, keys)
+            write_whole(path, content.getvalue())
         return _mapped(path)
 
 
