@@ -18,23 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunker.config import NGrams
+from chunker.core import tables
 from chunker.core.products import LARGEST, TABLE_BITS, Integers
 
 BASE = 0x2F0B4C47
 SPREAD = 0x2545F491  # multiplied by it, a key has highest bits that depend on all of its bits
 
 
-def _lower() -> NDArray[np.uint32]:
-    found = np.zeros(256, np.uint32)
-    for c in (*range(ord("a"), ord("z") + 1), *range(128, 256)):
-        found[c] = c + 1
-    for c in range(ord("A"), ord("Z") + 1):
-        found[c] = found[c | 32]
-    return found
-
-
-LOWER = _lower()
-"""(256,) uint32: of letters the byte made small plus one, of all others 0."""
+LOWER = np.array(tables.LOWER, np.uint32)
 
 
 class NGramTable:

@@ -24,6 +24,9 @@ STATE_LIMIT = 2**STATE_BITS - 1  # the largest: 1.0 itself would not fit into 16
 LOG_STEPS = 128  # weights per factor of two: logits are in units of 1/128 bit
 WEIGHT_BITS = 23  # the largest weight is 2**23, the smallest 1
 
+LOWER = tuple(c + 1 if c >= 128 else (c | 32) + 1 if chr(c).isalpha() else 0 for c in range(256))
+"""Of the letters of words the byte made small plus one, of all others 0."""
+
 _POINT = 128  # bits after the point
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

@@ -119,16 +119,20 @@ class Windows:
         where = self._texts[text].block(block)[1]
         return _Row(text, block, where.start, where.stop, self._texts[text].block(block)[0].start)
 
-    def _read(self, row: _Row) -> npt.NDArray[np.integer[Any]]:
-        """Which are a row's next steps, `window` of them, or as many as its block has left."""
-        steps, found, wanted = self._texts[row.text].steps, [], self.window
+    def _read(self, row: _Row) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint8]]:
+        """Which are a row's next steps, `window` of them, or as many as its block has left, and the first bit
+        that the levels are asked for in each."""
+        steps, wanted = self._texts[row.text].steps, self.window
+        which, woke = [], []
         while wanted and row.next < row.end:
             more = steps[row.next : min(row.end, row.next + 2 * wanted)]
-            (kept,) = np.nonzero(first_unsure(more, self.gate) < 8)
-            found.append(row.next + kept[:wanted])
+            unsure = first_unsure(more, self.gate)
+            (kept,) = np.nonzero(unsure < 8)
+            which.append(row.next + kept[:wanted])
+            woke.append(unsure[kept[:wanted]])
             row.next += int(kept[wanted - 1]) + 1 if len(kept) >= wanted else len(more)
-            wanted -= len(found[-1])
-        return np.concatenate(found)
+            wanted -= len(which[-1])
+        return np.concatenate(which), np.concatenate(woke)
 
     def next(self) -> Window:
         """The next window."""
@@ -146,14 +150,14 @@ class Windows:
                 self._rows[b] = self._draw()
                 cold[b] = True
             row = self._rows[b]
-            found, which = self._texts[row.text], self._read(row)
+            found, (which, unsure) = self._texts[row.text], self._read(row)
             steps = found.steps[which]
             n, bytes_ = len(steps), found.block(row.block)[0]
             at = steps["position"].astype(np.int64)
             times[b, :n] = np.diff(at, prepend=row.before)
             row.before = int(at[-1]) if n else row.before
             targets[b, :n] = found.text[at]
-            woke[b, :n], confidences[b, :n] = first_unsure(steps, self.gate), steps["confidence"]
+            woke[b, :n], confidences[b, :n] = unsure, steps["confidence"]
             guesses[b, :n] = np.where(steps["confidence"] > 0, steps["guess"], NO_GUESS)
             probabilities[b, :n], counted[b, :n] = steps["probability"], True
             if self._words:

@@ -44,8 +44,9 @@ class WokenStreams(Windows):
         weights = [source.weight for source in sources]
         self.longest = max(stack.config.ngrams.longest if stack.config.ngrams else 1 for stack in stacks)
         self.words = any(stack.config.ngrams and stack.config.ngrams.word for stack in stacks)
-        shape = (config.batch, config.window, config.seed)
-        super().__init__(texts, weights, self.longest, *shape, gate, self.words)
+        super().__init__(
+            texts, weights, self.longest, config.batch, config.window, config.seed, gate, self.words
+        )
 
 
 class WokenTrainer(Trainer):
@@ -125,7 +126,7 @@ class WokenTrainer(Trainer):
     def _score_text(self, text: Foretold, wanted: float) -> float:
         rows = min(_VALIDATION_ROWS, len(text.blocks))
         longest, gate, words = self._windows
-        windows = Windows([text], [1.0], longest, rows, _VALIDATION_WINDOW, 0, gate, words)
+        windows = Windows([text], [1.0], longest, rows, _VALIDATION_WINDOW, gate=gate, words=words)
         state, nats, steps = self.woken.start(rows), 0.0, 0
         while steps == 0 or steps < min(wanted, len(text.steps)):
             window = windows.next().to(self.device)

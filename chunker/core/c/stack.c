@@ -190,7 +190,7 @@ struct Stack {
     const Kernels *kernels;
     const uint8_t *bytes;
     uint32_t read_to;           /* bytes that level 1 was told of */
-    uint32_t word_to, word;     /* the key of the letters right before this place, the word so far */
+    uint32_t word;              /* the key of the letters right before that place */
     State state[CHUNKER_MAX_LEVELS];
     int32_t *a, *g, *sums, *gates, *fresh; /* as many as pre-activations of the widest level */
     int8_t *ngram8;
@@ -206,7 +206,7 @@ static void read_out(Stack *s, int index);
 /* All but what lies in the memory. */
 static void take_over(Stack *to, const Stack *from) {
     to->read_to = from->read_to;
-    to->word_to = from->word_to, to->word = from->word;
+    to->word = from->word;
     memcpy(to->weight, from->weight, sizeof to->weight);
     memcpy(to->tree, from->tree, sizeof to->tree);
     memcpy(to->likeliest, from->likeliest, sizeof to->likeliest);
@@ -337,13 +337,12 @@ static uint32_t time_bucket(const ChunkerTables *t, uint32_t time) {
     return b;
 }
 
-/* The key of the letters right before `position`. */
-static uint32_t word_before(Stack *s, uint32_t position) {
-    for (; s->word_to < position; s->word_to++) {
-        uint32_t c = s->bytes[s->word_to];
+/* The word so far, from where level 1 was told of the bytes to `position`. */
+static void follow_word(Stack *s, uint32_t position) {
+    for (uint32_t at = s->read_to; at < position; at++) {
+        uint32_t c = s->bytes[at];
         s->word = is_letter(c) ? s->word * NGRAM_BASE + (c < 128 ? c | 32 : c) + 1 : 0;
     }
-    return s->word;
 }
 
 /* The vector of the last bytes and of the word so far, of those before `position`. */
@@ -358,7 +357,10 @@ static void look_up_ngrams(Stack *s, uint32_t position) {
         for (uint32_t k = (uint32_t)m->order[i]; k; k--)
             keys[i] = keys[i] * NGRAM_BASE + (position >= k ? s->bytes[position - k] + 1u : 0);
     }
-    if (m->word) keys[m->orders] = word_before(s, position) * NGRAM_BASE + s->bytes[position - 1] + 1u;
+    if (m->word) {
+        follow_word(s, position);
+        keys[m->orders] = s->word * NGRAM_BASE + s->bytes[position - 1] + 1u;
+    }
     for (int i = 0; i < tables; i++) {
         uint32_t row = bits ? keys[i] * NGRAM_SPREAD >> (32 - bits) : 0;
         rows[i] = m->ngrams + ((size_t)i * (size_t)m->ngram_rows + row) * (size_t)m->ngram_width;
@@ -387,6 +389,7 @@ static void step_first(Stack *s, uint32_t position, uint32_t time, uint32_t gues
     if (level->guess) s->kernels->add(s->a, level->guess + (size_t)guess * (size_t)n, n);
     if (level->confidence) s->kernels->add(s->a, level->confidence + (size_t)confidence * (size_t)n, n);
     step_cell(s, 0);
+    s->read_to = position;
 }
 
 /* An upper level takes in the byte that the level below did not predict. */
@@ -415,7 +418,6 @@ int stack_wake(Stack *s, uint32_t position, uint32_t guess, uint32_t confidence)
         if (caught_up > (uint32_t)m->catch_up) caught_up = (uint32_t)m->catch_up;
         for (uint32_t k = caught_up; k; k--) step_first(s, position - k, 1, SYMBOLS, 0);
         step_first(s, position, caught_up ? 1 : passed, guess, confidence);
-        s->read_to = position;
         read_out(s, 0);
         moved = 1;
         for (int i = 1; i < m->levels && s->state[i].pending; i++) {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 
 from chunker.core.reference.tables import COARSE, KIND
+from chunker.core.tables import LOWER
 
 MASK = 0xFFFFFFFF
 MASK64 = 0xFFFFFFFFFFFFFFFF
@@ -18,12 +19,7 @@ DEPTH = 31  # of brackets that are told apart
 
 _OPENING, _CLOSING = frozenset(b"([{<"), frozenset(b")]}>")
 _DIGITS = frozenset(b"0123456789")
-_LETTERS = (
-    frozenset(range(ord("a"), ord("z") + 1))
-    | frozenset(range(ord("A"), ord("Z") + 1))
-    | frozenset(range(128, 256))
-)
-_TOKENS = _LETTERS | _DIGITS | frozenset(b"_")
+_TOKENS = frozenset(c for c in range(256) if LOWER[c]) | _DIGITS | frozenset(b"_")
 _TABLE_ENDS = frozenset(b",;\t|")  # what ends a field of a table
 _FIELD_ENDS = _TABLE_ENDS | frozenset(b' :"=()[]{}')  # what ends a field of anything
 
@@ -179,9 +175,9 @@ class Reading:
             seen[at] = (seen[at] << 8 | c) & 65535
 
     def _add_to_words(self, c: int) -> None:
-        if c in _LETTERS:
+        if LOWER[c]:
             self.word_length += 1
-            self.word = mix(self.word, (c | 32 if c < 128 else c) + 1)
+            self.word = mix(self.word, LOWER[c])
         else:
             self.word_length = 0
             if self.word:

@@ -70,7 +70,6 @@ class Stack:
         self._catch_up = model.config.wake.catch_up if model.config.wake else 0
         self._ngrams = stack.levels[0].ngrams
         self._last = None if self._ngrams is None else LastSymbols(1, self._ngrams.config)
-        self._keys_to = 0  # bytes that `_last` was told of
         self._levels = [Level(level, index) for index, level in enumerate(stack.levels)]
         self._read_to = 0  # bytes that level 1 has taken in or slept through
         self._pmfs: list[UnnormalizedPmf] = []  # what levels 1 .. l predict together, for every l
@@ -92,7 +91,6 @@ class Stack:
             for k in range(caught_up, 0, -1):
                 self._step_first(position - k, 1, NO_GUESS, 0)
             self._step_first(position, 1 if caught_up else passed, guess, confidence)
-            self._read_to = position
             moved += self._step_upper()
         self._pmfs = []
         logits: Integers = np.zeros((1, 256), dtype=np.int32)
@@ -105,11 +103,11 @@ class Stack:
         """Level 1 takes in the byte before `position`."""
         below = None
         if self._ngrams is not None and self._last is not None:
-            for byte in self._content[self._keys_to : position]:
+            for byte in self._content[self._read_to : position]:
                 self._last.follow(np.array([byte]))
-            self._keys_to = position
             below = self._ngrams(self._last.keys)
         self._levels[0].step(self._content[position - 1], time, below, guess, confidence)
+        self._read_to = position
 
     def _step_upper(self) -> int:
         """The levels above take in the bytes that wait for them, up to one for which none does.
