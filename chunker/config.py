@@ -12,7 +12,7 @@ from chunker.errors import UsageError
 
 CELLS = ("rnn", "gru", "lstm")
 MODES = ("joint", "faithful")
-RULES = ("rate", "surprise", "argmax")  # of gates over symbols
+RULES = ("rate", "surprise", "argmax", "word")  # of gates over symbols
 GATE_RULES = (*RULES, "tolerance")
 MAX_THRESHOLD_BITS = 16
 GATES_PER_CELL = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -37,6 +37,7 @@ class GateRule:
     tolerance  standard deviations   vectors: a channel is further than value from its predicted mean
     rate       share                 symbols: as `surprise`, vectors: as `tolerance`, the threshold calibrated
                                      so that this share of the inputs goes up
+    word       unused                bytes: x is no letter, so that upper levels read where words end
     """
 
     rule: str = "rate"
@@ -179,9 +180,11 @@ class StackConfig:
             raise UsageError(
                 f"a gate threshold of {self.gate.value} bits is above {MAX_THRESHOLD_BITS}; lower it"
             )
+        if self.gate.rule == "word" and self.mode != "joint":
+            raise UsageError("the gate rule word is for joint stacks: faithful levels read what was missed")
         of_bytes = {
             "guesses": self.wake is not None and self.wake.guess,
-            "words": self.ngrams is not None and self.ngrams.word,
+            "words": self.gate.rule == "word" or (self.ngrams is not None and self.ngrams.word),
         }
         for name, wanted in of_bytes.items():
             if wanted and self.symbols != NO_GUESS:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--cell", default="gru", type=click.Choice(CELLS), help="Recurrent cell.")
 @click.option("--mode", default="joint", type=click.Choice(MODES), help="How the levels work together.")
 @click.option("--rate", type=float, help="Share of its inputs that a level passes on. [default: 0.25]")
-@click.option("--gate", default="rate", type=click.Choice(RULES), help="What counts as unexpected.")
+@click.option("--gate", default="rate", type=click.Choice(RULES), help="Which inputs a level passes on.")
 @click.option("--surprise", type=float, help="Bits above which --gate surprise passes an input on.")
 @click.option(
     "--time-code/--no-time-code", default=True, help="Upper levels read the time since their last input."
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     "--init",
     metavar="MODEL",
     shell_complete=complete_model,
-    help="Begin with the weights and the shape of a model: fine-tuning.",
+    help="Begin with the weights and the shape of a model: fine-tuning. --levels may add levels above.",
 )
 @woken_options
 @click.option(
@@ -107,8 +107,8 @@ def _gate(ctx: click.Context) -> GateRule | None:
     for name in ("rate", "surprise"):
         if o["gate"] != name and o[name] is not None:
             raise UsageError(f"--{name} goes with --gate {name} only")
-    if o["gate"] == "argmax":
-        return GateRule("argmax")
+    if o["gate"] in ("argmax", "word"):
+        return GateRule(o["gate"])
     if o["gate"] == "surprise":
         return GateRule("surprise", 1.0 if o["surprise"] is None else o["surprise"])
     if o["rate"] is None:

@@ -5,9 +5,9 @@
     python tests/make_golden.py --classifiers   golden/classifier-*, only after a change of their format
 
 They need golden/tiny.safetensors, a model that is small and fixed, golden/ngrams.safetensors, whose level 0
-is told n-grams, and golden/word.safetensors, whose level 0 is told its word so far as well. Contents come
-from hashes, not from a random generator whose stream another version of numpy could change, and are short,
-for the reference in Python takes its time.
+is told n-grams, and golden/word.safetensors, whose level 0 is told its word so far as well, and whose level 1
+reads where words end. Contents come from hashes, not from a random generator whose stream another version of
+numpy could change, and are short, for the reference in Python takes its time.
 """
 
 from __future__ import annotations

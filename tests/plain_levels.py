@@ -169,6 +169,8 @@ class PlainStack:
 
     def expects(self, logits: Row, symbol: int, gate: int) -> bool:
         """Whether the level below a gate expects the symbol (or the bucket of a time)."""
+        if self.config.gate.rule == "word":
+            return chr(symbol).isalpha() or symbol > 127
         first = symbol == logits.index(max(logits))
         steps = self.thresholds[gate]
         if self.config.gate.rule == "argmax":

@@ -235,6 +235,15 @@ def test_nothing_gives_nothing():
 # ---- refusals ---------------------------------------------------------------------------------------
 
 
+def test_letters_that_the_rule_word_left_out_are_not_put_back():
+    config = StackConfig((6, 5), gate=GateRule("word"))
+    stack = IntegerStack(config, quantize(random_tensors(config)))
+    (history,) = compress_history(stack, [b"It was 1991."])
+    assert bytes(history.levels[1].symbols.tolist()) == b"I  1991."
+    with pytest.raises(UsageError, match="cannot be put back"):
+        expand(stack, [history])
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import chunker
-from chunker.config import NGrams, StackConfig
+from chunker.config import GateRule, NGrams, StackConfig
 from chunker.errors import CheckpointError, CorpusError, UsageError
 from chunker.learning import LogPoint, Stack, distill, train
 from chunker.learning.starting import start_training
@@ -174,6 +174,17 @@ def test_a_training_may_begin_with_a_model_of_other_n_grams():
     assert first.config.ngrams == more
 
 
+def test_a_training_may_begin_with_a_model_of_fewer_levels():
+    still = {"steps": 1, "learning_rate": 1e-30}
+    begun = tiny(levels=(8,))
+    grown = tiny(levels=(8, 6), gate=GateRule("word"), init=begun, **still)
+    assert grown.config == replace(begun.config, levels=(8, 6), gate=GateRule("word"))
+    for mine, weight in zip(grown.level(0).parameters(), begun.level(0).parameters(), strict=True):
+        assert torch.equal(mine, weight)
+    assert grown.bits_per_byte(TEXT) == pytest.approx(begun.bits_per_byte(TEXT), abs=1e-4)
+    assert tiny(levels=(8, 6), init=begun).bits_per_byte(TEXT) < begun.bits_per_byte(TEXT)
+
+
 def test_a_tuned_model_resumes_without_the_one_it_began_with(stack, tmp_path):
     whole = tiny(init=stack)
     run = start_training(TEXT, {"bytes": 20 * STEP, **TINY}, device="cpu", resume=tmp_path / "c", init=stack)
@@ -189,6 +200,8 @@ def test_a_tuned_model_resumes_without_the_one_it_began_with(stack, tmp_path):
 def test_what_a_training_cannot_begin_with_is_refused(stack):
     with pytest.raises(UsageError, match="levels is 8,6 in the model to begin with"):
         tiny(levels=(8, 7), init=stack)
+    with pytest.raises(UsageError, match="gate is"):
+        tiny(levels=(8, 6, 4), gate=GateRule("word"), init=stack)
     with pytest.raises(UsageError, match="begin with a joint one"):
         tiny(levels=None, init=tiny(mode="faithful", steps=8))
     with pytest.raises(UsageError, match=r"has 16 rows of 4 for each n-gram"):

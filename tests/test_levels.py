@@ -253,6 +253,13 @@ def test_it_is_the_plain_one(cell, mode, ngrams, size):
         compare_with_plain(config, some_tensors(config, seed, size), some_symbols(30, 1, seed=seed)[:, 0])
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_that_reads_where_words_end_is_the_plain_one(cell):
+    config = StackConfig((7, 5), cell, gate=GateRule("word"))
+    ticks = compare_with_plain(config, some_tensors(config, 0, KINDS[0]), b"It was 1991, \xc3\xa0 Munich.")
+    assert ticks == [23, 11]
+
+
 @pytest.mark.parametrize("mode", ["joint", "faithful"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_one_that_predicts_is_the_plain_one(cell, mode):

@@ -169,6 +169,7 @@ STACKS = {
         "gru", levels=(12, 18), wake=Wake(catch_up=3), ngrams=NGrams((1, 2, 8), 64, 5, word=True)
     ),
     "gru-3": random_model("gru", levels=(7, 18, 5), time_code=False, gate=GateRule("surprise", 2.5)),
+    "gru-2-word": random_model("gru", levels=(12, 18), gate=GateRule("word")),
     "lstm": random_model("lstm", levels=(17,), mode="faithful", ngrams=NGrams((3,), 1, 70, word=True)),
     "lstm-2": random_model("lstm", levels=(12, 10), wake=Wake(slept=True, guess=True, catch_up=2)),
 }

@@ -132,6 +132,22 @@ def test_probabilities_sum_to_one(mode, gate):
     torch.testing.assert_close(total, torch.zeros_like(total))
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_with_the_rule_word_an_upper_level_gets_what_is_no_letter(cell):
+    torch.manual_seed(2)
+    stack = Stack(StackConfig((6, 5), cell, gate=GateRule("word"))).double()
+    x = torch.tensor(list("It was 1991, à Munich.\n".encode())).unsqueeze(1)
+    output, state = stack(x, stack.start(1)), stack.start(1)
+    received = bytes(x[output.events[1]].tolist())
+    assert received == b"I  1991,  .\n"  # the first input of an episode always goes up
+    for t, symbol in enumerate(x):
+        log_probs = stack.first(state)
+        torch.testing.assert_close(stack.log_probs(output)[t], log_probs)
+        _, state = stack.step(symbol, state)
+    for ours, theirs in zip(output.state.levels, state.levels, strict=True):
+        torch.testing.assert_close(ours.h, theirs.h)
+
+
 def test_an_upper_level_gets_exactly_what_was_not_predicted():
     stack, x = small(mode="faithful", rule="argmax"), symbols(30, 2)
     output = stack(x, stack.start(2))

@@ -133,9 +133,12 @@ def test_path_odds_are_those_of_the_bytes_that_agree():
             assert float(odds[n, j]) == pytest.approx(np.log(one / zero), abs=2e-3)
 
 
+SURPRISES, WORDS = GateRule("surprise", 8.0), GateRule("word")
+
+
 def config(levels: tuple[int, ...] = (24,), **fields: object) -> StackConfig:
     told = {"ngrams": NGrams((1, 2, 4), 64, 12, word=True), "wake": Wake(slept=True, guess=True)}
-    return StackConfig(levels=levels, gate=GateRule("surprise", 8.0), **{**told, **fields})  # type: ignore[arg-type]
+    return StackConfig(levels=levels, **{"gate": SURPRISES, **told, **fields})  # type: ignore[arg-type]
 
 
 def excited(net: WokenStack) -> WokenStack:
@@ -148,12 +151,14 @@ def excited(net: WokenStack) -> WokenStack:
     return net
 
 
-@pytest.mark.parametrize("levels", [(24,), (24, 20, 16)], ids=str)
+@pytest.mark.parametrize(
+    ("levels", "gate"), [((24,), SURPRISES), ((24, 20, 16), SURPRISES), ((24, 20), WORDS)], ids=str
+)
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_floats_follow_the_integers_of_the_codec(
-    foretold: Foretold, cell: str, levels: tuple[int, ...], tmp_path: Path
+    foretold: Foretold, cell: str, levels: tuple[int, ...], gate: GateRule, tmp_path: Path
 ) -> None:
-    net = excited(WokenStack(Stack(config(levels, cell=cell)))).eval()
+    net = excited(WokenStack(Stack(config(levels, cell=cell, gate=gate)))).eval()
     model = net.stack.to_model()
     trace = backend().session(SETTINGS, model, len(TEXT), Stop(), Progress()).read(TEXT, detail=True)
     # The windows come from where the codec woke with this model in the mixture, so that both wake at the same

@@ -175,6 +175,8 @@ def check_expandable(config: StackConfig, thresholds_steps: Sequence[int]) -> No
     UsageError: a gate may leave out symbols that were not the most probable; or three levels and more, and
         the ones between do not predict times.
     """
+    if config.gate.rule == "word" and len(config.levels) > 1:
+        raise UsageError("the gate rule word leaves letters out, which cannot be put back; use argmax")
     worst = max(thresholds_steps, default=0) / LOG_STEPS
     if config.gate.rule != "argmax" and worst > 1:
         raise UsageError(

@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from chunker.config import StackConfig
     from chunker.core.layout import RawTensor
 
-ABI = 6
+ABI = 7
 TABLES_DIGEST = 0x2CE88AFFFE9CB473
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
 
 _STOPPED, _NO_MEMORY, _TOO_LARGE, _CORRUPT = -1, -2, -3, -4
 _CELLS = {"rnn": 0, "gru": 1, "lstm": 2}
+_RULES = {"argmax": 0, "surprise": 1, "rate": 1, "word": 2}
 _MATRICES = ("symbol_input", "time_input", "guess_input", "confidence_input", "below", "recurrent", "readout")
 _BIASES = ("bias", "candidate_bias", "readout_bias")
 _MAX_LEVELS, _MAX_ORDERS = 16, 8
@@ -431,7 +432,7 @@ def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
         return _Matrix(q.data, integers(f"{name}.multiplier"), *q.shape)
 
     stack = _Stack(
-        cell=_CELLS[config.cell], levels=len(config.levels), rule=int(config.gate.rule != "argmax")
+        cell=_CELLS[config.cell], levels=len(config.levels), rule=_RULES[config.gate.rule]
     )
     thresholds = tensors["thresholds"].integers()
     stack.thresholds[: len(thresholds)] = thresholds

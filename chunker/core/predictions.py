@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from chunker.core.ngrams import LOWER
 from chunker.core.products import Integers
 from chunker.core.tables import LOG_STEPS, WEIGHT_BITS, weight_table
 
@@ -67,7 +68,9 @@ def expected(pmf: UnnormalizedPmf, rule: str, limit: Limit) -> NDArray[np.bool_]
 
 
 def unexpected(pmf: UnnormalizedPmf, symbols: NDArray[np.intp], rule: str, limit: Limit) -> NDArray[np.bool_]:
-    """(n,): which of the symbols that came go up to the next level."""
+    """(n,): which of the symbols that came go up to the next level (chunker.config.GateRule)."""
+    if rule == "word":
+        return LOWER[symbols] == 0
     missed: NDArray[np.bool_] = pmf.best != symbols
     if rule == "argmax":
         return missed

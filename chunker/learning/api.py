@@ -56,7 +56,8 @@ def train(
     validate: paths of more text to validate on, besides the ends of the files in `data`. What repeats it is
         not trained on (`chunker.learning.corpus.without_repeats`).
     init: a stack, a model, a model file or a built-in model's name, to begin with its weights instead of
-        random ones (fine-tuning); it is not changed, and gives the shape of the stack.
+        random ones (fine-tuning); it is not changed, and gives the shape of the stack, but for `ngrams`, and
+        for `levels` above its own with their `gate`, if given.
     woken: train as archives run the stack: level 1 steps only where the contexts are unsure, and the loss is
         that of the mixture with them (`chunker.learning.woken`). None: it reads every byte, alone.
     foretold: with `woken`, the folder where what the contexts say of the text is kept (24 bytes for each byte

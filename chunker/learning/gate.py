@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from chunker.config import GateRule
+from chunker.core.ngrams import LOWER
 from chunker.learning.observation import NATS_PER_BIT, Observation, at_least_float32
+
+_LETTERS = torch.from_numpy(LOWER > 0)
 
 
 def unexpected(
@@ -18,8 +21,11 @@ def unexpected(
 ) -> Tensor:
     """Which inputs (...) or (..., D) go up: (...) bool; predictions (..., W) were made before reading them.
 
-    threshold: in bits or standard deviations, as the rule measures (see `GateRule`); not used by argmax.
+    threshold: in bits or standard deviations, as the rule measures (see `GateRule`); not used by argmax
+    and word.
     """
+    if gate.rule == "word":
+        return ~_LETTERS.to(inputs.device)[inputs]
     measured = observation.measure(gate, prediction, inputs)
     return measured > 0 if gate.rule == "argmax" else measured > threshold
 

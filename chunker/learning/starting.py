@@ -117,16 +117,20 @@ def start_training(
 
 
 def _shape_of(model: Model, settings: Mapping[str, Any]) -> StackConfig:
-    """The shape of the model that training begins with; settings may ask for other n-grams alone."""
+    """The shape of the model that training begins with; settings may ask for other n-grams, and for more
+    levels above its own, with their gate."""
     shape = model.config
     given = _of(StackConfig, settings)
     wanted = replace(shape, **given)
-    for name in given.keys() - {"ngrams"}:
+    may_change = {"ngrams"}
+    if len(wanted.levels) > len(shape.levels) and wanted.levels[: len(shape.levels)] == shape.levels:
+        may_change |= {"levels"} if len(shape.levels) > 1 else {"levels", "gate"}
+    for name in given.keys() - may_change:
         if getattr(wanted, name) != getattr(shape, name):
             raise UsageError(
                 f"{name} is {_spelled(getattr(shape, name))} in the model to begin with; leave it out"
             )
-    if shape.mode == "faithful" and len(shape.levels) > 1:
+    if shape.mode == "faithful" and len(wanted.levels) > 1:
         raise UsageError("levels of a faithful stack are trained one after the other; begin with a joint one")
     was, now = shape.ngrams, wanted.ngrams
     if was is not None and now is not None and (was.rows, was.width) != (now.rows, now.width):
@@ -137,8 +141,14 @@ def _shape_of(model: Model, settings: Mapping[str, Any]) -> StackConfig:
 
 
 def _take_over(stack: Stack, begun: Stack) -> None:
-    """Begin with a model's weights; what it does not read, as waking or some n-grams, stays as it is."""
+    """Begin with a model's weights. What it does not read, as waking or some n-grams, stays as it is; levels
+    that it does not have say nothing at first."""
     tensors, level = begun.state_dict(), stack.level(0)
+    there = len(begun.levels)
+    tensors["thresholds_bits"] = torch.cat([tensors["thresholds_bits"], stack.thresholds_bits[there - 1 :]])
+    with torch.no_grad():
+        for index in range(there, len(stack.levels)):
+            stack.level(index).readout.zero_()
     was, now = begun.config.ngrams, stack.config.ngrams
     if was is not None and now is not None and level.ngram_table is not None:
         table = carry_vectors(tensors["levels.0.ngram_table"], was, level.ngram_table.detach(), now)

@@ -109,7 +109,7 @@ static inline const int32_t *made_up_bias(Made *m, Random *r, int n) {
 static inline void made_up_stack(Made *m, Random *r) {
     memset(m, 0, sizeof *m);
     ChunkerStack *s = &m->stack;
-    s->cell = (int32_t)below(r, 3), s->levels = between(r, 1, 3), s->rule = (int32_t)below(r, 2);
+    s->cell = (int32_t)below(r, 3), s->levels = between(r, 1, 3), s->rule = (int32_t)below(r, 3);
     s->catch_up = below(r, 2) ? (int32_t)below(r, 6) : 0;
     int gates = s->cell == CHUNKER_RNN ? 1 : s->cell == CHUNKER_GRU ? 3 : 4, under = 0;
     if (below(r, 2)) {

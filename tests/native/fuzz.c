@@ -244,7 +244,7 @@ static void wrong_model(const Setup *s, Random *r) {
     switch (kind) {
     case 0: k->levels = below(r, 2) ? 0 : CHUNKER_MAX_LEVELS + 1; break;
     case 1: k->cell = below(r, 2) ? -1 : 3; break;
-    case 2: k->rule = below(r, 2) ? -1 : 2; break;
+    case 2: k->rule = below(r, 2) ? -1 : 3; break;
     case 3: k->catch_up = -1; break;
     case 4:
         if (below(r, 2)) k->orders = below(r, 2) ? -1 : CHUNKER_MAX_ORDERS + 1;

@@ -19,7 +19,7 @@
 #define CHUNKER_API __attribute__((visibility("default")))
 #endif
 
-#define CHUNKER_ABI 6                     /* changes with every change of this header */
+#define CHUNKER_ABI 7                     /* changes with every change of this header */
 #define CHUNKER_MAX_BLOCK (1 << 22)       /* bytes of a block */
 #define CHUNKER_GATE_ALWAYS 4095          /* the recurrent levels wake at the first bit of every byte */
 #define CHUNKER_MAX_LEVELS 16
@@ -56,7 +56,7 @@ typedef struct {
 } ChunkerLevel;
 
 enum { CHUNKER_RNN = 0, CHUNKER_GRU = 1, CHUNKER_LSTM = 2 };
-enum { CHUNKER_GATE_ARGMAX = 0, CHUNKER_GATE_SURPRISE = 1 };
+enum { CHUNKER_GATE_ARGMAX = 0, CHUNKER_GATE_SURPRISE = 1, CHUNKER_GATE_WORD = 2 };
 
 typedef struct {
     int32_t cell, levels, rule;          /* rule: when an input goes up to the next level */

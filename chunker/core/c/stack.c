@@ -151,7 +151,7 @@ static int pack_ngrams(ChunkerModel *model, const ChunkerStack *stack) {
 
 ChunkerModel *chunker_model_new(const ChunkerStack *stack) {
     if (stack->levels < 1 || stack->levels > CHUNKER_MAX_LEVELS || stack->cell < 0 || stack->cell > 2) return NULL;
-    if (stack->catch_up < 0 || stack->rule < 0 || stack->rule > 1) return NULL;
+    if (stack->catch_up < 0 || stack->rule < 0 || stack->rule > CHUNKER_GATE_WORD) return NULL;
     ChunkerModel *m = calloc(1, sizeof *m);
     if (!m) return NULL;
     m->cell = stack->cell, m->levels = stack->levels, m->rule = stack->rule, m->catch_up = stack->catch_up;
@@ -480,7 +480,7 @@ void stack_saw(Stack *s, uint32_t byte) {
         state->since++;
         if (!goes_up) continue;
         const uint32_t *weight = s->weight[i - 1];
-        int missed = byte != s->likeliest[i - 1];
+        int missed = m->rule == CHUNKER_GATE_WORD ? !is_letter(byte) : byte != s->likeliest[i - 1];
         if (m->rule == CHUNKER_GATE_SURPRISE) {
             int32_t steps = m->thresholds[i - 1] < N_WEIGHTS - 1 ? m->thresholds[i - 1] : N_WEIGHTS - 1;
             int below = ((uint64_t)weight[byte] << WEIGHT_BITS) < (uint64_t)total(weight) * s->tables->weight[steps];
