@@ -86,6 +86,8 @@ def _figures(figures: Figures) -> list[str]:
 
 
 def _to_json(path: str, info: FrameInfo) -> dict[str, Any]:
+    from chunker.codec import samples
+
     return {
         "name": path,
         **Figures(info.bytes_in, info.bytes_out).to_json(),
@@ -93,7 +95,11 @@ def _to_json(path: str, info: FrameInfo) -> dict[str, Any]:
         "format_version": info.version,
         "blocks": _kinds(info),
         "settings": [
-            {"contexts": settings.contexts.name.lower(), "gate": settings.gate}
+            {
+                "contexts": settings.contexts.name.lower(),
+                "gate": settings.gate,
+                "sample": samples.name(settings.sample or 0),
+            }
             for settings in dict.fromkeys(block.settings for block in info.blocks)
             if settings is not None
         ],

@@ -28,6 +28,7 @@ if __name__ == "__main__":
 
 from chunker.codec import frames, lempelziv
 from chunker.codec.frames import MAX_BLOCK_BYTES, NO_FINGERPRINT, Coded, Kind, varint
+from chunker.codec.samples import text as sample_text
 from chunker.codec.stream import decompress
 from chunker.core.backend import GATE_ALWAYS, Contexts, Progress, Settings, Stop, backend
 from chunker.errors import (
@@ -96,11 +97,13 @@ CONTENTS = {
     "full-contexts": table(400) + text(500)[100:] + samples(300),
     "full": text(600) + noise(500) + bytes(1500) + table(400) + text(700)[300:],
     "full-ngrams": text(300) + table(300),
+    "sampled": text(500),
 }
 CONTENTS["padded"] = CONTENTS["full"]
 
 FEW, MANY, ALL = (Settings(contexts, 0) for contexts in Contexts)
 WOKEN = Settings(Contexts.MANY, 1200)
+PROSE, PYTHON = Settings(Contexts.FEW, 0, sample=1), Settings(Contexts.MANY, 1200, sample=12)
 RARELY = Settings(Contexts.FEW, 100)
 ALWAYS = Settings(Contexts.ALL, GATE_ALWAYS)
 
@@ -112,7 +115,8 @@ def coded(content: bytes, how: Settings | Kind, model: Model) -> Coded:
     if isinstance(how, Kind):
         return Coded(Kind.LZMA, None, lempelziv.encode_lzma(content, Stop()))
     needed = model if how.needs_model else None
-    payload = backend().encode(content, how, needed, len(content), Stop(), Progress())
+    known = sample_text(how.sample or 0)
+    payload = backend().encode(content, how, needed, len(content), Stop(), Progress(), known)
     if payload is None:
         raise SystemExit("the core does not shrink the contents of the golden archives")
     return Coded(frames.kind_of(how), how, payload)
@@ -168,6 +172,7 @@ def good() -> dict[str, bytes]:
         "full-contexts": full(None, cut("full-contexts", (400, FEW), (400, MANY), (300, ALL))),
         "full": whole,
         "padded": whole + bytes(512),
+        "sampled": full(tiny, cut("sampled", (300, PROSE), (200, PYTHON))),
         "full-ngrams": full(told, cut("full-ngrams", (300, ALWAYS), (300, RARELY))),
     }
 
@@ -268,6 +273,9 @@ def impossible(archives: dict[str, bytes]) -> dict[str, tuple[bytes, type[Archiv
         "payload-as-long": start + b"\x03\x64\x64\x01" + rest,
         "no-such-contexts": start + b"\x03" + thousand + b"\x03" + rest,
         "compact-no-such-contexts": frames.MAGIC + b"\x23" + thousand + b"\x03" + rest,
+        "no-such-sample": start + b"\x03" + thousand + b"\x51" + rest,
+        "compact-no-such-sample": frames.MAGIC + b"\x23" + thousand + b"\x51" + rest,
+        "sampled-too-big": start + b"\x03" + varint(MAX_BLOCK_BYTES) + varint(1 << 20) + b"\x05" + rest,
         "gate-zero": start + b"\x04" + thousand + b"\x01\x00" + rest,
         "gate-too-wide": start + b"\x04" + thousand + b"\x01" + varint(GATE_ALWAYS + 1) + rest,
         "compact-gate-zero": frames.MAGIC + b"\x24abcd" + thousand + b"\x01\x00" + rest,

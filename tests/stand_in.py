@@ -63,6 +63,7 @@ class StandIn:
         limit_bytes: int,
         stop: Stop,
         progress: Progress,
+        known: bytes = b"",
     ) -> bytes | None:
         payload = self._begin(settings, model, stop) + zlib.compress(content, 9)
         progress.value = len(content) // 2
@@ -77,6 +78,7 @@ class StandIn:
         stop: Stop,
         progress: Progress,
         partial: bool = False,
+        known: bytes = b"",
     ) -> bytes:
         mark = self._begin(settings, model, stop)
         if partial:

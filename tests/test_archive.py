@@ -62,14 +62,14 @@ def raw(n_bytes: int) -> tuple[Coded, int]:
     return Coded(Kind.RAW, None, bytes(n_bytes)), n_bytes
 
 
-FEW, MANY, ALL_CONTEXTS = (Settings(contexts, 0) for contexts in Contexts)
+FEW, MANY, ALL_CONTEXTS = (Settings(contexts, 0, 0) for contexts in Contexts)
 BLOCKS = [
     raw(3),
     (Coded(Kind.LZMA, None, b"packed"), 300),
     (Coded(Kind.CONTEXTS, FEW, b"coded"), 5000),
     (Coded(Kind.CONTEXTS, ALL_CONTEXTS, b""), 9),
-    (Coded(Kind.STACK, Settings(Contexts.MANY, 1), b"woken"), 700),
-    (Coded(Kind.STACK, Settings(Contexts.ALL, GATE_ALWAYS), b"always"), 5000),
+    (Coded(Kind.STACK, Settings(Contexts.MANY, 1, 5), b"woken"), 700),
+    (Coded(Kind.STACK, Settings(Contexts.ALL, GATE_ALWAYS, 0), b"always"), 5000),
 ]
 FULL = full(BLOCKS)
 COMPACT_RAW = frames.compact_archive(Coded(Kind.RAW, None, b"raw"), b"raw", FINGERPRINT)
@@ -77,7 +77,7 @@ EMPTY = frames.compact_archive(Coded(Kind.RAW, None, b""), b"", FINGERPRINT)
 COMPACT_LZMA = frames.compact_archive(Coded(Kind.LZMA, None, b"packed"), bytes(600), FINGERPRINT)
 COMPACT = frames.compact_archive(Coded(Kind.CONTEXTS, MANY, b"payload"), bytes(60), FINGERPRINT)
 COMPACT_STACK = frames.compact_archive(
-    Coded(Kind.STACK, Settings(Contexts.MANY, 1200), b"payload"), bytes(60), FINGERPRINT
+    Coded(Kind.STACK, Settings(Contexts.MANY, 1200, 0), b"payload"), bytes(60), FINGERPRINT
 )
 NO_BLOCKS = full([])
 ALL = [FULL, COMPACT_RAW, EMPTY, COMPACT_LZMA, COMPACT, COMPACT_STACK, NO_BLOCKS]
@@ -111,7 +111,7 @@ def test_overhead_bytes():
     assert frames.make_head(coded, size).stored_size - size == 8
 
 
-@pytest.mark.parametrize("settings", [FEW, Settings(Contexts.ALL, 127), Settings(Contexts.ALL, 128)])
+@pytest.mark.parametrize("settings", [FEW, Settings(Contexts.ALL, 127, 0), Settings(Contexts.ALL, 128, 19)])
 @pytest.mark.parametrize("size", [20, 127, 128, 16_384, 1 << 20])
 def test_what_a_block_of_the_core_costs_more_is_known_before(settings, size):
     """Exactly, where the payload is nearly as long as the content."""
@@ -156,7 +156,7 @@ def test_parser_gives_the_fields_back():
     [block] = parse(COMPACT_STACK)[0]
     assert (block.head.size, block.head.settings, block.payload) == (
         60,
-        Settings(Contexts.MANY, 1200),
+        Settings(Contexts.MANY, 1200, 0),
         b"payload",
     )
     assert block.fingerprint == FINGERPRINT[:4]
@@ -197,7 +197,7 @@ def test_frame_info():
     assert info.version == 2
     assert info.fingerprints == (FINGERPRINT[:8], FINGERPRINT[:4])
     assert info.blocks[1] == BlockInfo(Kind.RAW, bytes_in=3, bytes_out=2 + 3 + 4, settings=None)
-    assert info.blocks[-1].settings == Settings(Contexts.MANY, 1200)
+    assert info.blocks[-1].settings == Settings(Contexts.MANY, 1200, 0)
     assert info.models == (None, None)
     assert (info.complete, info.padding_bytes) == (True, 0)
 

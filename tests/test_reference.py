@@ -161,6 +161,31 @@ def test_payload_trace_and_the_way_back(tiny_model, settings):
     assert max(trace.levels) == (2 if settings.needs_model else 0)
 
 
+@needs_library
+@pytest.mark.parametrize("settings", [Settings(Contexts.ALL, 0), Settings(Contexts.FEW, 600)], ids=str)
+def test_what_is_known_is_read_and_not_coded(tiny_model, settings):
+    model, known, content = model_of(settings, tiny_model), MIXED[:100], MIXED[100:180]
+    job = (settings, model)
+    backends: list[Backend] = [REFERENCE, *NATIVE]
+    for backend in backends:
+        progress = Progress()
+        payload = backend.encode(content, *job, 10**6, Stop(), progress, known)
+        assert payload is not None
+        assert progress.value == len(content)
+        assert payload == REFERENCE.encode(content, *job, 10**6, Stop(), Progress(), known)
+        assert backend.decode(payload, len(content), *job, Stop(), progress, known=known) == content
+        assert progress.value == len(content)
+        bits = 8 * len(payload)
+    session = REFERENCE.session(*job, len(known + content), Stop(), Progress())
+    session.read(known)
+    assert sum(session.read(content).bits) == pytest.approx(bits, abs=40)
+    stop = Stop()
+    stop.set()
+    for backend in backends:
+        with pytest.raises(Stopped):
+            backend.encode(content, *job, 10**6, stop, Progress(), known)
+
+
 STACKS = {
     "rnn": random_model("rnn", levels=(12,), wake=Wake(slept=True)),
     "rnn-3": random_model("rnn", 8.0, levels=(12, 10, 9)),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chunker.codec import frames
+from chunker.codec import frames, samples
 from chunker.codec.archive import Block
 from chunker.codec.frames import Coded, Kind
 from chunker.core import backend as core
@@ -31,7 +32,8 @@ def encode_block(
     - noise is stored at once;
     - what lzma at its quickest makes 64 times smaller is left to lzma at its best: the core would not earn
     its time;
-    - all else goes through the core, and is stored if that makes it no smaller.
+    - all else goes through the core, behind the sample that it is like if the settings leave that open, and
+    is stored if that makes it no smaller.
 
     model: needed if the settings need one. compact: whether it becomes a compact archive, which counts for
     the smallest ones.
@@ -48,7 +50,10 @@ def encode_block(
     limit_bytes = len(content) - frames.extra_bytes(settings, len(content), compact=compact)
     if limit_bytes <= 0:
         return raw
-    payload = core.backend().encode(content, settings, model, limit_bytes, stop, progress)
+    if settings.sample is None:
+        settings = replace(settings, sample=samples.choose(content, frames.MAX_BLOCK_BYTES))
+    known = samples.text(settings.sample or 0)
+    payload = core.backend().encode(content, settings, model, limit_bytes, stop, progress, known)
     if payload is None:
         return raw
     if not frames.believable(len(content), len(payload)):
@@ -88,7 +93,9 @@ def decode_block(block: Block, model: Model | None, stop: Stop, progress: Progre
     if block.crc is None:
         return _decode_cut(block, model, stop, progress)
     if head.settings is not None:
-        content = core.backend().decode(block.payload, head.size, head.settings, model, stop, progress)
+        known = samples.text(head.settings.sample or 0)
+        job = (head.size, head.settings, model, stop, progress)
+        content = core.backend().decode(block.payload, *job, known=known)
     elif head.kind is Kind.LZMA:
         from chunker.codec.lempelziv import decode_lzma
 
@@ -111,7 +118,10 @@ def _decode_cut(block: Block, model: Model | None, stop: Stop, progress: Progres
     if head.settings is not None:
         lost = min(4, head.payload_size - len(block.payload))
         decode, job = core.backend().decode, (head.size, head.settings, model, stop, progress)
-        low, high = (decode(block.payload + rest * lost, *job, partial=True) for rest in (b"\0", b"\xff"))
+        known = samples.text(head.settings.sample or 0)
+        low, high = (
+            decode(block.payload + rest * lost, *job, partial=True, known=known) for rest in (b"\0", b"\xff")
+        )
         certain = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
         return low[:certain]
     if head.kind is Kind.LZMA:

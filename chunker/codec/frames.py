@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from zlib import crc32
 
-from chunker.core.backend import GATE_ALWAYS, Contexts, Settings
+from chunker.codec import samples
+from chunker.core.backend import GATE_ALWAYS, SAMPLES, Contexts, Settings
 from chunker.errors import ArchiveVersionError, CorruptArchive, NotAnArchive
 
 MAGIC = b"\xa7NH"
@@ -71,6 +72,7 @@ class Kind(enum.IntEnum):
         return self >= Kind.CONTEXTS
 
 
+CONTEXTS_BITS = 2  # of the byte that tells contexts and sample
 FULL = 0  # the low half of the fourth byte of a full archive
 _KINDS = frozenset(Kind)
 
@@ -152,7 +154,7 @@ def _fields(kind: Kind, size: int, payload_size: int, settings: Settings | None)
     if kind is not Kind.RAW:
         out += varint(payload_size)
     if settings is not None:
-        out += bytes([settings.contexts])
+        out += bytes([settings.contexts | (settings.sample or 0) << CONTEXTS_BITS])
         if settings.needs_model:
             out += varint(settings.gate)
     return out
@@ -188,19 +190,24 @@ def _read_fields(kind: Kind, data: Bytes, begin: int, at: int) -> Head:
         if not believable(size, payload_size):
             raise damaged(f"a payload of {payload_size} bytes claims {size} bytes")
         settings, at = _read_settings(kind, data, at)
+        if size + len(samples.text(settings.sample or 0)) > MAX_BLOCK_BYTES:
+            raise damaged(f"a block claims {size} bytes behind a sample")
     return Head(kind, size, payload_size, settings, bytes(data[begin:at]))
 
 
 def _read_settings(kind: Kind, data: Bytes, at: int) -> tuple[Settings, int]:
-    if data[at] > max(Contexts):
-        raise damaged(f"there is no set of contexts {data[at]}")
-    contexts, gate = Contexts(data[at]), 0
+    number, sample = data[at] & (1 << CONTEXTS_BITS) - 1, data[at] >> CONTEXTS_BITS
+    if number > max(Contexts):
+        raise damaged(f"there is no set of contexts {number}")
+    if sample > SAMPLES:
+        raise damaged(f"there is no sample {sample}")
+    contexts, gate = Contexts(number), 0
     at += 1
     if kind.needs_model:
         gate, at = read_varint(data, at)
         if not 1 <= gate <= GATE_ALWAYS:
             raise damaged(f"a gate of {gate} is out of range")
-    return Settings(contexts, gate), at
+    return Settings(contexts, gate, sample), at
 
 
 def make_head(coded: Coded, size: int) -> Head:

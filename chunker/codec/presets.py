@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chunker.core.backend import GATE_ALWAYS, Contexts, Settings
 from chunker.errors import UsageError
 
@@ -44,7 +46,7 @@ def model_name(preset: Preset) -> str | None:
 
 def without_model(preset: Preset) -> Settings:
     """The same contexts alone."""
-    return Settings(settings_of(preset).contexts, 0)
+    return replace(settings_of(preset), gate=0)
 
 
 def _name(preset: str | int) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from array import array
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from chunker.codec import presets
+from chunker.codec import presets, samples
 from chunker.codec.executor import worker_count
 from chunker.codec.finder import as_model
+from chunker.codec.frames import MAX_BLOCK_BYTES
 from chunker.codec.pool import Advance, Pool, ignore
 from chunker.codec.presets import Preset
 from chunker.core import backend as core
-from chunker.core.backend import Progress, Stop, Trace
+from chunker.core.backend import Progress, Stop, Trace, primed_capacity
 
 if TYPE_CHECKING:
     from chunker.codec.finder import ModelLike
@@ -44,8 +46,10 @@ def trace(
 
     def one(part: _Part, stop: Stop, progress: Progress) -> Trace:
         reading = Progress() if part.begin else progress
-        session = core.backend().session(settings, chosen, len(part.block), stop, reading)
-        session.read(part.block[: part.begin])
+        known = samples.text(part.sample)
+        capacity = primed_capacity(known, len(part.block))
+        session = core.backend().session(settings, chosen, capacity, stop, reading)
+        session.read(known + part.block[: part.begin])
         found = session.read(part.block[part.begin : part.end], detail=detail, rank_from=rank_from)
         progress.value = part.end - part.begin
         return found
@@ -56,7 +60,11 @@ def trace(
     for size in sizes:
         block = data[at : at + size]
         middle = int(size * FIRST_PART) if halved else 0
-        parts += [_Part(block, 0, middle), _Part(block, middle, size)] if middle else [_Part(block, 0, size)]
+        sample = settings.sample
+        if sample is None:
+            sample = samples.choose(block, MAX_BLOCK_BYTES)
+        cuts = [0, middle, size] if middle else [0, size]
+        parts += [_Part(block, *ends, sample) for ends in itertools.pairwise(cuts)]
         at += size
     with contextlib.closing(Pool(one, workers, advance, size=lambda part: part.end - part.begin)) as pool:
         return _joined([*pool.imap(parts)])
@@ -69,11 +77,12 @@ second part has to read the first one, too: so both end at the same time, a thir
 
 @dataclass(frozen=True)
 class _Part:
-    """Bytes begin .. end - 1 of a block."""
+    """Bytes begin .. end - 1 of a block, which reads a sample before."""
 
     block: bytes
     begin: int
     end: int
+    sample: int
 
 
 def _joined(traces: list[Trace]) -> Trace:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from chunker.core.interface import (
     GATE_ALWAYS,
     MISFIT,
+    SAMPLES,
     Backend,
     Contexts,
     Progress,
@@ -18,12 +19,14 @@ from chunker.core.interface import (
     Stopped,
     Trace,
     check_stack,
+    primed_capacity,
 )
 from chunker.errors import UsageError
 
 __all__ = [
     "GATE_ALWAYS",
     "MISFIT",
+    "SAMPLES",
     "Backend",
     "Contexts",
     "Progress",
@@ -34,6 +37,7 @@ __all__ = [
     "Trace",
     "backend",
     "check_stack",
+    "primed_capacity",
 ]
 
 VARIABLE = "CHUNKER_BACKEND"

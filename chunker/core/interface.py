@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from chunker.core.levels import IntegerStack
 
 MISFIT = "the archive is damaged (a payload does not fit its block): fetch or restore it again"
+SAMPLES = 19
 GATE_ALWAYS = 4095  # wake at every byte: |ln(p / (1 - p))| is always below 4095/256
 
 
@@ -79,16 +80,21 @@ class Settings:
 
     gate: in 1/256 nat. The recurrent levels wake, for the rest of a byte, at its first bit to which the
     contexts give a probability p with 256 |ln(p / (1 - p))| < gate. 0: never; GATE_ALWAYS: at every byte.
+    sample: the number of a text that the block reads before its content (`chunker.codec.samples`), 0 for
+    none; None: the one that suits the content is chosen. Cores look at the other two alone.
 
     Raises
     ------
-    UsageError: the gate is not in 0 .. GATE_ALWAYS.
+    UsageError: the gate is not in 0 .. GATE_ALWAYS, or there is no such sample.
     """
 
     contexts: Contexts
     gate: int
+    sample: int | None = None
 
     def __post_init__(self) -> None:
+        if self.sample is not None and not 0 <= self.sample <= SAMPLES:
+            raise UsageError(f"there is no sample {self.sample}: choose one from 0 to {SAMPLES}")
         if not 0 <= self.gate <= GATE_ALWAYS:
             raise UsageError(f"a gate of {self.gate} is out of range: choose one from 0 to {GATE_ALWAYS}")
 
@@ -129,6 +135,16 @@ class Trace:
     best: bytes = b""
     best_bits: array[float] = field(default_factory=lambda: array("f"))
     best_levels: bytes = b""
+
+
+PRIMED_BYTES = 1 << 15
+"""A block that begins with something known has the tables of one of so many bytes at least, so that a core
+may keep the state behind it for the next short content."""
+
+
+def primed_capacity(known: bytes, n_bytes: int) -> int:
+    """As of a block of how many bytes the tables are, for a content of `n_bytes` behind what is known."""
+    return max(len(known) + n_bytes, PRIMED_BYTES) if known else n_bytes
 
 
 BEST = 5
@@ -215,8 +231,11 @@ class Backend(Protocol):
         limit_bytes: int,
         stop: Stop,
         progress: Progress,
+        known: bytes = b"",
     ) -> bytes | None:
         """The payload, or None as soon as it cannot become shorter than `limit_bytes`.
+
+        known: what the block has read before the content, of which progress does not count.
 
         Raises
         ------
@@ -232,10 +251,12 @@ class Backend(Protocol):
         stop: Stop,
         progress: Progress,
         partial: bool = False,
+        known: bytes = b"",
     ) -> bytes:
         """The content, of `n_bytes`.
 
         partial: if the payload ends too early, return what was decoded before; arbitrary bytes may follow.
+        known: as for `encode`.
 
         Raises
         ------

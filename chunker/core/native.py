@@ -14,11 +14,23 @@ import sys
 import threading
 import weakref
 from array import array
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from chunker.core.interface import BEST, MISFIT, Model, Progress, Settings, Stop, Stopped, Trace, check_stack
+from chunker.core.interface import (
+    BEST,
+    MISFIT,
+    PRIMED_BYTES,
+    Model,
+    Progress,
+    Settings,
+    Stop,
+    Stopped,
+    Trace,
+    check_stack,
+    primed_capacity,
+)
 from chunker.errors import CorruptArchive, ExactnessError, NotAModel
 
 if TYPE_CHECKING:
@@ -103,6 +115,7 @@ class _Readings(ctypes.Structure):
 def _declare(library: ctypes.CDLL) -> None:
     void_p, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     coding = (ctypes.POINTER(_Job), ctypes.c_char_p, int64, void_p, int64)
+    going_on = (void_p, ctypes.c_char_p, int64, void_p, int64, void_p, void_p)
     signatures: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "chunker_abi": (int32, ()),
         "chunker_tables_new": (void_p, ()),
@@ -113,6 +126,8 @@ def _declare(library: ctypes.CDLL) -> None:
         "chunker_encode_block": (int64, coding),
         "chunker_decode_block": (int64, coding),
         "chunker_session_new": (void_p, (ctypes.POINTER(_Job), int64)),
+        "chunker_session_encode_block": (int64, going_on),
+        "chunker_session_decode_block": (int64, going_on),
         "chunker_session_copy": (void_p, (void_p,)),
         "chunker_session_save": (int64, (void_p, void_p, int64)),
         "chunker_session_restore": (void_p, (ctypes.POINTER(_Job), int64, void_p, int64)),
@@ -175,13 +190,20 @@ class NativeBackend:
         limit_bytes: int,
         stop: Stop,
         progress: Progress,
+        known: bytes = b"",
     ) -> bytes | None:
         """See Backend.encode."""
         if limit_bytes < 1:
             return None
-        job, capacity = self._coding_job(settings, model, stop, progress), limit_bytes - 1
+        capacity = limit_bytes - 1
         payload = ctypes.create_string_buffer(max(capacity, 1))
-        result = self._library.chunker_encode_block(job, content, len(content), payload, capacity)
+        coding = (content, len(content), payload, capacity)
+        if known:
+            primed = self._primed(settings, model, known, len(content))
+            result = primed.encode_block(*coding, stop, progress)
+        else:
+            job = self._coding_job(settings, model, stop, progress)
+            result = self._library.chunker_encode_block(job, *coding)
         if result == _TOO_LARGE:
             return None
         _check(result)
@@ -237,14 +259,28 @@ class NativeBackend:
         stop: Stop,
         progress: Progress,
         partial: bool = False,
+        known: bytes = b"",
     ) -> bytes:
         """See Backend.decode."""
         content = ctypes.create_string_buffer(n_bytes) if n_bytes else (ctypes.c_char * 1)()
-        job = self._coding_job(settings, model, stop, progress)
-        result = self._library.chunker_decode_block(job, payload, len(payload), content, n_bytes)
+        coding = (payload, len(payload), content, n_bytes)
+        if known:
+            result = self._primed(settings, model, known, n_bytes).decode_block(*coding, stop, progress)
+        else:
+            job = self._coding_job(settings, model, stop, progress)
+            result = self._library.chunker_decode_block(job, *coding)
         if result != _CORRUPT or not partial:
             _check(result)
         return content.raw[:n_bytes]
+
+    def _primed(self, settings: Settings, model: Model | None, known: bytes, n_bytes: int) -> NativeSession:
+        """A session that has read what is known, with room for `n_bytes` more."""
+        if settings.needs_model and model is None:
+            raise ValueError("a gate above 0 needs a model")
+        capacity = primed_capacity(known, n_bytes)
+        if capacity == PRIMED_BYTES:
+            return _small_primed(self, settings, cast("Hashable", model), known).copy()
+        return _read(self, settings, model, known, capacity)
 
     def _coding_job(self, settings: Settings, model: Model | None, stop: Stop, progress: Progress) -> _Job:
         if settings.needs_model and model is None:
@@ -260,6 +296,20 @@ class NativeBackend:
         return job
 
 
+def _read(
+    backend: NativeBackend, settings: Settings, model: Model | None, known: bytes, capacity: int
+) -> NativeSession:
+    session = backend.session(settings, model, capacity, Stop(), Progress())
+    session.read(known)
+    return session
+
+
+@functools.lru_cache(maxsize=4)
+def _small_primed(backend: NativeBackend, settings: Settings, model: Hashable, known: bytes) -> NativeSession:
+    """To be copied: reading what is known takes longer than a short content."""
+    return _read(backend, settings, cast("Model | None", model), known, PRIMED_BYTES)
+
+
 class NativeSession:
     """See chunker.core.interface.Session."""
 
@@ -272,6 +322,22 @@ class NativeSession:
         self._library, self._levels, self._kept = library, levels, kept
         self._address = address
         weakref.finalize(self, library.chunker_session_free, address).atexit = False
+
+    def encode_block(
+        self, content: bytes, n: int, payload: Any, capacity: int, stop: Stop, progress: Progress
+    ) -> int:
+        """The result of the library's function; the session is used up."""
+        told = (ctypes.addressof(stop.flag), ctypes.addressof(progress.count))
+        coding = (content, n, payload, capacity)
+        return int(self._library.chunker_session_encode_block(self._address, *coding, *told))
+
+    def decode_block(
+        self, payload: bytes, size: int, content: Any, n: int, stop: Stop, progress: Progress
+    ) -> int:
+        """As `encode_block`."""
+        told = (ctypes.addressof(stop.flag), ctypes.addressof(progress.count))
+        coding = (payload, size, content, n)
+        return int(self._library.chunker_session_decode_block(self._address, *coding, *told))
 
     def read(self, content: bytes, *, detail: bool = False, rank_from: float | None = None) -> Trace:
         """See Session.read."""
@@ -431,9 +497,7 @@ def _describe(config: StackConfig, tensors: Mapping[str, RawTensor]) -> _Stack:
         q = tensors[f"{name}.q"]
         return _Matrix(q.data, integers(f"{name}.multiplier"), *q.shape)
 
-    stack = _Stack(
-        cell=_CELLS[config.cell], levels=len(config.levels), rule=_RULES[config.gate.rule]
-    )
+    stack = _Stack(cell=_CELLS[config.cell], levels=len(config.levels), rule=_RULES[config.gate.rule])
     thresholds = tensors["thresholds"].integers()
     stack.thresholds[: len(thresholds)] = thresholds
     if config.ngrams is not None:

@@ -70,7 +70,8 @@ def expected(pmf: UnnormalizedPmf, rule: str, limit: Limit) -> NDArray[np.bool_]
 def unexpected(pmf: UnnormalizedPmf, symbols: NDArray[np.intp], rule: str, limit: Limit) -> NDArray[np.bool_]:
     """(n,): which of the symbols that came go up to the next level (chunker.config.GateRule)."""
     if rule == "word":
-        return LOWER[symbols] == 0
+        no_letter: NDArray[np.bool_] = LOWER[symbols] == 0
+        return no_letter
     missed: NDArray[np.bool_] = pmf.best != symbols
     if rule == "argmax":
         return missed

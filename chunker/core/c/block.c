@@ -259,11 +259,12 @@ static int look(const Block *b, int64_t done) {
     return b->job->stop && __atomic_load_n(b->job->stop, __ATOMIC_RELAXED);
 }
 
+/* content: what comes next in the block; likewise below. */
 static int64_t encode(Block *b, const uint8_t *content, int64_t size) {
-    while (b->position < size) {
-        if (look(b, b->position)) return CHUNKER_STOPPED;
+    for (int64_t i = 0; i < size; i++) {
+        if (look(b, i)) return CHUNKER_STOPPED;
         if (b->coder.beyond) return CHUNKER_TOO_LARGE;
-        code_byte(b, content[b->position], NULL);
+        code_byte(b, content[i], NULL);
         end_byte(b);
     }
     finish(&b->coder);
@@ -271,20 +272,11 @@ static int64_t encode(Block *b, const uint8_t *content, int64_t size) {
     return b->coder.beyond ? CHUNKER_TOO_LARGE : 0;
 }
 
-int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity) {
-    Block b = {.mode = ENCODES};
-    if (!can_code(job, size) || capacity < 0) return CHUNKER_BAD_JOB;
-    b.coder.out = payload, b.coder.out_end = payload + capacity;
-    int64_t result = begin(&b, job, content, size, NULL) ? encode(&b, content, size) : CHUNKER_NO_MEMORY;
-    end(&b);
-    return result < 0 ? result : b.coder.out - payload;
-}
-
 static int64_t decode(Block *b, uint8_t *content, int64_t size, int64_t payload_size) {
     for (int k = 0; k < 4; k++) take_byte(&b->coder);
-    while (b->position < size) {
-        if (look(b, b->position)) return CHUNKER_STOPPED;
-        content[b->position] = (uint8_t)code_byte(b, 0, NULL);
+    for (int64_t i = 0; i < size; i++) {
+        if (look(b, i)) return CHUNKER_STOPPED;
+        content[i] = (uint8_t)code_byte(b, 0, NULL);
         end_byte(b);
         if (b->coder.beyond > 3) return CHUNKER_CORRUPT;
     }
@@ -292,15 +284,6 @@ static int64_t decode(Block *b, uint8_t *content, int64_t size, int64_t payload_
     if (b->coder.shifted + last_bytes(&b->coder, &value) != payload_size) return CHUNKER_CORRUPT;
     tell(b, size);
     return size;
-}
-
-int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size) {
-    Block b = {.mode = DECODES};
-    if (!can_code(job, size) || payload_size < 0) return CHUNKER_BAD_JOB;
-    b.coder.in = payload, b.coder.in_end = payload + payload_size;
-    int64_t result = begin(&b, job, content, size, NULL) ? decode(&b, content, size, payload_size) : CHUNKER_NO_MEMORY;
-    end(&b);
-    return result;
 }
 
 /* ---- sessions ---- */
@@ -425,6 +408,56 @@ int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t si
     }
     if (s->job.done) *s->job.done = size;
     return size;
+}
+
+/* ---- blocks ---- */
+
+/* Whether the session can code a block's rest of `size` bytes; stop, done: as of a job, for this call. */
+static int can_go_on(ChunkerSession *s, int64_t size, const volatile int32_t *stop, volatile int64_t *done) {
+    s->job.stop = stop, s->job.done = done;
+    return size >= 0 && size <= chunker_session_left(s) && (s->job.gate == 0 || s->job.model);
+}
+
+int64_t chunker_session_encode_block(ChunkerSession *s, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity,
+                                     const volatile int32_t *stop, volatile int64_t *done) {
+    Block *b = &s->block;
+    if (!can_go_on(s, size, stop, done) || capacity < 0) return CHUNKER_BAD_JOB;
+    b->mode = ENCODES;
+    b->coder = (Coder){.high = UINT32_MAX, .out = payload, .out_end = payload + capacity};
+    uint8_t *own = s->content + b->position;
+    memcpy(own, content, (size_t)size);
+    int64_t result = encode(b, own, size);
+    return result < 0 ? result : b->coder.out - payload;
+}
+
+int64_t chunker_session_decode_block(ChunkerSession *s, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size,
+                                     const volatile int32_t *stop, volatile int64_t *done) {
+    Block *b = &s->block;
+    if (!can_go_on(s, size, stop, done) || payload_size < 0) return CHUNKER_BAD_JOB;
+    b->mode = DECODES;
+    b->coder = (Coder){.high = UINT32_MAX, .in = payload, .in_end = payload + payload_size};
+    const uint8_t *own = s->content + b->position;
+    int64_t result = decode(b, s->content + b->position, size, payload_size);
+    memcpy(content, own, (size_t)(s->content + b->position - own));
+    return result;
+}
+
+int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity) {
+    if (!can_code(job, size)) return CHUNKER_BAD_JOB;
+    ChunkerSession *s = chunker_session_new(job, size);
+    int64_t result = CHUNKER_NO_MEMORY;
+    if (s) result = chunker_session_encode_block(s, content, size, payload, capacity, job->stop, job->done);
+    chunker_session_free(s);
+    return result;
+}
+
+int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size) {
+    if (!can_code(job, size)) return CHUNKER_BAD_JOB;
+    ChunkerSession *s = chunker_session_new(job, size);
+    int64_t result = CHUNKER_NO_MEMORY;
+    if (s) result = chunker_session_decode_block(s, payload, payload_size, content, size, job->stop, job->done);
+    chunker_session_free(s);
+    return result;
 }
 
 /* ---- records ---- */

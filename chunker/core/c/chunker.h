@@ -118,7 +118,7 @@ CHUNKER_API void chunker_model_free(ChunkerModel *model);
 CHUNKER_API int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int64_t size,
                                          uint8_t *payload, int64_t capacity);
 
-/* Decodes `size` bytes of content; returns size or an error. content is complete up to *job->done. */
+/* Decodes `size` bytes of content; returns size or an error, then as many bytes as *job->done says are decoded. */
 CHUNKER_API int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int64_t payload_size,
                                          uint8_t *content, int64_t size);
 
@@ -136,6 +136,13 @@ CHUNKER_API int64_t chunker_session_left(const ChunkerSession *session);
  * that many. */
 CHUNKER_API int64_t chunker_session_read(ChunkerSession *session, const uint8_t *bytes, int64_t size,
                                          const ChunkerReadings *readings);
+
+/* Code and decode what comes next as the rest of a block whose beginning the session has read, which both sides know; as
+ * the functions above, stop and done being those of a job. The session is of no further use. */
+CHUNKER_API int64_t chunker_session_encode_block(ChunkerSession *session, const uint8_t *content, int64_t size, uint8_t *payload,
+                                                 int64_t capacity, const volatile int32_t *stop, volatile int64_t *done);
+CHUNKER_API int64_t chunker_session_decode_block(ChunkerSession *session, const uint8_t *payload, int64_t payload_size,
+                                                 uint8_t *content, int64_t size, const volatile int32_t *stop, volatile int64_t *done);
 
 /* A session of its own in the same state; NULL: there is no memory. */
 CHUNKER_API ChunkerSession *chunker_session_copy(const ChunkerSession *session);

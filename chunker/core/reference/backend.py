@@ -23,6 +23,7 @@ from chunker.core.interface import (
     Settings,
     Stop,
     Trace,
+    primed_capacity,
 )
 from chunker.core.reference.coder import MOST_OPEN, Bits, Decoder, Encoder, record_decoder, record_payload
 from chunker.core.reference.level0 import Advice, Level0
@@ -304,10 +305,11 @@ class PythonBackend:
         limit_bytes: int,
         stop: Stop,
         progress: Progress,
+        known: bytes = b"",
     ) -> bytes | None:
         """See Backend.encode."""
         encoder = Encoder()
-        block = coding_block(settings, model, len(content), encoder)
+        block = coding_block(settings, model, known, len(content), stop).copy(encoder)
         for position, byte in enumerate(content):
             look(position, stop, progress)
             if len(encoder.payload) >= limit_bytes:
@@ -326,10 +328,11 @@ class PythonBackend:
         stop: Stop,
         progress: Progress,
         partial: bool = False,
+        known: bytes = b"",
     ) -> bytes:
         """See Backend.decode."""
         decoder = Decoder(payload)
-        block = coding_block(settings, model, n_bytes, decoder)
+        block = coding_block(settings, model, known, n_bytes, stop).copy(decoder)
         for position in range(n_bytes):
             look(position, stop, progress)
             block.code()
@@ -338,7 +341,7 @@ class PythonBackend:
         if (decoder.beyond > MAX_BEYOND or not decoder.complete) and not partial:
             raise CorruptArchive(MISFIT)
         progress.value = n_bytes
-        return bytes(block.content)
+        return bytes(block.content[len(known) :])
 
     def session(
         self, settings: Settings, model: Model | None, capacity: int, stop: Stop, progress: Progress
@@ -359,11 +362,18 @@ class PythonBackend:
         return None
 
 
-def coding_block(settings: Settings, model: Model | None, n_bytes: int, coder: Coder) -> Block:
-    """A block to encode or decode. Raises ValueError if the settings need a model and there is none."""
+def coding_block(settings: Settings, model: Model | None, known: bytes, n_bytes: int, stop: Stop) -> Block:
+    """A block of `n_bytes` to encode or decode, which has read what is known.
+
+    Raises ValueError if the settings need a model and there is none.
+    """
     if settings.needs_model and model is None:
         raise ValueError("a gate above 0 needs a model")
-    return Block(settings, model, n_bytes, coder)
+    block = Block(settings, model, primed_capacity(known, n_bytes), NoCoder())
+    for byte in known:
+        stop.check()
+        block.code(byte)
+    return block
 
 
 def look(position: int, stop: Stop, progress: Progress) -> None:
