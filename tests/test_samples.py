@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import chunker
 from chunker.codec import frames, samples
 from chunker.codec.info import frame_info
 from chunker.codec.tracing import trace
+from chunker.core import native
 from chunker.core.backend import SAMPLES, Contexts, Settings
 from chunker.errors import CorruptArchive, UsageError
 
@@ -74,6 +76,19 @@ def test_a_block_reads_the_sample_that_it_is_like(preset: str):
 )
 def test_some_blocks_read_none(content: bytes):
     assert samples.choose(content, frames.MAX_BLOCK_BYTES) == 0
+
+
+def test_short_contents_leave_no_trace_in_each_other():
+    """A state is kept for them, and threads share it; longer ones are coded by a copy."""
+    contents = [PYTHON[at : at + size] for at, size in enumerate([70, 4000, 5000, 12_000, 70, 300] * 3)]
+    alone = []
+    for content in contents:
+        native.kept_session.cache_clear()
+        alone.append(chunker.compress(content, FEW))
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda content: chunker.compress(content, FEW), contents))
+        assert together == alone
+        assert list(threads.map(chunker.decompress, together)) == contents
 
 
 def test_a_trace_counts_the_bits_of_the_archive():

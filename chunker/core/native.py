@@ -7,6 +7,7 @@ takes over.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -14,7 +15,7 @@ import sys
 import threading
 import weakref
 from array import array
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,6 +47,7 @@ LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
 
 _STOPPED, _NO_MEMORY, _TOO_LARGE, _CORRUPT = -1, -2, -3, -4
 _CELLS = {"rnn": 0, "gru": 1, "lstm": 2}
+_JOURNALED = 4096  # as in block.c: longer contents are coded by a copy of the session
 _RULES = {"argmax": 0, "surprise": 1, "rate": 1, "word": 2}
 _MATRICES = ("symbol_input", "time_input", "guess_input", "confidence_input", "below", "recurrent", "readout")
 _BIASES = ("bias", "candidate_bias", "readout_bias")
@@ -115,7 +117,7 @@ class _Readings(ctypes.Structure):
 def _declare(library: ctypes.CDLL) -> None:
     void_p, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     coding = (ctypes.POINTER(_Job), ctypes.c_char_p, int64, void_p, int64)
-    going_on = (void_p, ctypes.c_char_p, int64, void_p, int64, void_p, void_p)
+    going_on = (void_p, ctypes.c_char_p, int64, void_p, int64, int32, void_p, void_p)
     signatures: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "chunker_abi": (int32, ()),
         "chunker_tables_new": (void_p, ()),
@@ -199,8 +201,8 @@ class NativeBackend:
         payload = ctypes.create_string_buffer(max(capacity, 1))
         coding = (content, len(content), payload, capacity)
         if known:
-            primed = self._primed(settings, model, known, len(content))
-            result = primed.encode_block(*coding, stop, progress)
+            with self._primed(settings, model, known, len(content)) as (session, keep):
+                result = session.code_block("encode", coding, keep, stop, progress)
         else:
             job = self._coding_job(settings, model, stop, progress)
             result = self._library.chunker_encode_block(job, *coding)
@@ -265,7 +267,8 @@ class NativeBackend:
         content = ctypes.create_string_buffer(n_bytes) if n_bytes else (ctypes.c_char * 1)()
         coding = (payload, len(payload), content, n_bytes)
         if known:
-            result = self._primed(settings, model, known, n_bytes).decode_block(*coding, stop, progress)
+            with self._primed(settings, model, known, n_bytes) as (session, keep):
+                result = session.code_block("decode", coding, keep, stop, progress)
         else:
             job = self._coding_job(settings, model, stop, progress)
             result = self._library.chunker_decode_block(job, *coding)
@@ -273,14 +276,25 @@ class NativeBackend:
             _check(result)
         return content.raw[:n_bytes]
 
-    def _primed(self, settings: Settings, model: Model | None, known: bytes, n_bytes: int) -> NativeSession:
-        """A session that has read what is known, with room for `n_bytes` more."""
+    @contextlib.contextmanager
+    def _primed(
+        self, settings: Settings, model: Model | None, known: bytes, n_bytes: int
+    ) -> Iterator[tuple[NativeSession, bool]]:
+        """A session that has read what is known, for `n_bytes` more, and whether to keep it as it is."""
         if settings.needs_model and model is None:
             raise ValueError("a gate above 0 needs a model")
         capacity = primed_capacity(known, n_bytes)
-        if capacity == PRIMED_BYTES:
-            return _small_primed(self, settings, cast("Hashable", model), known).copy()
-        return _read(self, settings, model, known, capacity)
+        if capacity > PRIMED_BYTES:
+            yield _read(self, settings, model, known, capacity), False
+            return
+        session, lock = kept_session(self, settings, cast("Hashable", model), known)
+        if n_bytes > _JOURNALED:
+            with lock:
+                session = session.copy()
+            yield session, False
+            return
+        with lock:
+            yield session, True
 
     def _coding_job(self, settings: Settings, model: Model | None, stop: Stop, progress: Progress) -> _Job:
         if settings.needs_model and model is None:
@@ -305,9 +319,15 @@ def _read(
 
 
 @functools.lru_cache(maxsize=4)
-def _small_primed(backend: NativeBackend, settings: Settings, model: Hashable, known: bytes) -> NativeSession:
-    """To be copied: reading what is known takes longer than a short content."""
-    return _read(backend, settings, cast("Model | None", model), known, PRIMED_BYTES)
+def kept_session(
+    backend: NativeBackend, settings: Settings, model: Hashable, known: bytes
+) -> tuple[NativeSession, threading.Lock]:
+    """A session for contents that take less time than reading what is known; for one thread at a time."""
+    return _read(backend, settings, cast("Model | None", model), known, PRIMED_BYTES), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # a thread that a child does not have may hold the lock
+    os.register_at_fork(after_in_child=kept_session.cache_clear)
 
 
 class NativeSession:
@@ -323,21 +343,13 @@ class NativeSession:
         self._address = address
         weakref.finalize(self, library.chunker_session_free, address).atexit = False
 
-    def encode_block(
-        self, content: bytes, n: int, payload: Any, capacity: int, stop: Stop, progress: Progress
+    def code_block(
+        self, way: str, coding: tuple[Any, ...], keep: bool, stop: Stop, progress: Progress
     ) -> int:
-        """The result of the library's function; the session is used up."""
+        """The result of the library's function that encodes or decodes the rest of a block."""
+        function = getattr(self._library, f"chunker_session_{way}_block")
         told = (ctypes.addressof(stop.flag), ctypes.addressof(progress.count))
-        coding = (content, n, payload, capacity)
-        return int(self._library.chunker_session_encode_block(self._address, *coding, *told))
-
-    def decode_block(
-        self, payload: bytes, size: int, content: Any, n: int, stop: Stop, progress: Progress
-    ) -> int:
-        """As `encode_block`."""
-        told = (ctypes.addressof(stop.flag), ctypes.addressof(progress.count))
-        coding = (payload, size, content, n)
-        return int(self._library.chunker_session_decode_block(self._address, *coding, *told))
+        return int(function(self._address, *coding, keep, *told))
 
     def read(self, content: bytes, *, detail: bool = False, rank_from: float | None = None) -> Trace:
         """See Session.read."""

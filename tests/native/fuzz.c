@@ -199,6 +199,38 @@ static void code_records(const Setup *s, Random *r) {
     free(content), free(record), free(back), free(first), free(first_payload);
 }
 
+/* The rest of a block whose beginning both sides know, twice with a session that is kept; with journal or copy. */
+static void code_behind(const Setup *s, Random *r) {
+    size_t known = some_size(r), size = below(r, 8) ? some_size(r) : 4097 + below(r, 2000), capacity = 2 * size + 64;
+    uint8_t *first = allocate(known), *content = allocate(size), *back = allocate(size);
+    uint8_t *payload = allocate(capacity), *again = allocate(capacity);
+    fill(r, first, known), fill(r, content, size);
+    ChunkerJob job = some_job(s, r);
+    ChunkerSession *session = chunker_session_new(&job, (int64_t)(known + size + below(r, 100)));
+    if (!session) wrong(s, "no memory");
+    if (chunker_session_read(session, first, (int64_t)known, &(ChunkerReadings){0}) != (int64_t)known) wrong(s, "a session's result");
+    int64_t n = chunker_session_encode_block(session, content, (int64_t)size, payload, (int64_t)capacity, 1, NULL, NULL);
+    int64_t room = below(r, 2) ? (int64_t)capacity : (int64_t)below(r, (uint32_t)capacity);
+    int64_t m = chunker_session_encode_block(session, content, (int64_t)size, again, room, 1, NULL, NULL);
+    if (n < 0 || (m != n && (m != CHUNKER_TOO_LARGE || room > n))) wrong(s, "the encoder's result");
+    if (m == n && memcmp(payload, again, (size_t)n)) wrong(s, "a block left a trace");
+    volatile int32_t stop = 1;
+    if (size && chunker_session_encode_block(session, content, (int64_t)size, again, room, 1, &stop, NULL) != CHUNKER_STOPPED)
+        wrong(s, "the encoder was not stopped");
+    size_t harmed_size = (size_t)n;
+    uint8_t *harmed = allocate(harmed_size);
+    memcpy(harmed, payload, harmed_size);
+    harmed = harm(r, harmed, &harmed_size);
+    m = chunker_session_decode_block(session, harmed, (int64_t)harmed_size, back, (int64_t)size, 1, NULL, NULL);
+    if (m != (int64_t)size && m != CHUNKER_CORRUPT) wrong(s, "the decoder's result");
+    m = chunker_session_decode_block(session, payload, n, back, (int64_t)size, (int32_t)below(r, 2), NULL, NULL);
+    if (m != (int64_t)size || memcmp(back, content, size)) wrong(s, "the content did not come back");
+    if (chunker_session_encode_block(session, content, CHUNKER_MAX_BLOCK, again, room, 1, NULL, NULL) != CHUNKER_BAD_JOB)
+        wrong(s, "a session coded more than it has room for");
+    chunker_session_free(session);
+    free(first), free(content), free(back), free(payload), free(again), free(harmed);
+}
+
 /* Too little room: never a byte beyond it, and the payload whole or CHUNKER_TOO_LARGE. Or a stop flag that is set. */
 static void cut_short(const Setup *s, Random *r) {
     size_t size = some_size(r), capacity = below(r, (uint32_t)size + 8);
@@ -313,6 +345,7 @@ int main(int count, char **arguments) {
         case 2: wrong_model(&s, &random); break;
         case 3: case 4: read_session(&s, &random); break;
         case 5: case 6: code_records(&s, &random); break;
+        case 7: case 8: code_behind(&s, &random); break;
         default: code_and_decode(&s, &random);
         }
         double taken = (double)(clock() - start) / CLOCKS_PER_SEC;

@@ -410,57 +410,7 @@ int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t si
     return size;
 }
 
-/* ---- blocks ---- */
-
-/* Whether the session can code a block's rest of `size` bytes; stop, done: as of a job, for this call. */
-static int can_go_on(ChunkerSession *s, int64_t size, const volatile int32_t *stop, volatile int64_t *done) {
-    s->job.stop = stop, s->job.done = done;
-    return size >= 0 && size <= chunker_session_left(s) && (s->job.gate == 0 || s->job.model);
-}
-
-int64_t chunker_session_encode_block(ChunkerSession *s, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity,
-                                     const volatile int32_t *stop, volatile int64_t *done) {
-    Block *b = &s->block;
-    if (!can_go_on(s, size, stop, done) || capacity < 0) return CHUNKER_BAD_JOB;
-    b->mode = ENCODES;
-    b->coder = (Coder){.high = UINT32_MAX, .out = payload, .out_end = payload + capacity};
-    uint8_t *own = s->content + b->position;
-    memcpy(own, content, (size_t)size);
-    int64_t result = encode(b, own, size);
-    return result < 0 ? result : b->coder.out - payload;
-}
-
-int64_t chunker_session_decode_block(ChunkerSession *s, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size,
-                                     const volatile int32_t *stop, volatile int64_t *done) {
-    Block *b = &s->block;
-    if (!can_go_on(s, size, stop, done) || payload_size < 0) return CHUNKER_BAD_JOB;
-    b->mode = DECODES;
-    b->coder = (Coder){.high = UINT32_MAX, .in = payload, .in_end = payload + payload_size};
-    const uint8_t *own = s->content + b->position;
-    int64_t result = decode(b, s->content + b->position, size, payload_size);
-    memcpy(content, own, (size_t)(s->content + b->position - own));
-    return result;
-}
-
-int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity) {
-    if (!can_code(job, size)) return CHUNKER_BAD_JOB;
-    ChunkerSession *s = chunker_session_new(job, size);
-    int64_t result = CHUNKER_NO_MEMORY;
-    if (s) result = chunker_session_encode_block(s, content, size, payload, capacity, job->stop, job->done);
-    chunker_session_free(s);
-    return result;
-}
-
-int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size) {
-    if (!can_code(job, size)) return CHUNKER_BAD_JOB;
-    ChunkerSession *s = chunker_session_new(job, size);
-    int64_t result = CHUNKER_NO_MEMORY;
-    if (s) result = chunker_session_decode_block(s, payload, payload_size, content, size, job->stop, job->done);
-    chunker_session_free(s);
-    return result;
-}
-
-/* ---- records ---- */
+/* ---- going back ---- */
 
 static int mark(ChunkerSession *s) {
     if (s->marked) return 1;
@@ -476,6 +426,81 @@ static int go_back(ChunkerSession *s, uint32_t position) {
     if (s->block.stack) stack_undo(s->block.stack);
     return level0_undo(s->block.level0);
 }
+
+/* ---- blocks ---- */
+
+static int64_t encode_rest(ChunkerSession *s, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity) {
+    Block *b = &s->block;
+    uint8_t *own = s->content + b->position;
+    b->mode = ENCODES;
+    b->coder = (Coder){.high = UINT32_MAX, .out = payload, .out_end = payload + capacity};
+    memcpy(own, content, (size_t)size);
+    int64_t result = encode(b, own, size);
+    return result < 0 ? result : b->coder.out - payload;
+}
+
+static int64_t decode_rest(ChunkerSession *s, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size) {
+    Block *b = &s->block;
+    uint8_t *own = s->content + b->position;
+    b->mode = DECODES;
+    b->coder = (Coder){.high = UINT32_MAX, .in = payload, .in_end = payload + payload_size};
+    int64_t result = decode(b, own, size, payload_size);
+    memcpy(content, own, (size_t)(s->content + b->position - own));
+    return result;
+}
+
+/* Codes the rest of a block, with a journal of what that changes, with a copy, or with the session itself. */
+static int64_t code_rest(ChunkerSession *s, const uint8_t *in, int64_t in_size, uint8_t *out, int64_t out_size, int mode, int keep) {
+    int64_t size = mode == ENCODES ? in_size : out_size;
+    int64_t (*code)(ChunkerSession *, const uint8_t *, int64_t, uint8_t *, int64_t) = mode == ENCODES ? encode_rest : decode_rest;
+    if (size > chunker_session_left(s) || size < 0 || in_size < 0 || out_size < 0) return CHUNKER_BAD_JOB;
+    if (s->job.gate && !s->job.model) return CHUNKER_BAD_JOB;
+    if (!keep) return code(s, in, in_size, out, out_size);
+    if (size > JOURNALED) {
+        ChunkerSession *copy = chunker_session_copy(s);
+        int64_t result = copy ? code(copy, in, in_size, out, out_size) : CHUNKER_NO_MEMORY;
+        chunker_session_free(copy);
+        return result;
+    }
+    uint32_t position = s->block.position;
+    if (!mark(s)) return CHUNKER_NO_MEMORY;
+    int64_t result = code(s, in, in_size, out, out_size);
+    return go_back(s, position) ? result : CHUNKER_NO_MEMORY;
+}
+
+int64_t chunker_session_encode_block(ChunkerSession *s, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity,
+                                     int32_t keep, const volatile int32_t *stop, volatile int64_t *done) {
+    s->job.stop = stop, s->job.done = done;
+    int64_t result = code_rest(s, content, size, payload, capacity, ENCODES, keep);
+    s->job.stop = NULL, s->job.done = NULL;
+    return result;
+}
+
+int64_t chunker_session_decode_block(ChunkerSession *s, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size,
+                                     int32_t keep, const volatile int32_t *stop, volatile int64_t *done) {
+    s->job.stop = stop, s->job.done = done;
+    int64_t result = code_rest(s, payload, payload_size, content, size, DECODES, keep);
+    s->job.stop = NULL, s->job.done = NULL;
+    return result;
+}
+
+int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity) {
+    if (!can_code(job, size)) return CHUNKER_BAD_JOB;
+    ChunkerSession *s = chunker_session_new(job, size);
+    int64_t result = s ? code_rest(s, content, size, payload, capacity, ENCODES, 0) : CHUNKER_NO_MEMORY;
+    chunker_session_free(s);
+    return result;
+}
+
+int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size) {
+    if (!can_code(job, size)) return CHUNKER_BAD_JOB;
+    ChunkerSession *s = chunker_session_new(job, size);
+    int64_t result = s ? code_rest(s, payload, payload_size, content, size, DECODES, 0) : CHUNKER_NO_MEMORY;
+    chunker_session_free(s);
+    return result;
+}
+
+/* ---- records ---- */
 
 typedef uint16_t Chances[8]; /* of a 1, before each bit of a byte, 65536 to 1 */
 

@@ -138,11 +138,14 @@ CHUNKER_API int64_t chunker_session_read(ChunkerSession *session, const uint8_t 
                                          const ChunkerReadings *readings);
 
 /* Code and decode what comes next as the rest of a block whose beginning the session has read, which both sides know; as
- * the functions above, stop and done being those of a job. The session is of no further use. */
+ * the functions above, stop and done being those of a job. With `keep` the session is as it was before, afterwards;
+ * without, it is of no further use. */
 CHUNKER_API int64_t chunker_session_encode_block(ChunkerSession *session, const uint8_t *content, int64_t size, uint8_t *payload,
-                                                 int64_t capacity, const volatile int32_t *stop, volatile int64_t *done);
+                                                 int64_t capacity, int32_t keep, const volatile int32_t *stop,
+                                                 volatile int64_t *done);
 CHUNKER_API int64_t chunker_session_decode_block(ChunkerSession *session, const uint8_t *payload, int64_t payload_size,
-                                                 uint8_t *content, int64_t size, const volatile int32_t *stop, volatile int64_t *done);
+                                                 uint8_t *content, int64_t size, int32_t keep, const volatile int32_t *stop,
+                                                 volatile int64_t *done);
 
 /* A session of its own in the same state; NULL: there is no memory. */
 CHUNKER_API ChunkerSession *chunker_session_copy(const ChunkerSession *session);
