@@ -100,9 +100,9 @@ def test_a_trace_counts_the_bits_of_the_archive():
 
 
 def test_a_sample_that_does_not_exist_is_refused():
-    with pytest.raises(UsageError, match="there is no sample 20: choose one from 0 to 19"):
+    with pytest.raises(UsageError, match="there is no sample 27: choose one from 0 to 26"):
         Settings(Contexts.FEW, 0, SAMPLES + 1)
     head = b"\x03\xe8\x07\x64"
     start = frames.full_start(frames.NO_FINGERPRINT)
-    with pytest.raises(CorruptArchive, match="there is no sample 20"):
+    with pytest.raises(CorruptArchive, match="there is no sample 27"):
         chunker.decompress(start + head + bytes([(SAMPLES + 1) << 2]) + bytes(120))

@@ -30,6 +30,13 @@ NAMES = (
     "html",
     "json",
     "config",
+    "log",
+    "dutch",
+    "polish",
+    "turkish",
+    "ukrainian",
+    "korean",
+    "arabic",
 )
 """Of the samples 1, 2, ..; 0 means none."""
 

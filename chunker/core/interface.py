@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chunker.core.levels import IntegerStack
 
 MISFIT = "the archive is damaged (a payload does not fit its block): fetch or restore it again"
-SAMPLES = 19
+SAMPLES = 26
 GATE_ALWAYS = 4095  # wake at every byte: |ln(p / (1 - p))| is always below 4095/256
 
 
