@@ -98,7 +98,21 @@ def test_bad_archives_are_refused(name, bad):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("backend", [*(found.name for found in load()), "python"])
+def check_with(backend: str, *names: str) -> None:
+    """Every good archive, or those, in a process of its own."""
+    script = [sys.executable, str(Path(make_golden.__file__)), "--check", *names]
+    subprocess.run(script, check=True, env={**os.environ, VARIABLE: backend})
+
+
+@pytest.mark.parametrize("backend", [found.name for found in load()])
 def test_good_archives_decode_with_every_core(backend):
-    script = str(Path(make_golden.__file__))
-    subprocess.run([sys.executable, script, "--check"], check=True, env={**os.environ, VARIABLE: backend})
+    check_with(backend)
+
+
+def test_good_archives_decode_with_the_reference():
+    check_with("python", *(name for name in make_golden.CONTENTS if name != "sampled"))
+
+
+@pytest.mark.slow  # it reads two samples of 20 KB
+def test_a_sample_is_the_same_for_the_reference():
+    check_with("python", "sampled")
