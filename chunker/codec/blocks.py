@@ -50,9 +50,8 @@ def encode_block(
     limit_bytes = len(content) - frames.extra_bytes(settings, len(content), compact=compact)
     if limit_bytes <= 0:
         return raw
-    if settings.sample is None:
-        settings = replace(settings, sample=samples.choose(content, frames.MAX_BLOCK_BYTES))
-    known = samples.text(settings.sample or 0)
+    number = samples.number_for(content, settings, frames.MAX_BLOCK_BYTES)
+    settings, known = replace(settings, sample=number), samples.text(number)
     payload = core.backend().encode(content, settings, model, limit_bytes, stop, progress, known)
     if payload is None:
         return raw

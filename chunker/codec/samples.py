@@ -10,6 +10,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from chunker.core import backend as core
+from chunker.core.backend import Settings
+
 NAMES = (
     "english-prose",
     "english-docs",
@@ -57,6 +60,14 @@ def text(number: int) -> bytes:
 def name(number: int) -> str | None:
     """Of a sample; None for 0."""
     return NAMES[number - 1] if number else None
+
+
+def number_for(content: bytes, settings: Settings, most_bytes: int) -> int:
+    """Of the sample that a block of these settings reads: theirs, or the one that suits it. The reference in
+    Python would take a minute for one, and chooses none."""
+    if settings.sample is not None:
+        return settings.sample
+    return 0 if core.backend().name == "python" else choose(content, most_bytes)
 
 
 def choose(content: bytes, most_bytes: int) -> int:

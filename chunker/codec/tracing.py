@@ -60,9 +60,7 @@ def trace(
     for size in sizes:
         block = data[at : at + size]
         middle = int(size * FIRST_PART) if halved else 0
-        sample = settings.sample
-        if sample is None:
-            sample = samples.choose(block, MAX_BLOCK_BYTES)
+        sample = samples.number_for(block, settings, MAX_BLOCK_BYTES)
         cuts = [0, middle, size] if middle else [0, size]
         parts += [_Part(block, *ends, sample) for ends in itertools.pairwise(cuts)]
         at += size
