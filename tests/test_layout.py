@@ -316,7 +316,7 @@ MACHINE = re.compile(
 
 
 def test_no_paths_or_hosts_of_a_machine(files):
-    """Of the model files too: their training summary holds names of sources. Samples are made of such paths."""
+    """Of the model files too, whose summary names sources. Samples are made of such paths."""
     found, others = {}, ("tests/golden/bad-", "chunker/codec/samples/")
     for name in files:
         path = ROOT / name
