@@ -22,6 +22,8 @@ from test_surprise_command import ODD
 import chunker
 import chunker.views.page as pages
 from chunker.cli.surprise import surprise
+from chunker.codec import samples
+from chunker.codec.frames import MAX_BLOCK_BYTES
 from chunker.codec.tracing import trace as codec_trace
 from chunker.core.backend import GATE_ALWAYS, Contexts, Progress, Settings, Stop, backend
 from chunker.errors import UsageError
@@ -54,7 +56,9 @@ def test_displayed_bits_are_the_payload(tmp_path, tiny_model, best):
     options = ["--best", "-m", str(tiny_model.path)] if best else ["--no-model"]
     figures = figures_of(page_of(text, tmp_path, *options))
     settings = Settings(Contexts.ALL, GATE_ALWAYS) if best else Settings(Contexts.MANY, 0)
-    payload = backend().encode(text, settings, tiny_model if best else None, len(text), Stop(), Progress())
+    known = samples.text(samples.number_for(text, settings, MAX_BLOCK_BYTES))
+    job = (settings, tiny_model if best else None, len(text), Stop(), Progress())
+    payload = backend().encode(text, *job, known)
     assert payload is not None
     assert sum(figures.bits) / 8 == pytest.approx(len(payload), rel=0.005)
     assert (tmp_path / "out.html").stat().st_size <= max(pages.MOST_TIMES * len(text), 2 * pages.FRAME_BYTES)
