@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +15,7 @@ from chunker.codec.info import frame_info
 from chunker.codec.tracing import trace
 from chunker.core import native
 from chunker.core.backend import SAMPLES, Contexts, Settings
-from chunker.errors import CorruptArchive, UsageError
+from chunker.errors import CorruptArchive, ExactnessError, UsageError
 
 PACKAGE = Path(chunker.__file__).parent
 FORMAT = (PACKAGE / "core" / "FORMAT.md").read_text(encoding="utf-8")
@@ -39,7 +38,7 @@ def test_they_are_those_of_the_format():
     for number, _, size, digest in listed:
         text = samples.text(int(number))
         assert len(text) == int(size.replace(",", ""))
-        assert hashlib.blake2b(text, digest_size=16).hexdigest() == digest
+        assert samples.CHECKSUMS[samples.name(int(number)) or ""] == digest
         text.decode("utf-8")
     assert samples.text(0) == b""
 
@@ -97,6 +96,19 @@ def test_a_trace_counts_the_bits_of_the_archive():
     assert sum(trace(content, FEW).bits) == pytest.approx(8 * len(archive), abs=200)
     halves = trace(content, FEW, workers=2, rank_from=12.0)
     assert sum(halves.bits) == pytest.approx(8 * len(archive), abs=200)
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"other", "was changed"), (None, "cannot be read")])
+def test_a_sample_that_is_not_as_it_was_is_not_used(monkeypatch, tmp_path: Path, content, reason: str):
+    (tmp_path / "samples").mkdir()
+    if content is not None:
+        (tmp_path / "samples" / "english-prose.txt").write_bytes(content)
+    monkeypatch.setattr(samples, "__file__", str(tmp_path / "samples.py"))
+    samples.text.cache_clear()
+    with pytest.raises(ExactnessError, match=f"{reason}.* install chunker again"):
+        chunker.compress(PYTHON[:1000], FEW)
+    monkeypatch.undo()
+    samples.text.cache_clear()
 
 
 def test_a_sample_that_does_not_exist_is_refused():

@@ -7,41 +7,44 @@ zstd prime theirs). Samples are part of the archive format: FORMAT.md lists them
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 
 from chunker.core import backend as core
 from chunker.core.backend import Settings
+from chunker.errors import ExactnessError
 
-NAMES = (
-    "english-prose",
-    "english-docs",
-    "german",
-    "french",
-    "spanish",
-    "italian",
-    "portuguese",
-    "russian",
-    "japanese",
-    "chinese",
-    "c",
-    "python",
-    "go",
-    "java",
-    "rust",
-    "javascript",
-    "html",
-    "json",
-    "config",
-    "log",
-    "dutch",
-    "polish",
-    "turkish",
-    "ukrainian",
-    "korean",
-    "arabic",
-)
-"""Of the samples 1, 2, ..; 0 means none."""
+CHECKSUMS = {
+    "english-prose": "0e2ba5dc63a1f1027299e849ccae784d",
+    "english-docs": "43d1d67017d01009aeba69f7d149755f",
+    "german": "bb68483fb273c1865aa31d45f05e758a",
+    "french": "137be7bac13b122e75591df44b762723",
+    "spanish": "278b43ab986942139e85e1ba8e3d2ec6",
+    "italian": "45b27b109199a39f1a030683c29ba52f",
+    "portuguese": "591e0ed6668e573dd3f5f050a0047290",
+    "russian": "769225c9cd08c141826859489013d6f0",
+    "japanese": "ee1cde294a75dd1ce2ce34bb4e330027",
+    "chinese": "cd0c532b15a97361786e84e7c1eee52a",
+    "c": "99a604d0344c4177962c8f8ca4b3bf0c",
+    "python": "653bfbb5e61ef66df9a860397ce8d099",
+    "go": "34534aa5286a726df31cddb466f191b9",
+    "java": "13dbf91e4118f23eaa3338b6b9546b2f",
+    "rust": "69660c840f1d63b557a4c8039974929a",
+    "javascript": "fa5110c592c1f6ee0cd66e5ded82f6d5",
+    "html": "98577e5c81b426198475f9571a2181ef",
+    "json": "c87eedf9658238bd44db90b26dffddee",
+    "config": "0809765d5e56ce40ce1e0b17db87e60a",
+    "log": "b21bd11e81f6b8f5f688a6510a75deda",
+    "dutch": "3a1d939776f0a17add2a8306f33039af",
+    "polish": "6779b321b390b2b608426dc483ec456d",
+    "turkish": "e647978729112d78ef3ee7033aae9cd2",
+    "ukrainian": "d761651092cfac88a6e37e2f69800be0",
+    "korean": "d1d4dcf4660e21239b6e56cf803dc0c4",
+    "arabic": "dda2978d77ee2eee62e05468ac8357fa",
+}
+"""Of the samples 1, 2, .., BLAKE2b of 16 bytes; 0 means none."""
+NAMES = tuple(CHECKSUMS)
 
 LEAST_BYTES = 64  # of a content that is worth a look
 PROBE_BYTES = 6
@@ -51,10 +54,22 @@ WORTHWHILE = 8  # one in so many probes has to be found
 
 @cache
 def text(number: int) -> bytes:
-    """The sample of that number; empty for 0."""
+    """The sample of that number; empty for 0.
+
+    Raises
+    ------
+    ExactnessError: it is not there, or not as it has to be; archives would then open nowhere else.
+    """
     if number == 0:
         return b""
-    return (Path(__file__).parent / "samples" / f"{NAMES[number - 1]}.txt").read_bytes()
+    path = Path(__file__).parent / "samples" / f"{NAMES[number - 1]}.txt"
+    try:
+        found = path.read_bytes()
+    except OSError as error:
+        raise ExactnessError(f"{path} cannot be read ({error.strerror}): install chunker again") from error
+    if hashlib.blake2b(found, digest_size=16).hexdigest() != CHECKSUMS[NAMES[number - 1]]:
+        raise ExactnessError(f"{path} was changed: install chunker again")
+    return found
 
 
 def name(number: int) -> str | None:
