@@ -24,7 +24,8 @@ from chunker.benchmark.planted import plant
 from chunker.cli import report
 from chunker.cli.main import COMMANDS, chunker
 from chunker.cli.nhc import nhc
-from chunker.codec import presets
+from chunker.codec import presets, samples
+from chunker.codec.frames import MAX_BLOCK_BYTES
 from chunker.codec.info import frame_info
 from chunker.codec.stream import compress, decompress
 from chunker.core.backend import backend
@@ -337,6 +338,8 @@ def test_presets(model, options, kind, contexts):
     listed = document(call("list", "prose.nhc", "--json"))["archives"][0]
     assert listed["blocks"] == {kind: 1}
     assert [settings["contexts"] for settings in listed["settings"]] == [contexts]
+    sample = samples.name(samples.choose(PROSE, MAX_BLOCK_BYTES))
+    assert [settings["sample"] for settings in listed["settings"]] == [sample]
     assert f"1 {kind}" in call("list", "prose.nhc").stdout
     call("decompress", "prose.nhc", "-o", "copy", *chosen)
     assert Path("copy").read_bytes() == PROSE
