@@ -21,7 +21,7 @@ from chunker.codec.archive import Block
 from chunker.codec.finder import ModelFinder
 from chunker.codec.frames import Bytes, Head
 from chunker.codec.pool import Advance, ignore
-from chunker.core.backend import Progress, Settings, Stop
+from chunker.core.backend import Contexts, Progress, Stop
 from chunker.errors import ArchiveError, CorruptArchive, NotAnArchive
 
 _LONGEST_HEAD = 32  # bytes; more than any head or start takes
@@ -75,7 +75,7 @@ class _Salvage:
         self._data, self._models = frames.flat(data), models
         self._fingerprint = b""  # of the archive that is read; b"" before one was found
         self._named: set[bytes] = set()  # heads in its index
-        self._settings: set[Settings] = set()  # of blocks that are certain
+        self._settings: set[tuple[Contexts, int]] = set()  # contexts and gate of blocks that are certain
         self._last: tuple[int, bytes | None] = (-1, None)  # what was decoded last, and where
 
     def pieces(self) -> Iterator[Piece]:
@@ -176,7 +176,7 @@ class _Salvage:
             after = place + head.stored_size
             # Many bytes look like a head, and decoding may take a minute: more heads have to follow, or the
             # end, unless the index names this one.
-            usual = head.settings is None or head.settings in self._settings
+            usual = head.settings is None or (head.settings.contexts, head.settings.gate) in self._settings
             likely = head.raw in self._named or self._leads_on(after, end, 2 if usual else 4)
             if likely and self._decoded(head, place) is not None:
                 return place
@@ -233,7 +233,7 @@ class _Salvage:
         if self._last[0] != at:
             self._last = at, self._decode(head, at)
             if self._last[1] is not None and head.settings is not None:
-                self._settings.add(head.settings)
+                self._settings.add((head.settings.contexts, head.settings.gate))
         return self._last[1]
 
     def _decode(self, head: Head, at: int) -> bytes | None:

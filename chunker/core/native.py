@@ -349,7 +349,10 @@ class NativeSession:
         """The result of the library's function that encodes or decodes the rest of a block."""
         function = getattr(self._library, f"chunker_session_{way}_block")
         told = (ctypes.addressof(stop.flag), ctypes.addressof(progress.count))
-        return int(function(self._address, *coding, keep, *told))
+        result = int(function(self._address, *coding, keep, *told))
+        if keep and result == _NO_MEMORY:  # it may not have found back to its state
+            kept_session.cache_clear()
+        return result
 
     def read(self, content: bytes, *, detail: bool = False, rank_from: float | None = None) -> Trace:
         """See Session.read."""
