@@ -98,7 +98,7 @@ def _to_json(path: str, info: FrameInfo) -> dict[str, Any]:
             {
                 "contexts": settings.contexts.name.lower(),
                 "gate": settings.gate,
-                "sample": samples.name(settings.sample or 0),
+                "sample": samples.name(settings.sample),
             }
             for settings in dict.fromkeys(block.settings for block in info.blocks)
             if settings is not None

@@ -115,7 +115,7 @@ def coded(content: bytes, how: Settings | Kind, model: Model) -> Coded:
     if isinstance(how, Kind):
         return Coded(Kind.LZMA, None, lempelziv.encode_lzma(content, Stop()))
     needed = model if how.needs_model else None
-    known = sample_text(how.sample or 0)
+    known = sample_text(how.sample)
     payload = backend().encode(content, how, needed, len(content), Stop(), Progress(), known)
     if payload is None:
         raise SystemExit("the core does not shrink the contents of the golden archives")

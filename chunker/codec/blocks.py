@@ -92,9 +92,8 @@ def decode_block(block: Block, model: Model | None, stop: Stop, progress: Progre
     if block.crc is None:
         return _decode_cut(block, model, stop, progress)
     if head.settings is not None:
-        known = samples.text(head.settings.sample or 0)
         job = (head.size, head.settings, model, stop, progress)
-        content = core.backend().decode(block.payload, *job, known=known)
+        content = core.backend().decode(block.payload, *job, known=samples.text(head.settings.sample))
     elif head.kind is Kind.LZMA:
         from chunker.codec.lempelziv import decode_lzma
 
@@ -117,7 +116,7 @@ def _decode_cut(block: Block, model: Model | None, stop: Stop, progress: Progres
     if head.settings is not None:
         lost = min(4, head.payload_size - len(block.payload))
         decode, job = core.backend().decode, (head.size, head.settings, model, stop, progress)
-        known = samples.text(head.settings.sample or 0)
+        known = samples.text(head.settings.sample)
         low, high = (
             decode(block.payload + rest * lost, *job, partial=True, known=known) for rest in (b"\0", b"\xff")
         )

@@ -190,7 +190,7 @@ def _read_fields(kind: Kind, data: Bytes, begin: int, at: int) -> Head:
         if not believable(size, payload_size):
             raise damaged(f"a payload of {payload_size} bytes claims {size} bytes")
         settings, at = _read_settings(kind, data, at)
-        if size + len(samples.text(settings.sample or 0)) > MAX_BLOCK_BYTES:
+        if size + len(samples.text(settings.sample)) > MAX_BLOCK_BYTES:
             raise damaged(f"a block claims {size} bytes behind a sample")
     return Head(kind, size, payload_size, settings, bytes(data[begin:at]))
 

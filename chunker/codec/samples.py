@@ -53,14 +53,14 @@ WORTHWHILE = 8  # one in so many probes has to be found
 
 
 @cache
-def text(number: int) -> bytes:
-    """The sample of that number; empty for 0.
+def text(number: int | None) -> bytes:
+    """The sample of that number; empty for 0 and None.
 
     Raises
     ------
     ExactnessError: it is not there, or not as it has to be; archives would then open nowhere else.
     """
-    if number == 0:
+    if not number:
         return b""
     path = Path(__file__).parent / "samples" / f"{NAMES[number - 1]}.txt"
     try:
@@ -72,8 +72,8 @@ def text(number: int) -> bytes:
     return found
 
 
-def name(number: int) -> str | None:
-    """Of a sample; None for 0."""
+def name(number: int | None) -> str | None:
+    """Of a sample; None for 0 and None."""
     return NAMES[number - 1] if number else None
 
 

@@ -200,12 +200,7 @@ class NativeBackend:
         capacity = limit_bytes - 1
         payload = ctypes.create_string_buffer(max(capacity, 1))
         coding = (content, len(content), payload, capacity)
-        if known:
-            with self._primed(settings, model, known, len(content)) as (session, keep):
-                result = session.code_block("encode", coding, keep, stop, progress)
-        else:
-            job = self._coding_job(settings, model, stop, progress)
-            result = self._library.chunker_encode_block(job, *coding)
+        result = self._code("encode", coding, len(content), settings, model, stop, progress, known)
         if result == _TOO_LARGE:
             return None
         _check(result)
@@ -266,23 +261,36 @@ class NativeBackend:
         """See Backend.decode."""
         content = ctypes.create_string_buffer(n_bytes) if n_bytes else (ctypes.c_char * 1)()
         coding = (payload, len(payload), content, n_bytes)
-        if known:
-            with self._primed(settings, model, known, n_bytes) as (session, keep):
-                result = session.code_block("decode", coding, keep, stop, progress)
-        else:
-            job = self._coding_job(settings, model, stop, progress)
-            result = self._library.chunker_decode_block(job, *coding)
+        result = self._code("decode", coding, n_bytes, settings, model, stop, progress, known)
         if result != _CORRUPT or not partial:
             _check(result)
         return content.raw[:n_bytes]
+
+    def _code(
+        self,
+        way: str,
+        coding: tuple[Any, ...],
+        n_bytes: int,
+        settings: Settings,
+        model: Model | None,
+        stop: Stop,
+        progress: Progress,
+        known: bytes,
+    ) -> int:
+        """The result of the library's function that encodes or decodes `n_bytes` of content."""
+        if settings.needs_model and model is None:
+            raise ValueError("a gate above 0 needs a model")
+        if not known:
+            function = getattr(self._library, f"chunker_{way}_block")
+            return int(function(self._job(settings, model, stop, progress), *coding))
+        with self._primed(settings, model, known, n_bytes) as (session, keep):
+            return session.code_block(way, coding, keep, stop, progress)
 
     @contextlib.contextmanager
     def _primed(
         self, settings: Settings, model: Model | None, known: bytes, n_bytes: int
     ) -> Iterator[tuple[NativeSession, bool]]:
         """A session that has read what is known, for `n_bytes` more, and whether to keep it as it is."""
-        if settings.needs_model and model is None:
-            raise ValueError("a gate above 0 needs a model")
         capacity = primed_capacity(known, n_bytes)
         if capacity > PRIMED_BYTES:
             yield _read(self, settings, model, known, capacity), False
@@ -295,11 +303,6 @@ class NativeBackend:
             return
         with lock:
             yield session, True
-
-    def _coding_job(self, settings: Settings, model: Model | None, stop: Stop, progress: Progress) -> _Job:
-        if settings.needs_model and model is None:
-            raise ValueError("a gate above 0 needs a model")
-        return self._job(settings, model, stop, progress)
 
     def _job(self, settings: Settings, model: Model | None, stop: Stop, progress: Progress) -> _Job:
         job = _Job(tables=self._tables, kernels=self._kernels)

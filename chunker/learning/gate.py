@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 
 from chunker.config import GateRule
-from chunker.core.ngrams import LOWER
+from chunker.learning.ngrams import lower
 from chunker.learning.observation import NATS_PER_BIT, Observation, at_least_float32
-
-_LETTERS = torch.from_numpy(LOWER > 0)
 
 
 def unexpected(
@@ -25,7 +23,7 @@ def unexpected(
     and word.
     """
     if gate.rule == "word":
-        return ~_LETTERS.to(inputs.device)[inputs]
+        return lower(inputs) == 0
     measured = observation.measure(gate, prediction, inputs)
     return measured > 0 if gate.rule == "argmax" else measured > threshold
 

@@ -93,11 +93,16 @@ def follow(symbols: Tensor, recent: Tensor) -> Tensor:
     return torch.cat([newest, recent], 1)[:, : recent.shape[1]]
 
 
+def lower(symbols: Tensor) -> Tensor:
+    """Of letters the byte made small plus one, of all other bytes 0; int64, the shape of `symbols`."""
+    return _LOWER.to(symbols.device)[symbols]
+
+
 def follow_word(symbols: Tensor, word: Tensor) -> Tensor:
     """(1 + T, B): the key of the letters right before, as `word` (B,) has it and after each of the symbols
     (T, B)."""
     keys = [word]
-    for c in _LOWER.to(symbols.device)[symbols]:
+    for c in lower(symbols):
         keys.append(torch.where(c > 0, (keys[-1] * BASE + c) & _MASK, 0))
     return torch.stack(keys)
 

@@ -449,11 +449,12 @@ static int64_t decode_rest(ChunkerSession *s, const uint8_t *payload, int64_t pa
     return result;
 }
 
-/* Codes the rest of a block, with a journal of what that changes, with a copy, or with the session itself. */
-static int64_t code_rest(ChunkerSession *s, const uint8_t *in, int64_t in_size, uint8_t *out, int64_t out_size, int mode, int keep) {
-    int64_t size = mode == ENCODES ? in_size : out_size;
-    int64_t (*code)(ChunkerSession *, const uint8_t *, int64_t, uint8_t *, int64_t) = mode == ENCODES ? encode_rest : decode_rest;
-    if (size > chunker_session_left(s) || size < 0 || in_size < 0 || out_size < 0) return CHUNKER_BAD_JOB;
+typedef int64_t CodeRest(ChunkerSession *s, const uint8_t *in, int64_t in_size, uint8_t *out, int64_t out_size);
+
+/* Codes the rest of a block, of `size` bytes, with a journal of what that changes, with a copy, or with the session itself. */
+static int64_t code_rest(ChunkerSession *s, CodeRest *code, int64_t size, const uint8_t *in, int64_t in_size, uint8_t *out,
+                         int64_t out_size, int keep) {
+    if (size > chunker_session_left(s) || in_size < 0 || out_size < 0) return CHUNKER_BAD_JOB;
     if (s->job.gate && !s->job.model) return CHUNKER_BAD_JOB;
     if (!keep) return code(s, in, in_size, out, out_size);
     if (size > JOURNALED) {
@@ -468,36 +469,41 @@ static int64_t code_rest(ChunkerSession *s, const uint8_t *in, int64_t in_size, 
     return go_back(s, position) ? result : CHUNKER_NO_MEMORY;
 }
 
-int64_t chunker_session_encode_block(ChunkerSession *s, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity,
-                                     int32_t keep, const volatile int32_t *stop, volatile int64_t *done) {
+/* The same for a session that outlives stop and done. */
+static int64_t code_told(ChunkerSession *s, CodeRest *code, int64_t size, const uint8_t *in, int64_t in_size, uint8_t *out,
+                         int64_t out_size, int keep, const volatile int32_t *stop, volatile int64_t *done) {
     s->job.stop = stop, s->job.done = done;
-    int64_t result = code_rest(s, content, size, payload, capacity, ENCODES, keep);
+    int64_t result = code_rest(s, code, size, in, in_size, out, out_size, keep);
     s->job.stop = NULL, s->job.done = NULL;
     return result;
+}
+
+/* A block of its own. */
+static int64_t code_block(const ChunkerJob *job, CodeRest *code, int64_t size, const uint8_t *in, int64_t in_size, uint8_t *out,
+                          int64_t out_size) {
+    if (!can_code(job, size)) return CHUNKER_BAD_JOB;
+    ChunkerSession *s = chunker_session_new(job, size);
+    int64_t result = s ? code_rest(s, code, size, in, in_size, out, out_size, 0) : CHUNKER_NO_MEMORY;
+    chunker_session_free(s);
+    return result;
+}
+
+int64_t chunker_session_encode_block(ChunkerSession *s, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity,
+                                     int32_t keep, const volatile int32_t *stop, volatile int64_t *done) {
+    return code_told(s, encode_rest, size, content, size, payload, capacity, keep, stop, done);
 }
 
 int64_t chunker_session_decode_block(ChunkerSession *s, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size,
                                      int32_t keep, const volatile int32_t *stop, volatile int64_t *done) {
-    s->job.stop = stop, s->job.done = done;
-    int64_t result = code_rest(s, payload, payload_size, content, size, DECODES, keep);
-    s->job.stop = NULL, s->job.done = NULL;
-    return result;
+    return code_told(s, decode_rest, size, payload, payload_size, content, size, keep, stop, done);
 }
 
 int64_t chunker_encode_block(const ChunkerJob *job, const uint8_t *content, int64_t size, uint8_t *payload, int64_t capacity) {
-    if (!can_code(job, size)) return CHUNKER_BAD_JOB;
-    ChunkerSession *s = chunker_session_new(job, size);
-    int64_t result = s ? code_rest(s, content, size, payload, capacity, ENCODES, 0) : CHUNKER_NO_MEMORY;
-    chunker_session_free(s);
-    return result;
+    return code_block(job, encode_rest, size, content, size, payload, capacity);
 }
 
 int64_t chunker_decode_block(const ChunkerJob *job, const uint8_t *payload, int64_t payload_size, uint8_t *content, int64_t size) {
-    if (!can_code(job, size)) return CHUNKER_BAD_JOB;
-    ChunkerSession *s = chunker_session_new(job, size);
-    int64_t result = s ? code_rest(s, payload, payload_size, content, size, DECODES, 0) : CHUNKER_NO_MEMORY;
-    chunker_session_free(s);
-    return result;
+    return code_block(job, decode_rest, size, payload, payload_size, content, size);
 }
 
 /* ---- records ---- */

@@ -66,6 +66,14 @@ class Block:
         block._coder = coder
         return block
 
+    def read(self, content: bytes, stop: Stop) -> None:
+        """Read the next bytes, which are not coded. Raises Stopped."""
+        coder, self._coder = self._coder, NoCoder()
+        for byte in content:
+            stop.check()
+            self.code(byte)
+        self._coder = coder
+
     def code(self, byte: int = 0) -> Coded:
         """Code the next byte; a decoder ignores `byte`."""
         probabilities: list[int] = []
@@ -309,7 +317,7 @@ class PythonBackend:
     ) -> bytes | None:
         """See Backend.encode."""
         encoder = Encoder()
-        block = coding_block(settings, model, known, len(content), stop).copy(encoder)
+        block = coding_block(settings, model, known, len(content), encoder, stop)
         for position, byte in enumerate(content):
             look(position, stop, progress)
             if len(encoder.payload) >= limit_bytes:
@@ -332,7 +340,7 @@ class PythonBackend:
     ) -> bytes:
         """See Backend.decode."""
         decoder = Decoder(payload)
-        block = coding_block(settings, model, known, n_bytes, stop).copy(decoder)
+        block = coding_block(settings, model, known, n_bytes, decoder, stop)
         for position in range(n_bytes):
             look(position, stop, progress)
             block.code()
@@ -362,17 +370,17 @@ class PythonBackend:
         return None
 
 
-def coding_block(settings: Settings, model: Model | None, known: bytes, n_bytes: int, stop: Stop) -> Block:
+def coding_block(
+    settings: Settings, model: Model | None, known: bytes, n_bytes: int, coder: Coder, stop: Stop
+) -> Block:
     """A block of `n_bytes` to encode or decode, which has read what is known.
 
     Raises ValueError if the settings need a model and there is none.
     """
     if settings.needs_model and model is None:
         raise ValueError("a gate above 0 needs a model")
-    block = Block(settings, model, primed_capacity(known, n_bytes), NoCoder())
-    for byte in known:
-        stop.check()
-        block.code(byte)
+    block = Block(settings, model, primed_capacity(known, n_bytes), coder)
+    block.read(known, stop)
     return block
 
 
