@@ -122,7 +122,7 @@ def test_nothing_moves_while_one_points(opened, tiny_model, width):
 
 def test_what_assistive_technology_is_told(opened, tiny_model):
     """Names and roles as Chromium computes them; a move of the cursor is announced."""
-    page = opened(b"Return the value of the argument.\n" * 3, "-m", str(tiny_model.path))
+    page = opened(b"Kept by quiz and vow: few bright oxen jump.\n" * 3, "-m", str(tiny_model.path))
     tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     found = {
         (node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]
