@@ -119,7 +119,9 @@ class StandInSession:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def read(self, content: bytes, *, detail: bool = False, rank_from: float | None = None) -> Trace:
+    def read(
+        self, content: bytes, *, asleep: int = 0, detail: bool = False, rank_from: float | None = None
+    ) -> Trace:
         new = [byte not in content[:at] for at, byte in enumerate(content)]
         bits = array("f", [8.0 if each else 1.0 for each in new])
         levels = bytes(each and self._settings.needs_model for each in new)

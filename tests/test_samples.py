@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -98,23 +99,28 @@ def test_a_trace_counts_the_bits_of_the_archive():
     assert sum(halves.bits) == pytest.approx(8 * len(archive), abs=200)
 
 
+@pytest.mark.parametrize("part", ["txt", "words"])
 @pytest.mark.parametrize(("content", "reason"), [(b"other", "was changed"), (None, "cannot be read")])
-def test_a_sample_that_is_not_as_it_was_is_not_used(monkeypatch, tmp_path: Path, content, reason: str):
-    (tmp_path / "samples").mkdir()
+def test_a_sample_that_is_not_as_it_was_is_not_used(monkeypatch, tmp_path: Path, part, content, reason: str):
+    shutil.copytree(PACKAGE / "codec" / "samples", tmp_path / "samples")
+    changed = tmp_path / "samples" / f"python.{part}"
+    changed.unlink()
     if content is not None:
-        (tmp_path / "samples" / "english-prose.txt").write_bytes(content)
+        changed.write_bytes(samples.text(samples.NAMES.index("python") + 1)[:4000] + content)
     monkeypatch.setattr(samples, "__file__", str(tmp_path / "samples.py"))
     samples.text.cache_clear()
+    samples.part.cache_clear()
     with pytest.raises(ExactnessError, match=f"{reason}.* install chunker again"):
-        chunker.compress(PYTHON[:1000], FEW)
+        chunker.compress(PYTHON[:1000], replace(FEW, sample=12))
     monkeypatch.undo()
     samples.text.cache_clear()
+    samples.part.cache_clear()
 
 
 def test_a_sample_that_does_not_exist_is_refused():
-    with pytest.raises(UsageError, match="there is no sample 27: choose one from 0 to 26"):
+    with pytest.raises(UsageError, match="there is no sample 47: choose one from 0 to 46"):
         Settings(Contexts.FEW, 0, SAMPLES + 1)
     head = b"\x03\xe8\x07\x64"
     start = frames.full_start(frames.NO_FINGERPRINT)
-    with pytest.raises(CorruptArchive, match="there is no sample 27"):
+    with pytest.raises(CorruptArchive, match="there is no sample 47"):
         chunker.decompress(start + head + bytes([(SAMPLES + 1) << 2]) + bytes(120))

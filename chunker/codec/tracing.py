@@ -15,7 +15,7 @@ from chunker.codec.frames import MAX_BLOCK_BYTES
 from chunker.codec.pool import Advance, Pool, ignore
 from chunker.codec.presets import Preset
 from chunker.core import backend as core
-from chunker.core.backend import Progress, Stop, Trace, primed_capacity
+from chunker.core.backend import Progress, Stop, Trace, asleep_bytes, primed_capacity
 
 if TYPE_CHECKING:
     from chunker.codec.finder import ModelLike
@@ -49,7 +49,8 @@ def trace(
         known = samples.text(part.sample)
         capacity = primed_capacity(known, len(part.block))
         session = core.backend().session(settings, chosen, capacity, stop, reading)
-        session.read(known + part.block[: part.begin])
+        session.read(known, asleep=asleep_bytes(known))
+        session.read(part.block[: part.begin])
         found = session.read(part.block[part.begin : part.end], detail=detail, rank_from=rank_from)
         progress.value = part.end - part.begin
         return found

@@ -18,6 +18,7 @@ from chunker.core.interface import (
     Stop,
     Stopped,
     Trace,
+    asleep_bytes,
     check_stack,
     primed_capacity,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Stop",
     "Stopped",
     "Trace",
+    "asleep_bytes",
     "backend",
     "check_stack",
     "primed_capacity",

@@ -29,6 +29,7 @@ from chunker.core.interface import (
     Stop,
     Stopped,
     Trace,
+    asleep_bytes,
     check_stack,
     primed_capacity,
 )
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from chunker.config import StackConfig
     from chunker.core.layout import RawTensor
 
-ABI = 7
+ABI = 8
 TABLES_DIGEST = 0x2CE88AFFFE9CB473
 NAMES = {"win32": "chunker.dll", "darwin": "libchunker.dylib"}
 LIBRARY = Path(__file__).parent / NAMES.get(sys.platform, "libchunker.so")
@@ -137,7 +138,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "chunker_session_left": (int64, (void_p,)),
         "chunker_session_encode": (int64, (void_p, ctypes.c_char_p, int64, void_p, int64)),
         "chunker_session_decode": (int64, (void_p, ctypes.c_char_p, int64, void_p, int64, int32)),
-        "chunker_session_read": (int64, (void_p, ctypes.c_char_p, int64, ctypes.POINTER(_Readings))),
+        "chunker_session_read": (int64, (void_p, ctypes.c_char_p, int64, int64, ctypes.POINTER(_Readings))),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)
@@ -317,7 +318,7 @@ def _read(
     backend: NativeBackend, settings: Settings, model: Model | None, known: bytes, capacity: int
 ) -> NativeSession:
     session = backend.session(settings, model, capacity, Stop(), Progress())
-    session.read(known)
+    session.read(known, asleep=asleep_bytes(known))
     return session
 
 
@@ -357,7 +358,9 @@ class NativeSession:
             kept_session.cache_clear()
         return result
 
-    def read(self, content: bytes, *, detail: bool = False, rank_from: float | None = None) -> Trace:
+    def read(
+        self, content: bytes, *, asleep: int = 0, detail: bool = False, rank_from: float | None = None
+    ) -> Trace:
         """See Session.read."""
         self._check_room(content)
         n, asked = len(content), rank_from is not None
@@ -378,7 +381,7 @@ class NativeSession:
         )
         of_best: tuple[array[Any] | bytearray, ...] = (ranks, best, best_bits, best_levels)
         readings = _Readings(*map(_address, told), rank_from or 0.0, *map(_address, of_best))
-        result = self._library.chunker_session_read(self._address, content, n, readings)
+        result = self._library.chunker_session_read(self._address, content, n, asleep, readings)
         _check(result)
         return Trace(
             bits,

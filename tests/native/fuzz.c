@@ -144,7 +144,7 @@ static void read_session(const Setup *s, Random *r) {
         to.bits = allocate(4 * n), to.levels = allocate(n);
         if (below(r, 2)) to.woke = allocate(n), to.guess = allocate(2 * n), to.confidence = allocate(n), to.probability = allocate(16 * n), to.level_bits = allocate(4 * n * levels);
         if (below(r, 4) == 0) to.rank = allocate(2 * n), to.best = allocate(5 * n), to.best_bits = allocate(20 * n), to.best_levels = allocate(5 * n), to.rank_from = (float)below(r, 12);
-        if (chunker_session_read(session, content + at, (int64_t)n, &to) != (int64_t)n) wrong(s, "a session's result");
+        if (chunker_session_read(session, content + at, (int64_t)n, below(r, 4) ? 0 : (int64_t)below(r, (uint32_t)n + 1), &to) != (int64_t)n) wrong(s, "a session's result");
         for (size_t i = 0; i < n; i++) {
             if (!(to.bits[i] >= 0 && to.bits[i] <= 8 * 17)) wrong(s, "bits of a byte");
             if (to.levels[i] > (job.gate && job.model ? CHUNKER_MAX_LEVELS : 0)) wrong(s, "levels of a byte");
@@ -159,7 +159,7 @@ static void read_session(const Setup *s, Random *r) {
         free(to.bits), free(to.levels), free(to.woke), free(to.guess), free(to.confidence), free(to.probability), free(to.level_bits);
         free(to.rank), free(to.best), free(to.best_bits), free(to.best_levels);
     }
-    if (chunker_session_read(session, content, (int64_t)(capacity - size) + 1, &(ChunkerReadings){0}) != CHUNKER_BAD_JOB)
+    if (chunker_session_read(session, content, (int64_t)(capacity - size) + 1, 0, &(ChunkerReadings){0}) != CHUNKER_BAD_JOB)
         wrong(s, "a session read more than it has room for");
     chunker_session_free(session);
     free(content);
@@ -175,7 +175,7 @@ static void code_records(const Setup *s, Random *r) {
     if (!job.model) job.gate = 0;
     ChunkerSession *session = chunker_session_new(&job, (int64_t)(size + room));
     if (!session) wrong(s, "a session was refused");
-    if (chunker_session_read(session, content, (int64_t)size, &(ChunkerReadings){0}) != (int64_t)size) wrong(s, "a session's result");
+    if (chunker_session_read(session, content, (int64_t)size, 0, &(ChunkerReadings){0}) != (int64_t)size) wrong(s, "a session's result");
     for (int k = 0; k < 4; k++) {
         size_t n = k == 0 || k == 3 ? room : below(r, (uint32_t)room + 1);
         uint8_t *payload = allocate(capacity);
@@ -208,7 +208,7 @@ static void code_behind(const Setup *s, Random *r) {
     ChunkerJob job = some_job(s, r);
     ChunkerSession *session = chunker_session_new(&job, (int64_t)(known + size + below(r, 100)));
     if (!session) wrong(s, "no memory");
-    if (chunker_session_read(session, first, (int64_t)known, &(ChunkerReadings){0}) != (int64_t)known) wrong(s, "a session's result");
+    if (chunker_session_read(session, first, (int64_t)known, (int64_t)below(r, (uint32_t)known + 1), &(ChunkerReadings){0}) != (int64_t)known) wrong(s, "a session's result");
     int64_t n = chunker_session_encode_block(session, content, (int64_t)size, payload, (int64_t)capacity, 1, NULL, NULL);
     int64_t room = below(r, 2) ? (int64_t)capacity : (int64_t)below(r, (uint32_t)capacity);
     int64_t m = chunker_session_encode_block(session, content, (int64_t)size, again, room, 1, NULL, NULL);

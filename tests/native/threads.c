@@ -104,7 +104,7 @@ int main(int count, char **arguments) {
     s.session = chunker_session_new(&job, SIZE + ROOM);
     uint8_t sample[SIZE];
     for (int i = 0; i < SIZE; i++) sample[i] = (uint8_t)('a' + below(&random, 4));
-    if (!s.session || chunker_session_read(s.session, sample, SIZE, &(ChunkerReadings){0}) != SIZE) wrong("no session");
+    if (!s.session || chunker_session_read(s.session, sample, SIZE, SIZE / 2, &(ChunkerReadings){0}) != SIZE) wrong("no session");
     pthread_mutex_init(&s.copying, NULL);
     pthread_barrier_init(&s.start, NULL, THREADS);
     Thread thread[THREADS];

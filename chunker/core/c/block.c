@@ -85,6 +85,7 @@ typedef struct {
     Coder coder;
     int mode;
     uint32_t position;
+    uint32_t asleep_until; /* before this position the recurrent levels do not wake */
 } Block;
 
 /* How the bits of a byte are being predicted. */
@@ -166,7 +167,7 @@ static int tell_rank(Block *b, uint32_t byte, const Waking *at_first, Told *told
  * end_byte. told: NULL, or what to tell of it. */
 static uint32_t code_byte(Block *b, uint32_t byte, Told *told) {
     Level0 *l = b->level0;
-    Waking w = {.asleep = b->job->gate > 0, .woke = 8, .guess = 256}, at_first;
+    Waking w = {.asleep = b->job->gate > 0 && b->position >= b->asleep_until, .woke = 8, .guess = 256}, at_first;
     level0_begin_byte(l);
     if (b->stack || told) w.guess = level0_guess(l, &w.confidence);
     for (int k = 7; k >= 0; k--) {
@@ -376,11 +377,13 @@ void chunker_session_free(ChunkerSession *s) {
 
 int64_t chunker_session_left(const ChunkerSession *s) { return s->capacity - s->block.position; }
 
-int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t size, const ChunkerReadings *to) {
+int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t size, int64_t asleep,
+                             const ChunkerReadings *to) {
     Block *b = &s->block;
-    if (size < 0 || size > chunker_session_left(s)) return CHUNKER_BAD_JOB;
+    if (size < 0 || size > chunker_session_left(s) || asleep < 0 || asleep > size) return CHUNKER_BAD_JOB;
     if (b->level0->journal.failed) return CHUNKER_NO_MEMORY;
     s->marked = b->level0->journal.writing = 0;
+    b->asleep_until = b->position + (uint32_t)asleep;
     int levels = b->stack ? stack_levels(b->stack) : 0;
     int32_t rank_from = to->rank ? (int32_t)(to->rank_from * 4096) : INT32_MAX;
     for (int64_t i = 0; i < size; i++) {

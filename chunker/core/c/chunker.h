@@ -19,7 +19,7 @@
 #define CHUNKER_API __attribute__((visibility("default")))
 #endif
 
-#define CHUNKER_ABI 7                     /* changes with every change of this header */
+#define CHUNKER_ABI 8                     /* changes with every change of this header */
 #define CHUNKER_MAX_BLOCK (1 << 22)       /* bytes of a block */
 #define CHUNKER_GATE_ALWAYS 4095          /* the recurrent levels wake at the first bit of every byte */
 #define CHUNKER_MAX_LEVELS 16
@@ -133,8 +133,8 @@ CHUNKER_API void chunker_session_free(ChunkerSession *session);
 CHUNKER_API int64_t chunker_session_left(const ChunkerSession *session);
 
 /* Returns size or an error from above; *job->done counts the bytes of this call. A session that was stopped has read
- * that many. */
-CHUNKER_API int64_t chunker_session_read(ChunkerSession *session, const uint8_t *bytes, int64_t size,
+ * that many. At the first `asleep` bytes of these the recurrent levels sleep, whatever the contexts know. */
+CHUNKER_API int64_t chunker_session_read(ChunkerSession *session, const uint8_t *bytes, int64_t size, int64_t asleep,
                                          const ChunkerReadings *readings);
 
 /* Code and decode what comes next as the rest of a block whose beginning the session has read, which both sides know; as

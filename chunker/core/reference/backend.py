@@ -23,6 +23,7 @@ from chunker.core.interface import (
     Settings,
     Stop,
     Trace,
+    asleep_bytes,
     primed_capacity,
 )
 from chunker.core.reference.coder import MOST_OPEN, Bits, Decoder, Encoder, record_decoder, record_payload
@@ -56,7 +57,7 @@ class Block:
         self.content = self._level0.content
         self.stack = Stack(model, self.content) if with_stack and model is not None else None
         # of the byte at hand; chunker.core.interface.Trace explains them:
-        self._advice, self._moved, self._woke = Advice(), 0, ASLEEP
+        self._advice, self._moved, self._woke, self._may_wake = Advice(), 0, ASLEEP, True
         self._guess, self._confidence = 0, 0
 
     def copy(self, coder: Coder) -> Block:
@@ -66,18 +67,19 @@ class Block:
         block._coder = coder
         return block
 
-    def read(self, content: bytes, stop: Stop) -> None:
-        """Read the next bytes, which are not coded. Raises Stopped."""
+    def read(self, content: bytes, asleep: int, stop: Stop) -> None:
+        """Read the next bytes, which are not coded; `asleep` as of Session.read. Raises Stopped."""
         coder, self._coder = self._coder, NoCoder()
-        for byte in content:
+        for position, byte in enumerate(content):
             stop.check()
-            self.code(byte)
+            self.code(byte, asleep=position < asleep)
         self._coder = coder
 
-    def code(self, byte: int = 0) -> Coded:
-        """Code the next byte; a decoder ignores `byte`."""
+    def code(self, byte: int = 0, *, asleep: bool = False) -> Coded:
+        """Code the next byte; a decoder ignores `byte`. asleep: the recurrent levels do not wake."""
         probabilities: list[int] = []
         self.begin()
+        self._may_wake = not asleep
         for bit_number in range(8):
             p = self.predict()
             probabilities.append(p)
@@ -107,7 +109,7 @@ class Block:
         if stack is not None and self._advice.awake:
             self._advice = stack.advise(level0.partial, bit_number)
         p = level0.mix(self._advice)
-        if self._woke == ASLEEP and self._unsure(level0.odds):
+        if self._may_wake and self._woke == ASLEEP and self._unsure(level0.odds):
             self._woke = bit_number
             if stack is not None:
                 self._moved = stack.wake(self._guess, self._confidence)
@@ -224,7 +226,9 @@ class PythonSession:
         self._block = Block(settings, model, capacity, NoCoder())
         self._left, self._stop, self._progress = capacity, stop, progress
 
-    def read(self, content: bytes, *, detail: bool = False, rank_from: float | None = None) -> Trace:
+    def read(
+        self, content: bytes, *, asleep: int = 0, detail: bool = False, rank_from: float | None = None
+    ) -> Trace:
         """See Session.read."""
         if len(content) > self._left:
             raise ValueError(f"the session has room for {self._left:,} bytes")
@@ -233,7 +237,7 @@ class PythonSession:
         for position, byte in enumerate(content):
             look(position, self._stop, self._progress)
             before = self._block.copy(NoCoder()) if rank_from is not None else self._block
-            coded.append(self._block.code(byte))
+            coded.append(self._block.code(byte, asleep=position < asleep))
             if rank_from is not None:
                 dear = coded[-1].bits >= rank_from
                 ranks.append(rank_of(before, coded[-1].cost) if dear else Rank(0, [(0, 0, 0)] * BEST))
@@ -380,7 +384,7 @@ def coding_block(
     if settings.needs_model and model is None:
         raise ValueError("a gate above 0 needs a model")
     block = Block(settings, model, primed_capacity(known, n_bytes), coder)
-    block.read(known, stop)
+    block.read(known, asleep_bytes(known), stop)
     return block
 
 
