@@ -244,6 +244,23 @@ def test_a_session_reads_in_as_many_parts_as_one_likes(tiny_model, backend):
         session.read(b"x")
 
 
+@pytest.mark.parametrize("gate", [500, GATE_ALWAYS])
+def test_recurrent_levels_sleep_at_first_where_they_are_told_to(tiny_model, gate):
+    settings, asleep = Settings(Contexts.FEW, gate), len(MIXED) // 2
+
+    def told(backend: Backend, n: int) -> Trace:
+        session = backend.session(settings, tiny_model, len(MIXED), Stop(), Progress())
+        return session.read(MIXED, asleep=n, detail=True)
+
+    trace, awake = told(REFERENCE, asleep), told(REFERENCE, 0)
+    assert set(trace.levels[:asleep]) == {0}
+    assert set(trace.woke[:asleep]) == {8}
+    assert set(trace.levels[asleep:]) > {0} if gate < GATE_ALWAYS else 0 not in trace.levels[asleep:]
+    assert trace.bits[:asleep] != awake.bits[:asleep]
+    for backend in NATIVE:
+        assert same(told(backend, asleep), trace)
+
+
 # ---- rank, and the likeliest bytes -----------------------------------------------------------------
 
 

@@ -380,10 +380,10 @@ int64_t chunker_session_left(const ChunkerSession *s) { return s->capacity - s->
 int64_t chunker_session_read(ChunkerSession *s, const uint8_t *bytes, int64_t size, int64_t asleep,
                              const ChunkerReadings *to) {
     Block *b = &s->block;
-    if (size < 0 || size > chunker_session_left(s) || asleep < 0 || asleep > size) return CHUNKER_BAD_JOB;
+    if (size < 0 || size > chunker_session_left(s) || asleep < 0) return CHUNKER_BAD_JOB;
     if (b->level0->journal.failed) return CHUNKER_NO_MEMORY;
     s->marked = b->level0->journal.writing = 0;
-    b->asleep_until = b->position + (uint32_t)asleep;
+    b->asleep_until = b->position + (uint32_t)(asleep < size ? asleep : size);
     int levels = b->stack ? stack_levels(b->stack) : 0;
     int32_t rank_from = to->rank ? (int32_t)(to->rank_from * 4096) : INT32_MAX;
     for (int64_t i = 0; i < size; i++) {
