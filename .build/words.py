@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-MOST_BYTES = 60_000  # of a list
+MOST_BYTES = 50_000  # of a list
 SOURCE_BYTES = 3_000_000  # of a source, the first ones
 STRETCH, FEWEST_STRETCHES = 4000, 8  # characters; a source that has fewer has less to say
 LEAST_BYTES, MOST_CHARACTERS = 3, 40  # of a word
