@@ -45,7 +45,7 @@ CHECKSUMS = {
     "arabic": "ff0eb623b84b58ad304a263be2d06d6f",
     "shell": "7a72f9ddd9a9e145fb7e794f8873f4a9",
     "ruby": "e5a5d0dce456a69b44c126398972744a",
-    "php": "cca4f3e8f3dae020c0558d9ec1d88ed0",
+    "php": "0b9d10557c42ec3114dde814d689f58e",
     "csharp": "1d030598bdf4bbfc31ac34349dbd4a20",
     "css": "260a2b915ed84633a097fc782a57121d",
     "sql": "818cdfdb93b2c6d19a3dcb59993a572f",
