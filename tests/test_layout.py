@@ -273,7 +273,7 @@ def test_documents_of_packages_are_installed(files):
     """Each beside what it describes; those of the C sources stay with these."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert '"*" = ["*.md"]' in text
-    assert '"chunker" = ["py.typed"], "chunker.codec" = ["samples/*.txt"]' in text
+    assert '"chunker" = ["py.typed"], "chunker.codec" = ["samples/*"]' in text
     assert '"chunker.models" = ["*.safetensors", "*.tsv"]' in text
     packages = {path.parent for path in MODULES.values() if path.name == "__init__.py"}
     elsewhere = {ROOT, ROOT / "chunker" / "core" / "c", ROOT / "tests"}
