@@ -16,6 +16,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from chunker.codec.urls import is_url, open_url, open_whole, size_of
@@ -491,3 +492,11 @@ def shown(path: str) -> str:
     "''" for an empty one."""
     escaped = (c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in path)
     return "".join(escaped) or "''"
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Raise UsageError if a model may not be written there: something exists, or it is no regular file."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{shown(str(path))} is no regular file; choose another name")
+    if path.exists() and not force:
+        raise UsageError(f"{shown(str(path))} exists; replace it with --force")

@@ -22,6 +22,7 @@ COMMANDS = {
     "distill": "Train a student on text and on a teacher.",
     "plot": "Draw the curves of training runs.",
     "evaluate": "Measure bits per byte of a model on files.",
+    "average": "Write the mean of models trained from one beginning.",
     "quantize": "Write the integer model of a trained one.",
     "experiment": "Run one of the method's experiments.",
     "classify": "Tell classes of sequences apart.",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from chunker.cli import options
-from chunker.cli.files import shown
+from chunker.cli.files import check_output, shown
 from chunker.errors import UsageError
 
 
@@ -22,10 +22,7 @@ def quantize(model_name: str, output: Path, force: bool) -> None:
     """
     from chunker.models import load_model, save_model
 
-    if output.exists() and not output.is_file():
-        raise UsageError(f"{shown(str(output))} is no regular file; choose another name")
-    if output.exists() and not force:
-        raise UsageError(f"{shown(str(output))} exists; replace it with --force")
+    check_output(output, force)
     model = load_model(model_name)
     if output.exists() and output.samefile(model.path):
         raise UsageError(

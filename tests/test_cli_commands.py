@@ -619,3 +619,17 @@ def test_what_is_no_regular_file_is_not_replaced_and_takes_no_source_with_it(mod
     assert all(stat.S_ISFIFO(os.stat(name).st_mode) for name in ("pipe", "a.txt.nhc"))
     with pytest.raises(UsageError, match="no regular file"):
         save_model("pipe", load_model("text").integer_tensors, load_model("text").config, {})
+
+
+def test_the_average_of_models_is_a_model(model):
+    told = call("average", model, model, "--weights", "1,2", "-o", "mean.safetensors").stdout
+    mean = load_model("./mean.safetensors")
+    assert mean.fingerprint.hex()[:16] in told
+    fingerprint = load_model(model).fingerprint.hex()[:16]
+    parents = [{"fingerprint": fingerprint, "weight": weight} for weight in (1.0, 2.0)]
+    assert mean.summary == {"average_of": parents}
+    call("compress", "a.txt", "-m", "./mean.safetensors")
+    call("test", "a.txt.nhc", "-m", "./mean.safetensors")
+    assert "replace it with --force" in call("average", model, model, "-o", "mean.safetensors", code=1).stderr
+    wrong = call("average", model, model, "--weights", "1,x", "-o", "other.safetensors", code=1)
+    assert "write them as 1,2" in wrong.stderr

@@ -20,7 +20,8 @@ from chunker.config import GateRule, StackConfig, Wake
 from chunker.core.layout import float_shapes
 from chunker.core.quantize import quantize
 from chunker.errors import ModelError, ModelNotFound, ModelVersionError, NotAModel, UsageError
-from chunker.models import load_model, raw, save_model
+from chunker.models import Model, load_model, raw, save_model
+from chunker.models.averaging import average
 from chunker.models.modelfile import METADATA_KEY
 
 CONFIG = StackConfig(levels=(6, 5), gate=GateRule("surprise", 2.0))
@@ -340,3 +341,39 @@ def test_the_format_page_says_how_to_read_a_model(path):
     for name in tensors:
         bare = name.partition(".")[2].removesuffix(".q").removesuffix(".multiplier") or name
         assert {f"`{bare}`", f"`0.{bare}`", f"`i.{bare}`"} & set(re.findall(r"`[^`]+`", page)), name
+
+
+# ---- averages --------------------------------------------------------------------------------------
+
+
+def shifted(model: Model, by: float, name: str) -> Model:
+    tensors = {key: tensor + np.float32(by) for key, tensor in model.float_tensors.items()}
+    return Model(name, model.path, model.config, {}, raw(tensors))
+
+
+def test_an_average_lies_between_its_models(tiny_model):
+    lower, upper = shifted(tiny_model, -0.1, "lower"), shifted(tiny_model, 0.3, "upper")
+    for weights, by in ((None, 0.1), ([3, 1], 0.0), ([0.5, 1.5], 0.2)):
+        found = average([lower, upper], weights)
+        for name, tensor in shifted(tiny_model, by, "between").float_tensors.items():
+            np.testing.assert_allclose(found[name], tensor, atol=1e-6)
+            assert found[name].dtype == tensor.dtype
+
+
+@pytest.mark.parametrize(
+    ("count", "weights", "message"),
+    [
+        (1, None, "two models or more"),
+        (2, [1.0], "2 numbers above 0"),
+        (2, [1.0, 0.0], "2 numbers above 0"),
+        (2, [1.0, float("nan")], "2 numbers above 0"),
+    ],
+)
+def test_what_is_no_average(tiny_model, count, weights, message):
+    with pytest.raises(UsageError, match=message):
+        average([tiny_model] * count, weights)
+
+
+def test_models_of_two_configurations_have_no_average(tiny_model):
+    with pytest.raises(UsageError, match="one configuration"):
+        average([tiny_model, load_model("small")])
