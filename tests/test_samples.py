@@ -103,15 +103,16 @@ def test_a_trace_counts_the_bits_of_the_archive():
 @pytest.mark.parametrize(("content", "reason"), [(b"other", "was changed"), (None, "cannot be read")])
 def test_a_sample_that_is_not_as_it_was_is_not_used(monkeypatch, tmp_path: Path, part, content, reason: str):
     shutil.copytree(PACKAGE / "codec" / "samples", tmp_path / "samples")
+    number = samples.NAMES.index("python") + 1
     changed = tmp_path / "samples" / f"python.{part}"
     changed.unlink()
     if content is not None:
-        changed.write_bytes(samples.text(samples.NAMES.index("python") + 1)[:4000] + content)
+        changed.write_bytes(samples.text(number)[:4000] + content)
     monkeypatch.setattr(samples, "__file__", str(tmp_path / "samples.py"))
     samples.text.cache_clear()
     samples.part.cache_clear()
     with pytest.raises(ExactnessError, match=f"{reason}.* install chunker again"):
-        chunker.compress(PYTHON[:1000], replace(FEW, sample=12))
+        chunker.compress(PYTHON[:1000], replace(FEW, sample=number))
     monkeypatch.undo()
     samples.text.cache_clear()
     samples.part.cache_clear()

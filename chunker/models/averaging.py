@@ -28,7 +28,7 @@ def average(models: Sequence[Model], weights: Sequence[float] | None = None) -> 
     ------
     UsageError: there are fewer than two models, their configurations differ, or a weight is wrong.
     """
-    weights = [1.0] * len(models) if weights is None else list(weights)
+    weights = _given(models, weights)
     if len(models) < 2:
         raise UsageError("an average is of two models or more: name another one")
     if any(model.config != models[0].config for model in models):
@@ -46,6 +46,10 @@ def average(models: Sequence[Model], weights: Sequence[float] | None = None) -> 
 
 def lineage(models: Sequence[Model], weights: Sequence[float] | None = None) -> dict[str, Any]:
     """Of what the average is one, for the summary of its file."""
-    weights = [1.0] * len(models) if weights is None else list(weights)
-    each = zip(models, weights, strict=True)
+    each = zip(models, _given(models, weights), strict=True)
     return {"average_of": [{"fingerprint": m.fingerprint.hex()[:16], "weight": w} for m, w in each]}
+
+
+def _given(models: Sequence[Model], weights: Sequence[float] | None) -> list[float]:
+    """The weights, equal ones where they were left out."""
+    return [1.0] * len(models) if weights is None else list(weights)
